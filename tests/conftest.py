@@ -1,0 +1,21 @@
+"""Double precision and strict promotion for the whole suite; where the reference data lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+
+SHARED = Path(os.environ.get("WIGNER_JAX_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data, which is not part of the repository; tests that need it skip without it."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"reference data not found at {SHARED} (set WIGNER_JAX_SHARED)")
+    return SHARED

@@ -1,0 +1,171 @@
+"""Every data structure that crosses a module border: frozen pytrees, shapes in the comment, units with them.
+
+Index alphabet, used in every docstring and einsum of the package:
+
+    i j k    atoms of the primitive cell          n   number of them
+    J K      atoms of a supercell                 N2, N3
+    a b c    Cartesian components                 3
+    s t u    phonon modes (bands) of leg 0, 1, 2  m = 3 n
+    q        points of the full mesh              Q
+    p        irreducible points                   P
+    T        temperatures
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import jax
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Array = Any  # jax.Array or numpy.ndarray; shapes and units stand in the comments
+T = TypeVar("T")
+
+
+def pytree(*static: str) -> Callable[[type[T]], type[T]]:
+    """Class decorator: a frozen dataclass that is a pytree; the fields named in `static` key compilation."""
+
+    def decorate(cls: type[T]) -> type[T]:
+        cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
+        names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        return jax.tree_util.register_dataclass(
+            cls, data_fields=[n for n in names if n not in static], meta_fields=list(static)
+        )
+
+    return decorate
+
+
+@pytree("numbers")
+class Crystal:
+    """A primitive cell."""
+
+    lattice: Array  # (3, 3) Å, rows are the lattice vectors
+    positions: Array  # (n, 3) fractional
+    masses: Array  # (n,) amu
+    numbers: tuple[int, ...]  # (n,) atomic numbers
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.numbers)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Supercell:
+    """Where each atom of a supercell sits, in integers: r_J = (positions[atom[J]] + cell[J]) @ lattice.
+
+    Host data. The supercell's lattice is ``matrix @ crystal.lattice``; any integer matrix with non-zero determinant.
+    """
+
+    matrix: np.ndarray  # (3, 3) int
+    atom: np.ndarray  # (N,) int, atom of the primitive cell
+    cell: np.ndarray  # (N, 3) int, lattice vector of the primitive cell it belongs to
+    home: np.ndarray  # (n,) int, the supercell atom that stands for each primitive atom: row i of compact force constants
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.atom)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cells:
+    """A crystal and the two supercells in which its force constants are made. Host data."""
+
+    crystal: Crystal
+    fc2: Supercell
+    fc3: Supercell
+
+
+@pytree()
+class ForceConstants:
+    """The seam between potentials and phonons: compact force constants, phono3py's layout.
+
+    Row i is the primitive atom ``supercell.home[i]``; images are summed over the supercell (folded).
+    """
+
+    second: Array  # (n, N2, 3, 3) eV/Å²
+    third: Array  # (n, N3, N3, 3, 3, 3) eV/Å³
+
+
+@pytree()
+class BornCharges:
+    """What the non-analytic term correction needs."""
+
+    charges: Array  # (n, 3, 3) units of e; first index: field, second: displacement (phonopy's BORN)
+    dielectric: Array  # (3, 3)
+    factor: Array  # () eV Å; e²/(4πε0) = 14.399652
+
+
+@pytree("dims")
+class Mesh:
+    """A regular q-mesh and its symmetry. Point (x, y, z) has index x + dims[0] (y + dims[1] z)."""
+
+    dims: tuple[int, int, int]
+    qpoints: Array  # (Q, 3) fractional (of the reciprocal lattice), in (-1/2, 1/2]
+    irreducible: Array  # (P,) int, index of the irreducible points: the lowest index of each star
+    weights: Array  # (P,) int, sizes of the stars; they sum to Q
+    rotations: Array  # (R, 3, 3) Cartesian point group (time reversal included) that keeps crystal and mesh
+
+
+@pytree()
+class FourierTable:
+    """Where the folded Φ2 goes in a lattice Fourier sum; padded with weight 0."""
+
+    atom: Array  # (n, n, L) int, supercell atom J that is an image of primitive atom j, seen from i
+    cell: Array  # (n, n, L, 3) int, lattice vector R: the separation is (r_j + R - r_i)
+    weight: Array  # (n, n, L) 1/(number of equidistant images), 0 for padding
+
+
+@pytree()
+class Phonons:
+    """Harmonic solution on the full mesh, and the velocity operator where it is needed."""
+
+    frequencies: Array  # (Q, m) THz, ascending; imaginary ones are negative
+    eigenvectors: Array  # (Q, 3n, m) complex, columns are modes, smooth phase convention exp(iq·(r_j + R - r_i))
+    velocity_operator: Array  # (P, m, m, 3) complex, THz Å, at the irreducible points (published Wigner operator)
+
+
+@pytree()
+class Linewidths:
+    """Half widths at half maximum, THz; lifetimes are τ = 1/(4πγ). Every value is an average over its degenerate block."""
+
+    three_phonon: Array  # (T, P, m)
+    isotope: Array  # (P, m)
+    boundary: Array  # (P, m)
+    overflow: Array  # () bool: the reserved room for on-shell items was too small, and the widths are NaN
+
+    @property
+    def total(self) -> Array:  # (T, P, m)
+        return self.three_phonon + (self.isotope + self.boundary)
+
+
+@pytree()
+class Conductivity:
+    """Wigner conductivity in the relaxation-time approximation. Voigt order xx, yy, zz, yz, xz, xy; W/(m K).
+
+    Mode values are star sums divided by nothing: Σ over q, s (and s') of a mode array, over the number of mesh points,
+    is the corresponding tensor.
+    """
+
+    temperatures: Array  # (T,) K
+    kappa_P: Array  # (T, 6) populations (the Boltzmann value, degenerate pairs included)
+    kappa_C: Array  # (T, 6) coherences
+    mode_kappa_P: Array  # (T, P, m, 6)
+    mode_kappa_C: Array  # (T, P, m, m, 6)
+    heat_capacity: Array  # (T, P, m) eV/K per mode
+
+    @property
+    def kappa_TOT(self) -> Array:  # (T, 6)
+        return self.kappa_P + self.kappa_C
+
+
+@pytree()
+class Solution:
+    """Everything the pipeline computed."""
+
+    phonons: Phonons
+    linewidths: Linewidths
+    conductivity: Conductivity
