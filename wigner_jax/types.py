@@ -14,7 +14,7 @@ Index alphabet, used in every docstring and einsum of the package:
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
@@ -26,6 +26,7 @@ Array = Any  # jax.Array or numpy.ndarray; shapes and units stand in the comment
 T = TypeVar("T")
 
 
+@dataclass_transform(frozen_default=True, eq_default=False)
 def pytree(*static: str) -> Callable[[type[T]], type[T]]:
     """Class decorator: a frozen dataclass that is a pytree; the fields named in `static` key compilation."""
 
@@ -63,7 +64,7 @@ class Supercell:
     matrix: np.ndarray  # (3, 3) int
     atom: np.ndarray  # (N,) int, atom of the primitive cell
     cell: np.ndarray  # (N, 3) int, lattice vector of the primitive cell it belongs to
-    home: np.ndarray  # (n,) int, the supercell atom that stands for each primitive atom: row i of compact force constants
+    home: np.ndarray  # (n,) int, the supercell atom that stands for each primitive atom: row i of the constants
 
     @property
     def n_atoms(self) -> int:
@@ -108,15 +109,21 @@ class Mesh:
     irreducible: Array  # (P,) int, index of the irreducible points: the lowest index of each star
     weights: Array  # (P,) int, sizes of the stars; they sum to Q
     rotations: Array  # (R, 3, 3) Cartesian point group (time reversal included) that keeps crystal and mesh
+    steps: Array  # (3, 3) 1/Å, rows b_μ/N_μ: from one point to the next
 
 
 @pytree()
 class FourierTable:
-    """Where the folded Φ2 goes in a lattice Fourier sum; padded with weight 0."""
+    """Where the folded Φ2 goes in a lattice Fourier sum; padded with weight 0.
 
-    atom: Array  # (n, n, L) int, supercell atom J that is an image of primitive atom j, seen from i
-    cell: Array  # (n, n, L, 3) int, lattice vector R: the separation is (r_j + R - r_i)
+    Entry (i, j, l) is one image of primitive atom j seen from i: its separation is (r_j + R - r_i) with
+    R = vectors[slot[i, j, l]]. The distinct R are few, so that a Fourier sum is one matrix product over them.
+    """
+
+    atom: Array  # (n, n, L) int, supercell atom J whose force constants the entry takes
+    slot: Array  # (n, n, L) int, row of `vectors`
     weight: Array  # (n, n, L) 1/(number of equidistant images), 0 for padding
+    vectors: Array  # (V, 3) int, the distinct lattice vectors R
 
 
 @pytree()
@@ -169,3 +176,57 @@ class Solution:
     phonons: Phonons
     linewidths: Linewidths
     conductivity: Conductivity
+
+
+@pytree()
+class TripletBucket:
+    """Irreducible q with about equally many wanted rods of q'; rod r holds all x at (y, z) = (rods[r, 0], planes[rods[r, 1]])."""
+
+    members: Array  # (B,) int, position among the irreducible points
+    planes: Array  # (B, Z) int, the z needed; padded with 0
+    rods: Array  # (B, R, 2) int, y and the position of z in `planes`; padded with rod (0, planes[0])
+    weights: Array  # (B, R, X) int, number of triplets that (q, q') stands for; 0 for padding
+
+
+@pytree()
+class Tetrahedra:
+    """How the neighbourhood of a mesh point is cut into tetrahedra with the point as first vertex."""
+
+    neighbours: Array  # (V, 3) int, offsets of the distinct vertices; the first is the point itself
+    opposite: Array  # (V,) int, index of the inverted offset
+    vertices: Array  # (K, 3) int, the three other vertices of each tetrahedron, as rows of `neighbours`
+    share: Array  # () float, weight of one tetrahedron: 1/6 for one diagonal, 1/24 for the average over all four
+
+
+@pytree("box")
+class ThirdTable:
+    """How folded Φ3 becomes Φ3(q, q', q'') = Σ_D exp(2πi q'·D) Σ_R'' Φ[D, R''] exp(-2πi q·R''), D = R' - R''.
+
+    A *cell* is one (i, j, k, D); its entries are the R''. Cells with about equally many entries share a bucket, padded.
+    """
+
+    source: Array  # (E,) int, row (i N3 + J) N3 + K of the folded Φ3
+    leg: Array  # (E,) int, which leg the anchor atom plays: 0, 1, 2
+    scale: Array  # (E,) 1/(3 · images of J · images of K)
+    slot: Array  # (E,) int ascending, where the entry is summed: a row of the concatenated buckets
+    vectors: Array  # (nR, 3) int, the distinct R''
+    buckets: tuple[Array, ...]  # each (cells, entries) int, R'' of every row as an index into `vectors`
+    cells: Array  # (n, n, n, X, Y, Z) int, the cell of (i, j, k, D), as a row of the concatenated buckets; -1: none
+    x_start: Array  # () int; the box is sheared: D = (x_start + x, y_start[x] + y, z_start[x, y] + z)
+    y_start: Array  # (X,) int
+    z_start: Array  # (X, Y) int
+    box: tuple[int, int, int]  # X, Y, Z
+
+
+@pytree()
+class Plan:
+    """Everything that depends on the cells and the mesh alone: integer tables, made once on the host.
+
+    An argument of the traced functions, never a constant in them: shapes alone key compilation.
+    """
+
+    crystal: Crystal
+    mesh: Mesh
+    second: FourierTable
+    third: ThirdTable
+    triplets: tuple[TripletBucket, ...]

@@ -1,0 +1,243 @@
+"""Bad input: one line on stderr that says what was found and what to do, an exit code, and no half-written file."""
+
+from __future__ import annotations
+
+import dataclasses
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.build
+import numpy as np
+import pytest
+
+from wigner_jax.cli import main
+from wigner_jax.errors import (
+    ImaginaryModes,
+    InputError,
+    check_force_constants,
+    imaginary_modes,
+    positive_integers,
+    refuse_imaginary,
+)
+from wigner_jax.io import read_phono3py
+from wigner_jax.plan.cells import cells_from_atoms
+from wigner_jax.plan.mesh import make_mesh
+from wigner_jax.types import ForceConstants
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # the command line leaves the cache of the test session alone
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run the command line, which must refuse in one line; returns the line."""
+    try:
+        code = main([str(a) for a in arguments])
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    output = capsys.readouterr()
+    assert code in (2, 3), (code, output.err)
+    assert output.err.count("\n") == 1, output.err
+    assert output.err.startswith("wigner-jax")
+    assert "error: " in output.err
+    assert "Traceback" not in output.err
+    assert output.out == ""
+    return output.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--mesh", 11, 0, 11], "--mesh must be 3 positive integers, got '11 0 11'"),
+        (["--mesh", 11, 11.5, 11], "--mesh must be 3 positive integers"),
+        (["--mesh", "a", "b", "c"], "--mesh must be 3 positive integers"),
+        (["--mesh", 11, 11], "--mesh: expected 3 arguments"),
+        (["--fc3-supercell", 2, 2, -2], "--fc3-supercell must be 3 positive integers"),
+        (["--fc2-supercell", 0, 2, 2], "--fc2-supercell must be 3 positive integers"),
+        (["-T", 0], "temperatures must be above 0 K, got 0"),
+        (["-T", 300, -10], "temperatures must be above 0 K, got -10"),
+        (["-T", "nan"], "temperatures must be above 0 K, got nan"),
+        (["-T", "warm"], "invalid float value: 'warm'"),
+        (["--boundary-mfp", 0], "--boundary-mfp must be above zero"),
+        (["--broadening", "gaussian", "--sigma", -1], "--sigma must be above zero"),
+        (["--sigma", 0.1], "--sigma belongs to --broadening gaussian"),
+        (["--broadening", "sharp"], "invalid choice: 'sharp'"),
+        (["--potential", "nonsense"], "unknown potential 'nonsense'; available: "),
+        (["--nac", "missing/BORN"], "cannot read the BORN file missing/BORN"),
+        (["-o", "missing/kappa.hdf5"], "cannot write missing/kappa.hdf5: name a file in a folder that exists"),
+        (["--threads", 0], "--threads must be a positive number"),
+    ],
+    ids=lambda v: " ".join(map(str, v)) if isinstance(v, list) else "",
+)
+def test_options(capsys, in_an_empty_folder: Path, arguments: list, says: str) -> None:
+    assert says in refused(capsys, "kappa", "Si", *arguments)
+    assert list(in_an_empty_folder.iterdir()) == []
+
+
+def test_sources(capsys, in_an_empty_folder: Path) -> None:
+    assert "'Unobtainium' is neither a file nor a crystal with a prototype" in refused(capsys, "kappa", "Unobtainium")
+    assert "no file missing.yaml" in refused(capsys, "kappa", "missing.yaml")
+    Path("broken.cif").write_text("not a cif")
+    assert "ASE cannot read broken.cif" in refused(capsys, "kappa", "broken.cif")
+    Path("other.yaml").write_text("a: 1\n")
+    assert "other.yaml is not a phono3py yaml" in refused(capsys, "kappa", "other.yaml")
+    Path("bad.yaml").write_text("a: [1, 2\n")
+    assert "cannot read bad.yaml" in refused(capsys, "kappa", "bad.yaml")
+    Path("cut.yaml.xz").write_bytes(lzma.compress(b"unit_cell:\n" * 1000)[:60])
+    assert "cannot read cut.yaml.xz" in refused(capsys, "kappa", "cut.yaml.xz")
+    ase.build.bulk("NaCl", "rocksalt", a=5.64).write("nacl.vasp")
+    assert "no built-in potential knows all of Cl, Na" in refused(capsys, "kappa", "nacl.vasp")
+    assert "does not know" in refused(capsys, "kappa", "nacl.vasp", "--potential", "stillinger-weber-si")
+
+
+def test_usage(capsys) -> None:
+    assert "wigner-jax kappa --help" in refused(capsys, "kappa")
+    assert "wigner-jax --help" in refused(capsys, "cook")
+
+
+def test_plot(capsys, in_an_empty_folder: Path) -> None:
+    assert "no file missing.hdf5" in refused(capsys, "plot", "missing.hdf5")
+    Path("text.hdf5").write_text("text")
+    assert "cannot read text.hdf5" in refused(capsys, "plot", "text.hdf5")
+    assert [p.name for p in in_an_empty_folder.iterdir()] == ["text.hdf5"]
+
+
+# --- force constants --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calculation(in_an_empty_folder: Path) -> Path:
+    """A small phono3py calculation of silicon, written without the peer."""
+    from wigner_jax.plan.cells import make_supercell
+
+    folder = in_an_empty_folder / "si"
+    folder.mkdir()
+    cells = cells_from_atoms(ase.build.bulk("Si"), (2, 2, 2), (2, 2, 2))
+    crystal, supercell = cells.crystal, make_supercell(cells.crystal, 2 * np.eye(3, dtype=int))
+    lattice = np.asarray(crystal.lattice)
+    positions = (np.asarray(crystal.positions)[supercell.atom] + supercell.cell) @ np.linalg.inv(supercell.matrix)
+
+    def block(name: str, basis: np.ndarray, points: np.ndarray) -> str:
+        lines = [f"{name}:", "  lattice:", *(f"  - {list(map(float, row))}" for row in basis), "  points:"]
+        lines += [f"  - {{symbol: Si, coordinates: {list(map(float, x))}, mass: 28.0855}}" for x in points]
+        return "\n".join(lines)
+
+    text = [
+        block("unit_cell", lattice, np.asarray(crystal.positions)),
+        block("primitive_cell", lattice, np.asarray(crystal.positions)),
+        block("supercell", 2 * lattice, positions),
+    ]
+    (folder / "phono3py.yaml").write_text("\n".join(text) + "\n")
+    rng = np.random.default_rng(0)
+    second, third = rng.normal(size=(2, 16, 3, 3)), rng.normal(size=(2, 16, 16, 3, 3, 3))
+    write(folder, second - second.mean(1, keepdims=True), third - third.mean(2, keepdims=True))
+    return folder
+
+
+def write(folder: Path, second: np.ndarray, third: np.ndarray) -> None:
+    import h5py
+
+    for name, dataset, array in (("fc2", "force_constants", second), ("fc3", "fc3", third)):
+        with h5py.File(folder / f"{name}.hdf5", "w") as file:
+            file[dataset] = array
+
+
+def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    fc = read_phono3py(folder / "phono3py.yaml").force_constants
+    return np.array(fc.second), np.array(fc.third)
+
+
+def test_force_constant_files(capsys, calculation: Path) -> None:
+    source = calculation / "phono3py.yaml"
+    second, third = read(calculation)
+
+    write(calculation, second + 0.3, third)
+    assert "Φ2 breaks the acoustic sum rule by" in refused(capsys, "kappa", source)
+    write(calculation, second, third + 0.3)
+    assert "Φ3 breaks the acoustic sum rule by" in refused(capsys, "kappa", source)
+    third[0, 1, 2, 0, 0, 0] = np.nan
+    write(calculation, second, third)
+    assert "fc3.hdf5 holds 1 non-finite numbers (first at index (0, 1, 2, 0, 0, 0))" in refused(capsys, "kappa", source)
+    write(calculation, second[:, :8], third)
+    assert "fc2.hdf5 has shape (2, 8, 3, 3) where the yaml's supercell has 16 atoms" in refused(capsys, "kappa", source)
+    content = (calculation / "fc3.hdf5").read_bytes()
+    write(calculation, second, np.nan_to_num(third))
+    (calculation / "fc3.hdf5").write_bytes(content[: len(content) // 2])
+    assert "fc3.hdf5: it is truncated or not an HDF5 file" in refused(capsys, "kappa", source)
+    (calculation / "fc3.hdf5").unlink()
+    assert "holds no forces, and fc3.hdf5 and FORCES_FC3 are not beside it" in refused(capsys, "kappa", source)
+
+
+def test_options_that_do_not_go_with_a_yaml(capsys, calculation: Path) -> None:
+    source = calculation / "phono3py.yaml"
+    assert "--potential does not go with" in refused(capsys, "kappa", source, "--potential", "tersoff-1989")
+    assert "--relax does not go with" in refused(capsys, "kappa", source, "--relax")
+    assert "--fc3-supercell does not go with" in refused(capsys, "kappa", source, "--fc3-supercell", 2, 2, 2)
+
+
+def test_random_force_constants_have_imaginary_modes(capsys, calculation: Path) -> None:
+    """Not symmetric, so not a crystal's: but finite, of the right shape, and with vanishing sums. The modes tell."""
+    line = refused(capsys, "kappa", calculation / "phono3py.yaml", "--mesh", 3, 3, 3, "-o", "out.hdf5")
+    assert "imaginary modes: " in line
+    assert "THz at q = (" in line
+    assert "--allow-imaginary" in line
+    assert not Path("out.hdf5").exists()
+
+
+def test_missing_forces(capsys, shared: Path) -> None:
+    with lzma.open(shared / "data/phono3py/phono3py_params_NaCl222.yaml.xz", "rt") as file:
+        lines = file.read().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.strip() == "paired_with:")
+    at = next(i for i in range(start, len(lines)) if lines[i].strip() == "forces:")
+    rows = next(i for i in range(at + 1, len(lines)) if "- [" not in lines[i])
+    Path("phono3py_params.yaml").write_text("\n".join(lines[:at] + lines[rows:]))
+    assert "forces" in refused(capsys, "kappa", "phono3py_params.yaml")
+
+
+def test_the_peer_is_named_when_it_is_missing(capsys, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "phono3py", None)
+    line = refused(capsys, "kappa", shared / "data/phono3py/phono3py_params_NaCl222.yaml.xz")
+    assert "pip install 'wigner-jax[phono3py]'" in line
+
+
+# --- the checks themselves --------------------------------------------------------------------------------------------
+
+
+def test_checks_pass_good_input() -> None:
+    assert positive_integers(["11", "11", "7"], "mesh") == (11, 11, 7)
+    cells = cells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1))
+    second = np.zeros((2, 2, 3, 3))
+    second[[0, 1], [0, 1]], second[[0, 1], [1, 0]] = np.eye(3), -np.eye(3)
+    third = np.zeros((2, 2, 2, 3, 3, 3))
+    third[0, 0, 0], third[0, 0, 1] = 1, -1
+    fc = ForceConstants(second, third)
+    assert check_force_constants(cells, fc) == (0, 0)
+    with pytest.raises(InputError, match=r"Φ3 has shape .* where the cells need"):
+        check_force_constants(cells, dataclasses.replace(fc, third=third[:, :1]))
+    with pytest.raises(InputError, match="Φ2 is zero everywhere"):
+        check_force_constants(cells, dataclasses.replace(fc, second=0 * second))
+
+
+def test_imaginary_modes_are_named() -> None:
+    crystal = cells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1)).crystal
+    mesh = make_mesh(crystal, (3, 3, 3))
+    frequencies = np.ones((27, 6))
+    frequencies[0, :3] = -0.005  # noise of the acoustic modes at Γ
+    assert len(imaginary_modes(mesh, frequencies)) == 0
+    refuse_imaginary(mesh, frequencies)
+    frequencies[5, 0], frequencies[7, 0], frequencies[0, 0] = -0.5, -1.25, -0.02
+    np.testing.assert_array_equal(imaginary_modes(mesh, frequencies), [[7, 0], [5, 0], [0, 0]])
+    q = " ".join(f"{x:.4g}" for x in mesh.qpoints[7])
+    with pytest.raises(ImaginaryModes, match=rf"imaginary modes: 3 of 162, the worst -1.250 THz at q = \({q}\)"):
+        refuse_imaginary(mesh, frequencies)
+
+
+def test_single_precision_is_refused() -> None:
+    program = "from wigner_jax.cli import main; import jax; jax.config.update('jax_enable_x64', False)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,384 @@
+"""Φ2 and Φ3 by automatic differentiation: against direct derivatives, symmetry, sum rules, and finite differences."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import spglib
+from ase.build import bulk
+
+from wigner_jax.physics.force_constants import (
+    evaluate,
+    force_constants,
+    force_constants_at,
+    force_constants_fn,
+    plan_force_constants,
+)
+from wigner_jax.plan import patterns
+from wigner_jax.plan.cells import cells_from_atoms
+from wigner_jax.plan.orbits import columns_of, symmetric_basis
+from wigner_jax.plan.patterns import plan_fit
+from wigner_jax.potentials import load_potential
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def alloy() -> Atoms:
+    """Si5Ge3 in a sheared, rattled cell: no symmetry but translations."""
+    atoms = bulk("Si", cubic=True, a=5.5)
+    atoms.symbols[[1, 4, 6]] = "Ge"
+    cell = np.asarray(atoms.cell).copy()
+    cell[0, 1] += 0.07
+    cell[2, 0] -= 0.04
+    atoms.set_cell(cell, scale_atoms=True)
+    atoms.rattle(0.02, seed=1)
+    return atoms
+
+
+def rotated() -> Atoms:
+    atoms = bulk("SiC", "zincblende", a=4.32)
+    atoms.rotate(37.0, (1.0, 2.0, -0.5), rotate_cell=True)
+    return atoms
+
+
+CRYSTALS = {  # structure, fc2 supercell, fc3 supercell
+    "diamond": (lambda: bulk("Si", a=5.432), (3, 3, 3), (2, 2, 2)),
+    "zincblende": (lambda: bulk("SiC", "zincblende", a=4.32, cubic=True), (2, 2, 2), (1, 1, 1)),
+    "wurtzite": (lambda: bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (3, 3, 2), (2, 2, 1)),
+    "alloy": (alloy, (2, 1, 1), (1, 1, 1)),
+    "rotated": (rotated, (3, 2, 2), (2, 2, 1)),
+    "skewed": (lambda: bulk("Ge", a=5.65), (-2, 2, 2, 2, -2, 2, 2, 2, -2), (1, 1, 0, 0, 2, 0, 0, 0, 2)),
+    "8 decimals": (lambda: bulk("SiC", "wurtzite", a=3.05123457, c=4.98, u=0.37812345), (2, 2, 2), (2, 2, 1)),
+}
+
+
+@pytest.fixture(scope="module")
+def tersoff():
+    return load_potential("tersoff-1989")
+
+
+@pytest.fixture(scope="module", params=list(CRYSTALS))
+def case(request, tersoff):
+    """cells, plan, force constants, report."""
+    structure, fc2, fc3 = CRYSTALS[request.param]
+    atoms = structure()
+    if request.param == "8 decimals":
+        atoms.set_cell(np.round(np.asarray(atoms.cell), 8))
+        atoms.set_scaled_positions(np.round(atoms.get_scaled_positions(), 8))
+    cells = cells_from_atoms(atoms, fc2, fc3)
+    plan, _, _ = plan_force_constants(tersoff, cells)
+    return (cells, plan, *force_constants(tersoff, cells))
+
+
+def full(compact: np.ndarray, translations: np.ndarray, home: np.ndarray) -> np.ndarray:
+    """All rows from the home rows: Φ[T J, T K, T L] = Φ[J, K, L]."""
+    N = translations.shape[1]
+    result = np.full((N, *compact.shape[1:]), np.nan)
+    for T in translations:
+        for i, J in enumerate(home):
+            if compact.ndim == 4:
+                result[T[J], T] = compact[i]
+            else:
+                result[T[J], T[:, None], T[None, :]] = compact[i]
+    assert not np.isnan(result).any()
+    return result
+
+
+def test_residual_is_rounding(case):
+    report = case[3]
+    assert max(report.residual) < 1e-13
+    assert max(report.condition) < 300
+    assert not any("residual" in message for message in report.warnings)
+
+
+def test_second_order_equals_the_hessian(case, tersoff):
+    cells, plan, fc, _ = case
+    N = cells.fc2.n_atoms
+    units = np.zeros((3 * cells.crystal.n_atoms, 1, N, 3))
+    for row, (i, a) in enumerate(np.ndindex(cells.crystal.n_atoms, 3)):
+        units[row, 0, cells.fc2.home[i], a] = 1.0
+    rows = jax.jit(evaluate, static_argnums=0)(tersoff.energy, tersoff.params, plan.graph2, units)
+    exact = np.asarray(rows).reshape(-1, 3, N, 3).transpose(0, 2, 1, 3)
+    np.testing.assert_allclose(fc.second, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
+
+
+def test_third_order_equals_single_atom_columns(case, tersoff):
+    cells, plan, fc, _ = case
+    N = cells.fc3.n_atoms
+    chosen = np.random.default_rng(3).integers(0, 3 * N, (12, 2))
+    # the random pairs alone would often be uncoupled: the first home atom with itself and with others is added
+    first = 3 * int(cells.fc3.home[0])
+    chosen = np.concatenate([chosen, [[first, first], [first, first + 1], [first, 4], [first + 2, 3 * N - 1]]])
+    units = np.zeros((len(chosen), 2, 3 * N))
+    for k, (b, c) in enumerate(chosen):
+        units[k, 0, b] = units[k, 1, c] = 1.0
+    units = units.reshape(-1, 2, N, 3)
+    columns = jax.jit(evaluate, static_argnums=0)(tersoff.energy, tersoff.params, plan.graph3, units)
+    scale = np.abs(fc.third).max()
+    for (b, c), column in zip(chosen, np.asarray(columns), strict=True):
+        ours = np.asarray(fc.third)[:, b // 3, c // 3, :, b % 3, c % 3]
+        np.testing.assert_allclose(ours, column[cells.fc3.home], rtol=0, atol=1e-12 * scale)
+    assert np.abs(columns).max() > 0.1 * scale
+
+
+def test_acoustic_sum_rule(case):
+    _, plan, fc, _ = case
+    for phi, fit in ((fc.second, plan.fit2), (fc.third, plan.fit3)):
+        everything = full(np.asarray(phi), np.asarray(fit.basis.translations), np.asarray(fit.basis.home))
+        scale = np.abs(everything).max()
+        for axis in range(fit.basis.order):
+            assert np.abs(everything.sum(axis=axis)).max() < 1e-12 * scale
+
+
+def test_permutation_and_space_group_symmetry(case):
+    """With the operations spglib finds in the supercell itself, which the basis did not use."""
+    cells, plan, fc, _ = case
+    for phi, fit, cell in ((fc.second, plan.fit2, cells.fc2), (fc.third, plan.fit3, cells.fc3)):
+        if cell.n_atoms > 32 and phi.ndim == 6:
+            continue
+        everything = full(np.asarray(phi), np.asarray(fit.basis.translations), np.asarray(fit.basis.home))
+        scale = np.abs(everything).max()
+        m = fit.basis.order
+        swap = (1, 0, 3, 2) if m == 2 else (1, 0, 2, 4, 3, 5)
+        cycle = swap if m == 2 else (1, 2, 0, 4, 5, 3)
+        for axes in (swap, cycle):
+            np.testing.assert_allclose(everything.transpose(axes), everything, rtol=0, atol=1e-12 * scale)
+
+        lattice = cell.matrix @ cells.crystal.lattice
+        positions = (cells.crystal.positions[cell.atom] + cell.cell) @ np.linalg.inv(cell.matrix)
+        found = spglib.get_symmetry((lattice, positions, np.asarray(cells.crystal.numbers)[cell.atom]), symprec=1e-6)
+        step = max(1, len(found["rotations"]) // 12)
+        for W, w in zip(found["rotations"][::step], found["translations"][::step], strict=True):
+            image = positions @ W.T + w
+            difference = image[:, None] - positions[None]
+            carried = np.abs(difference - np.rint(difference)).sum(-1).argmin(axis=1)
+            R = lattice.T @ W @ np.linalg.inv(lattice.T)
+            subscripts = "ad,be,JKde->JKab" if m == 2 else "ad,be,cf,JKLdef->JKLabc"
+            turned = np.einsum(subscripts, *[R] * m, everything, optimize=True)
+            moved = everything[np.ix_(*[carried] * m)]
+            np.testing.assert_allclose(moved, turned, rtol=0, atol=1e-11 * scale)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_basis_spans_what_symfc_finds(order):
+    """An independent construction of the symmetric subspace: the projectors must be the same."""
+    from symfc.basis_sets import FCBasisSetO2, FCBasisSetO3
+    from symfc.utils.utils import SymfcAtoms
+
+    cells = cells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (2, 2, 1), (2, 1, 1))
+    cell = cells.fc2 if order == 2 else cells.fc3
+    basis = symmetric_basis(cells.crystal, cell, order)
+    C = columns_of(basis)
+    np.testing.assert_allclose((C.T @ C).toarray(), np.eye(basis.n_parameters), rtol=0, atol=1e-13)
+
+    atoms = SymfcAtoms(
+        cell=cell.matrix @ cells.crystal.lattice,
+        scaled_positions=(cells.crystal.positions[cell.atom] + cell.cell) @ np.linalg.inv(cell.matrix),
+        numbers=np.asarray(cells.crystal.numbers)[cell.atom],
+    )
+    theirs = FCBasisSetO2(atoms).run() if order == 2 else FCBasisSetO3(atoms).run(apply_sum_rule=False)
+    B = theirs.compact_compression_matrix.toarray() * np.sqrt(len(theirs.translation_permutations))
+    B /= np.linalg.norm(B, axis=0)
+    assert B.shape[1] == basis.n_parameters
+    compact = np.random.default_rng(0).standard_normal(basis.n_parameters)
+    phi = (C @ compact).reshape((-1,) + (cell.n_atoms,) * (order - 1) + (3,) * order)
+    phi = full(phi, basis.translations, basis.home)[theirs.p2s_map].ravel()
+    np.testing.assert_allclose(B @ (B.T @ phi), phi, rtol=0, atol=1e-11 * np.abs(phi).max())
+
+
+@pytest.mark.parametrize("name", ["wurtzite", "alloy"])
+def test_columns_agree_with_patterns(name, tersoff, monkeypatch):
+    monkeypatch.setattr(patterns, "COLUMNS_FROM", 10**9)
+    structure, fc2, fc3 = CRYSTALS[name]
+    cells = cells_from_atoms(structure(), fc2, fc3)
+    one, first = force_constants(tersoff, cells)
+    two, second = force_constants(tersoff, cells, dense_limit=0)
+    assert first.scheme == ("patterns", "patterns")
+    assert second.scheme == ("columns", "columns")
+    for field in ("second", "third"):
+        a, b = getattr(one, field), getattr(two, field)
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-11 * np.abs(a).max())
+
+
+def test_low_symmetry_takes_columns_by_itself(tersoff):
+    """Hardly more evaluations than patterns, and no cubic cost."""
+    structure, fc2, fc3 = CRYSTALS["alloy"]
+    _, (_, info), _ = plan_force_constants(tersoff, cells_from_atoms(structure(), fc2, fc3))
+    assert info.scheme == "columns"
+    assert info.n_evaluations <= 1.15 * np.ceil(1.05 * info.n_parameters / (3 * 8 - 3))
+
+
+def test_rank_is_checked_not_counted():
+    """One pattern gives Φ2 of wurtzite more equations than it has parameters, and still not all of them."""
+    cells = cells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (5, 5, 3), (1, 1, 1))
+    _, info = plan_fit(cells.crystal, cells.fc2, 2)
+    assert info.n_parameters < 3 * cells.fc2.n_atoms - 3
+    assert info.n_evaluations == 2
+
+
+def test_evaluation_counts():
+    """The measured numbers of the scheme: 5 patterns for diamond, 9 for zincblende in 64 atoms."""
+    for atoms, parameters, evaluations in ((bulk("Si", cubic=True), 807, 5), (CRYSTALS["zincblende"][0](), 1614, 9)):
+        cells = cells_from_atoms(atoms, (1, 1, 1), (2, 2, 2))
+        _, info = plan_fit(cells.crystal, cells.fc3, 3)
+        assert (info.n_parameters, info.n_evaluations) == (parameters, evaluations)
+
+
+def test_chunks_and_seeds_do_not_change_the_result(tersoff):
+    cells = cells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
+    calls = []
+    one, _ = force_constants(tersoff, cells, chunk=3, progress=lambda *call: calls.append(call))
+    two, report = force_constants(tersoff, cells, chunk=1, seed=7)
+    assert calls[-1] == ("fc3", report.evaluations[1], report.evaluations[1])
+    assert sorted(calls) == calls
+    for field in ("second", "third"):
+        a, b = getattr(one, field), getattr(two, field)
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-12 * np.abs(a).max())
+
+
+def test_cache_serves_every_compound_of_a_structure(tersoff, tmp_path):
+    sic = cells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
+    sige = cells_from_atoms(bulk("SiGe", "zincblende", a=5.54), (2, 2, 2), (2, 2, 2))
+    _, first, _ = plan_force_constants(tersoff, sic, cache=tmp_path)
+    _, second, _ = plan_force_constants(tersoff, sige, cache=tmp_path)
+    assert [info.cached for info in first] == [False, False]
+    assert [info.cached for info in second] == [True, True]
+    fresh, _ = force_constants(tersoff, sige)
+    cached, report = force_constants(tersoff, sige, cache=tmp_path)
+    assert max(report.residual) < 1e-13
+    np.testing.assert_allclose(cached.third, fresh.third, rtol=0, atol=1e-12 * np.abs(fresh.third).max())
+
+
+def test_finite_displacements_converge_quadratically(tersoff):
+    """Central differences of forces approach Φ2 as h², so that what is left at small h is their error, not ours."""
+    cells = cells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (1, 1, 1))
+    fc, _ = force_constants(tersoff, cells)
+    plan, _, _ = plan_force_constants(tersoff, cells)
+    gradient = jax.jit(jax.grad(lambda x: tersoff.energy(tersoff.params, plan.graph2.at(x))))
+    x = plan.graph2.positions
+    unit = np.zeros_like(x)
+    unit[cells.fc2.home[0]] = [0.6, 0.8, 0.0]
+    exact = np.einsum("Jab,a->Jb", fc.second[0], [0.6, 0.8, 0.0])
+    errors = []
+    for h in (0.04, 0.02, 0.01):
+        difference = (gradient(x + h * unit) - gradient(x - h * unit)) / (2 * h)
+        errors.append(float(np.abs(difference - exact).max()))
+    assert errors[0] > 1e-4
+    np.testing.assert_allclose([errors[0] / errors[1], errors[1] / errors[2]], 4.0, rtol=0.1)
+
+
+# --- the adjoint -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["patterns", "columns"])
+def loss(request, tersoff):
+    """⟨W, Φ(θ)⟩ with random W, as a function of the parameters and of a volumetric strain."""
+    cells = cells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
+    options = {"dense_limit": 0} if request.param == "columns" else {}
+    plan, _, _ = plan_force_constants(tersoff, cells, **options)
+    rng = np.random.default_rng(5)
+    n, N2, N3 = cells.crystal.n_atoms, cells.fc2.n_atoms, cells.fc3.n_atoms
+    W2, W3 = rng.standard_normal((n, N2, 3, 3)), rng.standard_normal((n, N3, N3, 3, 3, 3))
+
+    def value(params, strain):
+        moved = dataclasses.replace(
+            plan,
+            graph2=plan.graph2.strained(strain * jnp.eye(3)),
+            graph3=plan.graph3.strained(strain * jnp.eye(3)),
+        )
+        fc = force_constants_at(tersoff.energy, params, moved)
+        return jnp.vdot(W2, fc.second) + jnp.vdot(W3, fc.third)
+
+    return jax.jit(value), jax.jit(jax.grad(value, argnums=(0, 1)))(tersoff.params, 0.0)
+
+
+@pytest.mark.parametrize("name", ["A", "B", "lam", "mu", "n", "h", "d", "chi"])
+def test_parameter_gradient_equals_differences(loss, tersoff, name):
+    value, (gradient, _) = loss
+    base = np.asarray(tersoff.params[name])
+    direction = np.zeros_like(base)
+    direction.flat[[0, 1]] = base.flat[[0, 1]]  # carbon's and silicon's value, or two entries of chi
+    step = 1e-5
+
+    def at(t):
+        return float(value(tersoff.params | {name: base + t * direction}, 0.0))
+
+    difference = (8 * (at(step) - at(-step)) - at(2 * step) + at(-2 * step)) / (12 * step)
+    assert abs(difference) > 1e-3
+    np.testing.assert_allclose(float(jnp.vdot(gradient[name], direction)), difference, rtol=1e-6)
+
+
+def test_strain_gradient_equals_differences(loss, tersoff):
+    value, (_, slope) = loss
+    step = 1e-4
+
+    def at(t):
+        return float(value(tersoff.params, t))
+
+    difference = (8 * (at(step) - at(-step)) - at(2 * step) + at(-2 * step)) / (12 * step)
+    assert abs(difference) > 1e-3
+    np.testing.assert_allclose(float(slope), difference, rtol=1e-7)
+
+
+def test_gradient_through_the_compiled_function(tersoff):
+    cells = cells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (2, 2, 2))
+    fn = force_constants_fn(tersoff, cells)
+    reference, _ = force_constants(tersoff, cells)
+    np.testing.assert_allclose(fn(tersoff.params).third, reference.third, rtol=0, atol=1e-11)
+
+    def trace(params):
+        return jnp.einsum("iJaa->", fn(params).second[:, :1])
+
+    gradient = jax.grad(trace)(tersoff.params)
+    step = 1e-4
+    up, down = (tersoff.params | {"B": tersoff.params["B"] + np.array([0, s, 0])} for s in (step, -step))
+    difference = float(trace(up) - trace(down)) / (2 * step)
+    np.testing.assert_allclose(float(gradient["B"][1]), difference, rtol=1e-6)
+    # carbon and germanium are not in the crystal
+    assert float(jnp.abs(gradient["B"][0])) == 0.0
+
+
+def test_forward_mode_is_refused(tersoff):
+    cells = cells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
+    plan, _, _ = plan_force_constants(tersoff, cells)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda p: force_constants_at(tersoff.energy, p, plan).second, (tersoff.params,), (tersoff.params,))
+
+
+# --- misuse and reports ----------------------------------------------------------------------------------------------
+
+
+def test_single_precision_is_refused(tersoff):
+    cells = cells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
+    with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
+        force_constants(tersoff, cells)
+
+
+def test_report_says_what_is_wrong(tersoff):
+    """A pair on the cutoff, a folded supercell, and a potential that is not invariant under the crystal's rotations."""
+    ideal = bulk("Si", a=5.432)
+    cells = cells_from_atoms(ideal, (1, 1, 1), (1, 1, 1))
+    _, report = force_constants(tersoff, cells)
+    assert any("folded" in message for message in report.warnings)
+
+    on_cutoff = cells_from_atoms(bulk("Si", a=2.7 * 4 / np.sqrt(3)), (1, 1, 1), (1, 1, 1))
+    _, report = force_constants(tersoff, on_cutoff)
+    assert report.margin < 1e-6
+    assert any("not smooth" in message for message in report.warnings)
+
+    broken = dataclasses.replace(tersoff, energy=_anisotropic)
+    _, report = force_constants(broken, cells_from_atoms(ideal, (2, 2, 2), (1, 1, 1)))
+    assert report.residual[0] > 1e-3
+    assert any(message.startswith("fc2: residual") for message in report.warnings)
+
+
+def _anisotropic(params, graph):
+    """Favours x over z: not a function of the structure alone."""
+    vectors = graph.vectors()
+    return jnp.sum(jnp.where(graph.edge_mask, vectors[:, 0] ** 4 - vectors[:, 2] ** 4, 0.0)) * params["A"][1]

@@ -1,0 +1,96 @@
+"""Born effective charges and the dielectric tensor: phonopy's BORN file and the nac block of its yaml."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..plan.symmetry import SYMPREC, space_group
+from ..types import BornCharges, Crystal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAC_FACTOR = 14.39965172592227  # e²/(4πε0) in eV Å, phonopy's value for VASP units
+
+
+def read_born(path: str | Path, crystal: Crystal, symprec: float = SYMPREC) -> BornCharges:
+    """Read phonopy's BORN file.
+
+    Line 1 is the unit factor (eV Å; anything that is not a number means 14.399652), line 2 the dielectric tensor, then
+    one line of nine numbers for each symmetry-independent atom of the primitive cell in its order; charges of all atoms
+    are accepted too. Charges of the other atoms follow by the space group: Z[g(i)] = R Z[i] R^T. The values themselves
+    are taken as they are, as phonopy does.
+
+    Raises:
+        InputError: not a BORN file, or a wrong number of atoms.
+    """
+    try:
+        with open(path) as file:
+            lines = [line.split("#")[0].split() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read the BORN file {path}: {getattr(error, 'strerror', None) or 'it is not text'}"
+        ) from error
+    while lines and not lines[-1]:
+        lines.pop()
+    try:
+        rows = np.array([[float(x) for x in line] for line in lines[1:]])
+        if rows.ndim != 2 or rows.shape[1] != 9 or len(rows) < 2 or not np.isfinite(rows).all():
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"{path} is not a BORN file: after the first line (unit factor) it needs lines of nine numbers,"
+            " the dielectric tensor and the Born charges of the independent atoms"
+        ) from None
+    tensors = rows.reshape(-1, 3, 3)
+    return BornCharges(_expand(tensors[1:], crystal, symprec, path), tensors[0], np.array(_factor(lines[0])))
+
+
+def _factor(words: list[str]) -> float:
+    try:
+        return float(words[0])
+    except (IndexError, ValueError):
+        return NAC_FACTOR
+
+
+def _expand(charges: np.ndarray, crystal: Crystal, symprec: float, path: str | Path) -> np.ndarray:
+    """Charges of all primitive atoms from those of the independent ones, (n, 3, 3)."""
+    n = crystal.n_atoms
+    group = space_group(crystal, symprec)
+    representative = group.permutations.min(axis=0)  # the lowest atom of each orbit, phonopy's choice
+    independent = np.unique(representative)
+    if len(charges) == n:
+        return charges
+    if len(charges) != len(independent):
+        wanted = ", ".join(str(i + 1) for i in independent)
+        raise InputError(
+            f"{path} has Born charges of {len(charges)} atoms where the primitive cell has {len(independent)}"
+            f" independent atoms of {n}: give one line for each of the atoms {wanted}"
+        )
+    lattice = np.asarray(crystal.lattice)
+    expanded = np.empty((n, 3, 3))
+    for i in range(n):
+        g = int(np.flatnonzero(group.permutations[:, representative[i]] == i)[0])
+        R = lattice.T @ group.rotations[g] @ np.linalg.inv(lattice.T)
+        expanded[i] = R @ charges[np.searchsorted(independent, representative[i])] @ R.T
+    return expanded
+
+
+def born_from_yaml(data: dict[str, Any], n: int, path: str | Path) -> BornCharges | None:
+    """The nac block of a phono3py yaml (or the same keys at its top level, as older versions wrote), or None."""
+    block = data.get("nac", data)
+    if "born_effective_charge" not in block or "dielectric_constant" not in block:
+        return None
+    try:
+        charges = np.array(block["born_effective_charge"], dtype=float).reshape(n, 3, 3)
+        dielectric = np.array(block["dielectric_constant"], dtype=float).reshape(3, 3)
+        factor = block.get("unit_conversion_factor", data.get("phono3py", {}).get("nac_unit_conversion_factor"))
+        factor = NAC_FACTOR if factor is None else float(factor)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the Born charges in {path} are not {n} tensors and a dielectric tensor: check its nac block"
+        ) from None
+    return BornCharges(charges, dielectric, np.array(factor))

@@ -1,0 +1,164 @@
+"""The result file: phono3py's kappa-mXXYYZZ.hdf5 schema with the Wigner terms, written atomically."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import spglib
+
+from ..errors import InputError
+from ..physics.blocks import same_block
+from ..physics.conductivity import mode_kappa_total, star_average, velocity_squared
+from ..units import KAPPA
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..types import Crystal, Mesh, Solution
+
+
+def default_filename(dims: Sequence[int]) -> str:
+    """phono3py's name for a mesh: kappa-m191919.hdf5."""
+    return f"kappa-m{''.join(str(int(d)) for d in dims)}.hdf5"
+
+
+def write_kappa_hdf5(
+    path: str | Path,
+    crystal: Crystal,
+    mesh: Mesh,
+    solution: Solution,
+    boundary_mfp: float | None = None,
+    sigma: float | None = None,
+) -> None:
+    """Write everything a solution holds at the irreducible points, so that phono3py's tools read it.
+
+    Datasets (P irreducible points, m modes, T temperatures; THz, Å, eV, W/(m K)):
+        phono3py's: version, mesh (3,), temperature (T,), frequency (P, m), group_velocity (P, m, 3) THz Å,
+            gv_by_gv (P, m, 6) summed over the star and the degenerate block, heat_capacity (T, P, m) eV/K,
+            gamma (T, P, m), gamma_isotope (P, m), kappa (T, 6), mode_kappa (T, P, m, 6), qpoint (P, 3), weight (P,),
+            grid_point (P,) index in phono3py's BZ grid, kappa_unit_conversion, boundary_mfp (µm), sigma (THz).
+        ours: kappa_P_RTA, kappa_C, kappa_TOT_RTA (T, 6), mode_kappa_P_RTA (T, P, m, 6), mode_kappa_C (T, P, m, m, 6),
+            gamma_boundary (P, m), velocity_operator (P, m, m, 3) complex THz Å, and the group crystal.
+
+    `kappa` is the total. `mode_kappa` adds up to it (over modes, by the number of mesh points): populations plus each
+    mode's share of its coherences, 2 Σ_s' C_s/(C_s + C_s') κ_C(s, s'). Where only populations are meant, read *_P_RTA.
+
+    The file appears complete or not at all: it is written beside its destination and renamed.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(part, "w") as file:
+            for name, value in kappa_datasets(crystal, mesh, solution, boundary_mfp, sigma).items():
+                large = getattr(value, "size", 0) > 64
+                file.create_dataset(name, data=value, compression="gzip" if large else None)
+            file["mode_kappa"].attrs["meaning"] = "populations + share of coherences; adds up to kappa = kappa_TOT_RTA"
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror or error}): choose another place with -o") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:
+    """Every dataset of a kappa HDF5 file, ours or phono3py's, by name; groups become nested dicts.
+
+    Raises:
+        InputError: unreadable, truncated, or without frequency and temperature.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no file {path}: check the name")
+    try:
+        with h5py.File(path, "r") as file:
+            result = _as_dict(file)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"cannot read {path}: it is truncated or not an HDF5 file") from error
+    if missing := [name for name in ("temperature", "frequency", "gamma", "weight") if name not in result]:
+        raise InputError(
+            f"{path} is not a kappa file (no {', '.join(missing)}): give one written by wigner-jax or phono3py"
+        )
+    return result
+
+
+def _as_dict(group: h5py.Group) -> dict[str, Any]:
+    return {k: _as_dict(v) if isinstance(v, h5py.Group) else v[()] for k, v in group.items()}
+
+
+def kappa_datasets(
+    crystal: Crystal, mesh: Mesh, solution: Solution, boundary_mfp: float | None, sigma: float | None
+) -> dict[str, Any]:
+    """The datasets of `write_kappa_hdf5` by name, as plot.py and other readers use them."""
+    from .. import __version__
+
+    conductivity, linewidths, phonons = solution.conductivity, solution.linewidths, solution.phonons
+    at = np.asarray(mesh.irreducible)
+    frequency = np.asarray(phonons.frequencies)[at]
+    V = np.asarray(phonons.velocity_operator)
+    volume = abs(np.linalg.det(np.asarray(crystal.lattice)))
+    data: dict[str, Any] = {
+        "version": np.bytes_(f"wigner-jax {__version__}"),
+        "mesh": np.array(mesh.dims, dtype="int64"),
+        "temperature": np.asarray(conductivity.temperatures, dtype=float),
+        "frequency": frequency,
+        "group_velocity": np.einsum("pssa->psa", V).real,
+        "gv_by_gv": _gv_by_gv(frequency, V, mesh),
+        "heat_capacity": np.asarray(conductivity.heat_capacity),
+        "gamma": np.asarray(linewidths.three_phonon),
+        "gamma_isotope": np.asarray(linewidths.isotope),
+        "gamma_boundary": np.asarray(linewidths.boundary),
+        "kappa": np.asarray(conductivity.kappa_TOT),
+        "mode_kappa": np.asarray(mode_kappa_total(conductivity)),
+        "kappa_P_RTA": np.asarray(conductivity.kappa_P),
+        "kappa_C": np.asarray(conductivity.kappa_C),
+        "kappa_TOT_RTA": np.asarray(conductivity.kappa_TOT),
+        "mode_kappa_P_RTA": np.asarray(conductivity.mode_kappa_P),
+        "mode_kappa_C": np.asarray(conductivity.mode_kappa_C),
+        "velocity_operator": V,
+        "qpoint": np.asarray(mesh.qpoints)[at],
+        "weight": np.asarray(mesh.weights, dtype="int64"),
+        "grid_point": bz_grid_index(np.asarray(crystal.lattice), mesh.dims)[at],
+        "kappa_unit_conversion": KAPPA / volume,
+        "crystal/lattice": np.asarray(crystal.lattice),
+        "crystal/positions": np.asarray(crystal.positions),
+        "crystal/numbers": np.array(crystal.numbers),
+        "crystal/masses": np.asarray(crystal.masses),
+    }
+    if boundary_mfp is not None:
+        data["boundary_mfp"] = float(boundary_mfp)
+    if sigma is not None:
+        data["sigma"] = float(sigma)
+    return data
+
+
+def _gv_by_gv(frequency: np.ndarray, V: np.ndarray, mesh: Mesh) -> np.ndarray:
+    """Σ over the star and the degenerate partners s' of Re(V_ss' ⊗ V_ss'*), Voigt. (P, m, 6)"""
+    squares = np.where(np.asarray(same_block(frequency))[..., None], np.asarray(velocity_squared(V)), 0).sum(axis=2)
+    return squares @ np.asarray(star_average(mesh.rotations)).T * np.asarray(mesh.weights)[:, None, None]
+
+
+def bz_grid_index(lattice: np.ndarray, dims: Sequence[int]) -> np.ndarray:
+    """Index of every mesh point in phono3py's BZ grid, (Q,).
+
+    That grid lists the points in our order, each followed by its equals on the zone surface; so the index is the
+    number of images (equally short q + G, with phonopy's tolerance) of all points before.
+    """
+    from ..plan.mesh import addresses
+
+    reciprocal = np.linalg.inv(lattice)  # columns b_μ
+    basis = np.rint(spglib.niggli_reduce(reciprocal.T.copy()) @ lattice.T).astype(int)
+    q = addresses(dims) / np.asarray(dims)
+    q = q - np.rint(q @ np.linalg.inv(basis)) @ basis
+    steps = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3) @ basis
+    tolerance = 0.01 * float(np.max(np.sum((reciprocal / np.asarray(dims)) ** 2, axis=0)))
+    counts = np.empty(len(q), int)
+    for start in range(0, len(q), 4096):  # 125 images of every point at once would be large
+        length = np.sum(((q[start : start + 4096, None] + steps) @ reciprocal.T) ** 2, axis=-1)
+        counts[start : start + 4096] = np.sum(length < length.min(axis=1, keepdims=True) + tolerance, axis=1)
+    return np.concatenate([[0], np.cumsum(counts)[:-1]])

@@ -1,0 +1,293 @@
+"""phono3py's files: cells from its yaml, force constants from its HDF5 or, through phono3py itself, from forces."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import yaml
+
+from ..elements import ELEMENTS
+from ..errors import InputError, check_force_constants, require_finite
+from ..plan.cells import masses_of, reduce_to_primitive
+from ..plan.symmetry import SYMPREC, space_group, symmetrized
+from ..types import BornCharges, Cells, Crystal, ForceConstants, Supercell
+from .born import born_from_yaml, read_born
+
+OPENERS = {".xz": lzma.open, ".lzma": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster, where it is there
+
+
+class Phono3pyData(NamedTuple):
+    """What a phono3py calculation holds: ``cells, force_constants, born = read_phono3py(path)``."""
+
+    cells: Cells
+    force_constants: ForceConstants
+    born: BornCharges | None  # from the yaml, or from a BORN file beside it
+
+
+def read_phono3py(
+    path: str | Path,
+    fc2: str | Path | None = None,
+    fc3: str | Path | None = None,
+    forces_fc3: str | Path | None = None,
+    forces_fc2: str | Path | None = None,
+) -> Phono3pyData:
+    """Read a phono3py yaml and what lies beside it. Any supercell matrices, also two; compact or full arrays.
+
+    The force constants come from, in this order: the forces inside the yaml (phono3py_params*.yaml, also .xz, .gz,
+    .bz2); fc2.hdf5 and fc3.hdf5 beside it (or `fc2`, `fc3`); FORCES_FC3 and, with a separate fc2 supercell, FORCES_FC2
+    beside it (or `forces_fc3`, `forces_fc2`). HDF5 is read without phono3py. Forces are turned into force constants by
+    phono3py, which has to be installed, as it does by default (finite differences for its pair displacements, symfc
+    for random ones; symmetrised). Naming any of the four files overrides this order. Units must be Å and eV.
+
+    Args:
+        path: the yaml.
+        fc2, fc3, forces_fc3, forces_fc2: other names of the files beside the yaml.
+
+    Returns:
+        Phono3pyData. The crystal is the yaml's primitive cell, in its atom order, snapped onto its space group; its
+        masses are the yaml's.
+
+    Raises:
+        InputError: one line on what is missing, unreadable or inconsistent.
+    """
+    path = Path(path)
+    data = read_yaml(path)
+    _require_units(data, path)
+    named = any(x is not None for x in (fc2, fc3, forces_fc3, forces_fc2))
+    forces = Path(forces_fc3) if forces_fc3 is not None else _beside(path, "FORCES_FC3")
+    constants = (Path(fc2) if fc2 else path.with_name("fc2.hdf5"), Path(fc3) if fc3 else path.with_name("fc3.hdf5"))
+    from_hdf5 = fc2 is not None or fc3 is not None or all(p.is_file() for p in constants)
+    if _has_forces(data) and not named:
+        cells, result = _from_forces(path, data, None, None)
+    elif from_hdf5 and forces_fc3 is None:
+        cells, result = _from_hdf5(path, data, *constants)
+    elif forces is not None:
+        forces_2 = Path(forces_fc2) if forces_fc2 is not None else _beside(path, "FORCES_FC2")
+        cells, result = _from_forces(path, data, forces, forces_2)
+    else:
+        missing = " and ".join(p.name for p in constants if not p.is_file())
+        raise InputError(
+            f"{path} holds no forces, and {missing} and FORCES_FC3 are not beside it: put the force constants"
+            " (fc2.hdf5 and fc3.hdf5) or FORCES_FC3 into the same folder"
+        )
+    check_force_constants(cells, result)
+    born = born_from_yaml(data, cells.crystal.n_atoms, path)
+    if born is None and (beside := _beside(path, "BORN")) is not None:
+        born = read_born(beside, cells.crystal)
+    return Phono3pyData(cells, result, born)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The contents of a (compressed) phono3py yaml; raises InputError if it is not one."""
+    try:
+        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:  # type: ignore[operator]
+            data = yaml.load(file, Loader=LOADER)
+    except FileNotFoundError:
+        raise InputError(f"no file {path}: check the name") from None
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"cannot read {path} ({str(reason)[:100]}): it is truncated or not a yaml file") from error
+    if not isinstance(data, dict) or not ("unit_cell" in data or "primitive_cell" in data):
+        raise InputError(
+            f"{path} is not a phono3py yaml (no unit_cell in it): give phono3py.yaml or phono3py_params.yaml"
+        )
+    return data
+
+
+def _require_units(data: dict[str, Any], path: Path) -> None:
+    units = data.get("physical_unit") or {}
+    for name, allowed in (("length", "angstrom"), ("force", "eV/angstrom")):
+        if str(units.get(name, allowed)).lower() != allowed.lower():
+            raise InputError(
+                f"{path} is in {name} unit {units[name]!r}: only Å and eV are read; convert it with phono3py"
+            )
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    return next((p for p in (path.with_name(name + s) for s in ("", *OPENERS)) if p.is_file()), None)
+
+
+def _has_forces(data: dict[str, Any]) -> bool:
+    """Whether a displacement dataset of the yaml (any of phono3py's layouts) carries forces."""
+    for key in ("displacement_pairs", "dataset", "displacements"):
+        frames = data.get(key)
+        if isinstance(frames, dict):  # random displacements: one list of forces beside the list of displacements
+            return "forces" in frames
+        first = frames[0] if isinstance(frames, list) and frames else None
+        first = first[0] if isinstance(first, list) and first else first
+        if isinstance(first, dict) and ("forces" in first or "force" in first):
+            return True
+    return False
+
+
+def _cell(data: dict[str, Any], name: str, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lattice (3, 3), fractional positions (N, 3), atomic numbers (N,) and masses (N,) of one cell of the yaml."""
+    try:
+        block = data[name]
+        points = block.get("points") or block["atoms"]
+        lattice = np.array(block["lattice"], dtype=float).reshape(3, 3)
+        positions = np.array([p.get("coordinates", p.get("position")) for p in points], dtype=float).reshape(-1, 3)
+        numbers = np.array([ELEMENTS[p["symbol"]][0] for p in points])
+        masses = np.array(
+            [p["mass"] if "mass" in p else masses_of([z])[0] for p, z in zip(points, numbers, strict=True)]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} has no usable {name} ({error}): it is truncated or too old; write it anew") from error
+    return lattice, positions, numbers, masses.astype(float)
+
+
+def make_supercell_map(crystal: Crystal, lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray) -> Supercell:
+    """The integer description of a supercell given as a list of atoms; `home` is the first atom of each kind.
+
+    Raises:
+        InputError: the supercell is not a repetition of the primitive cell.
+    """
+    primitive = np.asarray(crystal.lattice)
+    exact = lattice @ np.linalg.inv(primitive)
+    matrix = np.rint(exact).astype(int)
+    n, copies = crystal.n_atoms, round(abs(np.linalg.det(matrix)))
+    if np.abs(exact - matrix).max() > 1e-3 or n * copies != len(positions):
+        raise InputError(
+            f"a supercell of {len(positions)} atoms is no repetition of the primitive cell of {n}: check the yaml"
+        )
+    offset = (positions @ exact)[:, None] - np.asarray(crystal.positions)[None]  # (N, n, 3)
+    distance = np.linalg.norm((offset - np.rint(offset)) @ primitive, axis=-1)
+    distance[numbers[:, None] != np.asarray(crystal.numbers)[None]] = np.inf
+    atom = distance.argmin(axis=1)
+    if distance.min(axis=1).max() > 0.01 or np.any(np.bincount(atom, minlength=n) != copies):
+        raise InputError("the atoms of the supercell do not lie on those of the primitive cell: check the yaml")
+    cell = np.rint(offset[np.arange(len(atom)), atom]).astype(int)
+    home = np.array([np.flatnonzero(atom == i)[0] for i in range(n)])
+    return Supercell(matrix, atom, cell, home)
+
+
+def _with_home(supercell: Supercell, rows: np.ndarray | None) -> Supercell:
+    """The same supercell with `rows` (one supercell atom for each primitive atom, in any order) as home atoms."""
+    if rows is None:
+        return supercell
+    kinds = supercell.atom[rows]
+    if sorted(kinds) != list(range(len(supercell.home))):
+        raise InputError(
+            "p2s_map of the force constants does not name one atom of each kind: it belongs to another supercell"
+        )
+    return Supercell(supercell.matrix, supercell.atom, supercell.cell, np.asarray(rows)[np.argsort(kinds)])
+
+
+def _from_hdf5(path: Path, data: dict[str, Any], fc2: Path, fc3: Path) -> tuple[Cells, ForceConstants]:
+    tolerance = float((data.get("phono3py") or {}).get("symmetry_tolerance", SYMPREC))
+    if "primitive_cell" in data:
+        lattice, positions, numbers, masses = _cell(data, "primitive_cell", path)
+        crystal = Crystal(lattice, positions, masses, tuple(int(z) for z in numbers))
+    else:  # older files: columns of primitive_matrix in units of the unit cell
+        unit = _cell(data, "unit_cell", path)
+        crystal, _, _ = reduce_to_primitive(*unit, np.array(data.get("primitive_matrix", np.eye(3)), dtype=float))
+    name2 = "phonon_supercell" if "phonon_supercell_matrix" in data else "supercell"
+    maps = {n: make_supercell_map(crystal, *_cell(data, n, path)[:3]) for n in {"supercell", name2}}
+    second, map2 = _read_constants(fc2, ("force_constants", "fc2"), maps[name2], _reduced_to(data, name2), 1)
+    third, map3 = _read_constants(fc3, ("fc3",), maps["supercell"], _reduced_to(data, "supercell"), 2)
+    snapped = symmetrized(crystal, space_group(crystal, tolerance))
+    return Cells(snapped, map2, map3), ForceConstants(second, third)
+
+
+def _reduced_to(data: dict[str, Any], name: str) -> np.ndarray | None:
+    points = data[name].get("points") or data[name]["atoms"]
+    if not all("reduced_to" in p for p in points):
+        return None
+    return np.unique([int(p["reduced_to"]) - 1 for p in points])
+
+
+def _read_constants(
+    path: Path, names: tuple[str, ...], supercell: Supercell, rows: np.ndarray | None, order: int
+) -> tuple[np.ndarray, Supercell]:
+    """Compact force constants (n, N, [N,] 3, 3 [, 3]) in the order of the primitive atoms, and their supercell."""
+    if not path.is_file():
+        raise InputError(f"no file {path}: put phono3py's {path.name} beside the yaml")
+    try:
+        with h5py.File(path, "r") as file:
+            name = next((n for n in names if n in file), None)
+            if name is None:
+                raise InputError(
+                    f"{path} has no dataset {names[0]!r} but {', '.join(file) or 'nothing'}: is it the right file?"
+                )
+            array = np.asarray(file[name][...], dtype=float)
+            rows = np.asarray(file["p2s_map"][...]) if "p2s_map" in file else rows
+    except (OSError, KeyError, RuntimeError) as error:
+        raise InputError(f"cannot read {path}: it is truncated or not an HDF5 file; make it anew") from error
+    n, N = len(supercell.home), supercell.n_atoms
+    if array.shape[1:] != (N,) * order + (3,) * (order + 1) or array.shape[0] not in (n, N):
+        raise InputError(
+            f"{path} has shape {array.shape} where the yaml's supercell has {N} atoms ({n} primitive): wrong file"
+        )
+    require_finite(array, str(path))
+    if array.shape[0] == N:
+        supercell = _with_home(supercell, rows if rows is not None and len(rows) == n else None)
+        return array[supercell.home], supercell
+    if rows is not None and (len(rows) != n or rows.min() < 0 or rows.max() >= N):
+        raise InputError(f"p2s_map of {path} does not fit the yaml's supercell of {N} atoms: wrong file")
+    # phonopy's rows are ascending supercell atoms: without a map, the first atom of each kind
+    rows = np.sort(supercell.home) if rows is None else rows
+    return array[np.argsort(supercell.atom[rows])], _with_home(supercell, rows)
+
+
+def _from_forces(
+    path: Path, data: dict[str, Any], forces_fc3: Path | None, forces_fc2: Path | None
+) -> tuple[Cells, ForceConstants]:
+    """Force constants from displacements and forces: phono3py's own, with its default choices."""
+    try:
+        from phono3py import Phono3py
+        from phono3py.cui.load import (
+            compute_force_constants_from_datasets,
+            select_and_load_dataset,
+            select_and_load_phonon_dataset,
+        )
+        from phono3py.interface.phono3py_yaml import Phono3pyYaml
+    except ImportError:
+        raise InputError(
+            f"{path} holds forces, which phono3py turns into force constants: pip install 'wigner-jax[phono3py]'"
+        ) from None
+    if "phonon_supercell_matrix" in data and forces_fc3 is not None and forces_fc2 is None:
+        raise InputError(f"{path} has a separate fc2 supercell, and FORCES_FC2 is missing: put it into the same folder")
+    for file in (forces_fc3, forces_fc2):
+        if file is not None and not file.is_file():
+            raise InputError(f"no file {file}: check the name")
+    try:
+        parsed = Phono3pyYaml()
+        parsed.read(path)
+        peer = Phono3py(
+            parsed.unitcell,
+            parsed.supercell_matrix,
+            primitive_matrix="auto" if parsed.primitive_matrix is None else parsed.primitive_matrix,
+            phonon_supercell_matrix=parsed.phonon_supercell_matrix,
+            calculator=parsed.calculator,
+        )
+        # always with a name, or forces in the yaml: otherwise the peer looks into the current folder
+        peer.dataset = select_and_load_dataset(peer, parsed, forces_fc3, str(path))
+        if parsed.phonon_supercell_matrix is not None:
+            peer.phonon_dataset = select_and_load_phonon_dataset(peer, parsed, forces_fc2)
+        random = [d is not None and "displacements" in d for d in (peer.phonon_dataset or peer.dataset, peer.dataset)]
+        calculator = "|".join("symfc" if r else "traditional" for r in random) if any(random) else None
+        compute_force_constants_from_datasets(peer, fc_calculator=calculator, use_symfc_projector=True)
+    except Exception as error:  # the peer's parsers raise whatever they meet
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"phono3py cannot make force constants from {path} ({reason[:160]}): check its forces"
+        ) from error
+    if peer.fc2 is None or peer.fc3 is None:
+        raise InputError(
+            f"forces are missing for some displacements of {path}: complete the calculations, then collect them"
+        )
+    p, s2, s3 = peer.primitive, peer.phonon_supercell, peer.supercell
+    crystal = Crystal(p.cell, p.scaled_positions, p.masses, tuple(int(z) for z in p.numbers))
+    map2, map3 = (make_supercell_map(crystal, s.cell, s.scaled_positions, s.numbers) for s in (s2, s3))
+    rows2, rows3 = np.asarray(peer.phonon_primitive.p2s_map), np.asarray(p.p2s_map)
+    second = np.asarray(peer.fc2)[np.argsort(map2.atom[rows2])]
+    third = np.asarray(peer.fc3)[np.argsort(map3.atom[rows3])]
+    cells = Cells(symmetrized(crystal), _with_home(map2, rows2), _with_home(map3, rows3))
+    return cells, ForceConstants(second, third)

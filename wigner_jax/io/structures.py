@@ -1,0 +1,49 @@
+"""Crystal structures from any file that ASE reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import ase
+
+
+def read_structure(path: str | Path) -> ase.Atoms:
+    """Read the (last) structure of any file that ASE reads; it must be periodic with distinct atoms.
+
+    Raises:
+        InputError: no such file, not readable as a structure, not periodic, or atoms that coincide.
+    """
+    import ase.io
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no structure file {path}: check the name")
+    try:
+        atoms = ase.io.read(path)
+    except Exception as error:  # ASE's readers raise whatever their parsers raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"ASE cannot read {path} as a structure ({reason[:120]}): check the file and its extension"
+        ) from error
+    if isinstance(atoms, list):
+        atoms = atoms[-1]
+    if len(atoms) == 0:
+        raise InputError(f"{path} holds no atoms")
+    if not np.all(atoms.pbc) or abs(atoms.cell.volume) < 1e-6:
+        raise InputError(f"the structure in {path} is not periodic in three directions: give a file with a cell")
+    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+        raise InputError(f"{path} holds non-finite numbers: check the file")
+    if len(atoms) > 1:
+        distances = atoms.get_all_distances(mic=True) + 1e3 * np.eye(len(atoms))
+        i, j = np.unravel_index(distances.argmin(), distances.shape)
+        if distances[i, j] < 0.1:
+            raise InputError(
+                f"atoms {i + 1} and {j + 1} of {path} are {distances[i, j]:.3f} Å apart: check the positions"
+            )
+    return atoms

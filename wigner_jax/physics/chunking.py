@@ -1,0 +1,74 @@
+"""Maps in chunks of bounded memory. Results do not depend on the chunk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..types import Array
+
+BYTES = 64 * 2**20  # of temporaries that one chunk may hold: out of cache anyway, small beside any machine's memory
+
+
+def chunk_size(bytes_per_item: int, limit: int = BYTES) -> int:
+    """Number of items, at least one, whose temporaries fit into `limit` bytes."""
+    return max(1, limit // max(1, bytes_per_item))
+
+
+def map_chunks(function: Callable[[Any], Any], items: Any, chunk: int) -> Any:
+    """``function(items)`` for a function that treats every item alone, `chunk` items at a time.
+
+    The backward pass recomputes a chunk's temporaries instead of keeping them (jax.checkpoint). The last chunk is
+    filled up with copies of the first item, whose results are dropped: padding never brings a singular input.
+
+    Args:
+        function: pytree of arrays (c, ...) -> pytree of arrays (c, ...), for any c.
+        items: pytree of arrays (N, ...).
+
+    Returns:
+        pytree of arrays (N, ...).
+    """
+    count = jax.tree.leaves(items)[0].shape[0]
+    body = jax.checkpoint(function)
+    if count <= chunk:
+        return body(items)
+    chunks = -(-count // chunk)
+    padding = chunks * chunk - count
+
+    def split(x: Any) -> Any:
+        x = jnp.asarray(x)
+        filled = jnp.concatenate([x, jnp.broadcast_to(x[:1], (padding, *x.shape[1:]))])
+        return filled.reshape(chunks, chunk, *x.shape[1:])
+
+    results = jax.lax.map(body, jax.tree.map(split, items))
+    return jax.tree.map(lambda x: x.reshape(chunks * chunk, *x.shape[2:])[:count], results)
+
+
+def map_live(function: Callable[..., Any], live: Array, items: tuple[Any, ...]) -> Any:
+    """``function(*item)`` for every item that is `live`, zeros for the others, which cost nothing.
+
+    Static shapes are padded to the largest case, so that one compilation serves all; the padding is skipped here, one
+    chunk at a time. The backward pass recomputes an item's temporaries (jax.checkpoint).
+
+    Args:
+        function: arrays of one item -> pytree of arrays.
+        live: (N,) bool.
+        items: pytrees of arrays (N, ...), the arguments of `function`.
+
+    Returns:
+        pytree of arrays (N, ...).
+    """
+    shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], items))
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    body = jax.checkpoint(function)
+
+    def one(item: tuple[Array, tuple[Any, ...]]) -> Any:
+        alive, arguments = item
+        return jax.lax.cond(alive, body, lambda *_: nothing, *arguments)
+
+    return jax.lax.map(one, (live, items))

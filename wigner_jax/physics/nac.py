@@ -1,0 +1,125 @@
+"""Non-analytic term correction: the long-range dipole interaction of polar crystals.
+
+Two variants with one interface (physics/phonons.LongRange), as phonopy 4.10 defines them. Charges Z_i,βa: field
+component first, displacement second; ε dielectric tensor; P = factor 4π/V.
+
+Neither term is exactly periodic in q (Gonze-Lee to the accuracy of its truncated sum, Wang not at all): give q-points
+in the first Brillouin zone, as plan/mesh.make_mesh does. The limit at Γ depends on the direction of approach: without
+`direction` there is no term at Γ.
+"""
+
+from __future__ import annotations
+
+from math import log, pi
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from ..types import Array, BornCharges, Crystal, FourierTable, pytree
+from .phonons import lattice_weights, phases, separation_phases
+
+if TYPE_CHECKING:
+    from ..plan.nac import DipolePlan
+
+ZONE_CENTRE = 1e-5  # 1/Å: a wave vector shorter than this is 0 (phonopy's tolerance)
+EXPONENT = log(1e-10)  # the Gaussian factor at the cut-off of the reciprocal sum
+
+
+def _volume(crystal: Crystal) -> Array:
+    return jnp.abs(jnp.linalg.det(jnp.asarray(crystal.lattice)))
+
+
+def _prefactor(born: BornCharges, crystal: Crystal) -> Array:
+    """P = factor 4π/V, eV/Å²."""
+    return jnp.asarray(born.factor) * 4 * pi / _volume(crystal)
+
+
+def _to_cartesian(qpoint: Array, crystal: Crystal) -> Array:
+    return jnp.asarray(qpoint) @ jnp.linalg.inv(jnp.asarray(crystal.lattice)).T
+
+
+def _inverse_screening(vectors: Array, direction: Array | None, born: BornCharges, crystal: Crystal):
+    """Vectors K and 1/(K·ε·K), with K ≈ 0 replaced by `direction`, or by a dummy of weight 0. (..., 3), (...), (...)"""
+    regular = jnp.sum(vectors**2, axis=-1) > ZONE_CENTRE**2
+    stand_in = jnp.ones(3) if direction is None else _to_cartesian(direction, crystal)
+    K = jnp.where(regular[..., None], vectors, stand_in)
+    screening = jnp.einsum("...a,ab,...b->...", K, jnp.asarray(born.dielectric), K)
+    weight = jnp.where(regular, 1.0, 0.0 if direction is None else 1.0)
+    return K, weight / screening, regular
+
+
+@pytree()
+class GonzeLee:
+    """Gonze and Lee, PRB 55, 10355 (1997), eq. 71, reciprocal sum only.
+
+    C_ia,jb(q) = P Σ_G (K·Z_i)_a (K·Z_j)_b / (K·ε·K) exp(-K·ε·K / 4Λ²) exp(2πi G·(r_i - r_j)) - δ_ij Σ_j' C_ij'(0)
+
+    with K = q + G over the vectors of the plan, Λ² = -G_c² tr ε / (12 ln 1e-10): Λ is so small that the real-space sum
+    vanishes. The supercell's force constants contain this interaction at their commensurate points q_c: its Fourier
+    transform Φ(R) = (1/N) Σ_c C(q_c) exp(-2πi q_c·(r_j + R - r_i)) is taken out of them before they are interpolated.
+    """
+
+    born: BornCharges
+    plan: DipolePlan
+    direction: Array | None = None  # (3,) fractional, direction in which Γ is approached
+
+    def _sum(self, qpoint: Array, crystal: Crystal, direction: Array | None) -> Array:
+        """P Σ_G ..., (n, 3, n, 3) complex."""
+        G = jnp.asarray(self.plan.reciprocal, jnp.result_type(crystal.positions))
+        K, inverse, regular = _inverse_screening(_to_cartesian(G + qpoint, crystal), direction, self.born, crystal)
+        # the cut-off of plan/nac.reciprocal_vectors as a function of the volume, so that strain derivatives see it
+        cutoff2 = (3 * self.plan.count / (4 * pi) / _volume(crystal)) ** (2 / 3)
+        Λ2 = -cutoff2 * jnp.trace(jnp.asarray(self.born.dielectric)) / (12 * EXPONENT)
+        quadratic = jnp.where(regular, 1 / jnp.where(regular, inverse, 1.0), 0.0)
+        weight = _prefactor(self.born, crystal) * inverse * jnp.exp(-quadratic / (4 * Λ2))
+        wave = jnp.exp(2j * pi * (G @ jnp.asarray(crystal.positions).T))
+        dipoles = jnp.einsum("gb,iba->gia", K, jnp.asarray(self.born.charges)) * wave[:, :, None]
+        flat = dipoles.reshape(len(G), -1)
+        return ((weight[:, None] * flat).T @ jnp.conj(flat)).reshape(*dipoles.shape[1:], *dipoles.shape[1:])
+
+    def _self_term(self, crystal: Crystal) -> Array:
+        """δ_ij Σ_j' C_ij'(0), which makes a uniform displacement cost nothing. (n, 3, n, 3)"""
+        drift = jnp.sum(self._sum(jnp.zeros(3), crystal, None), axis=2)
+        return jnp.einsum("iab,ij->iajb", drift, jnp.eye(crystal.n_atoms))
+
+    def term(self, qpoint: Array, crystal: Crystal, table: FourierTable) -> Array:
+        return self._sum(qpoint, crystal, self.direction) - self._self_term(crystal)
+
+    def lattice_term(self, crystal: Crystal, table: FourierTable) -> Array:
+        points = jnp.asarray(self.plan.commensurate)
+        C = jax.lax.map(lambda q: self._sum(q, crystal, None), points) - self._self_term(crystal)
+        C = C * jnp.conj(separation_phases(points, crystal))[:, :, None, :, None]
+        wave = jnp.conj(phases(points, table)).T / len(points)
+        return jnp.real(jnp.tensordot(wave, C, axes=1))
+
+    def bytes_per_point(self, crystal: Crystal, table: FourierTable) -> int:
+        return 16 * 3 * crystal.n_atoms * len(self.plan.reciprocal) * 12
+
+
+@pytree()
+class Wang:
+    """Wang et al., J. Phys.: Condens. Matter 22, 202201 (2010): an interaction that is constant over the supercell.
+
+    C_ia,jb(q) = P (q·Z_i)_a (q·Z_j)_b / (q·ε·q) S_ij(q),   S_ij(q) = (1/N) Σ_R w_ij(R) exp(2πi q·(r_j + R - r_i))
+
+    S is 1 at Γ and 0 at the other commensurate points, where the force constants are exact as they are.
+    """
+
+    born: BornCharges
+    direction: Array | None = None  # (3,) fractional, direction in which Γ is approached
+
+    def term(self, qpoint: Array, crystal: Crystal, table: FourierTable) -> Array:
+        q, inverse, _ = _inverse_screening(_to_cartesian(qpoint, crystal), self.direction, self.born, crystal)
+        weights = lattice_weights(table)
+        S = jnp.tensordot(phases(qpoint[None], table)[0], weights, axes=1) / jnp.sum(weights[:, 0, 0])
+        S = S * separation_phases(qpoint[None], crystal)[0]
+        dipoles = jnp.einsum("b,iba->ia", q, jnp.asarray(self.born.charges))
+        strength = _prefactor(self.born, crystal) * inverse
+        return strength * dipoles[:, :, None, None] * dipoles[None, None] * S[:, None, :, None]
+
+    def lattice_term(self, crystal: Crystal, table: FourierTable) -> Array:
+        return jnp.zeros(())
+
+    def bytes_per_point(self, crystal: Crystal, table: FourierTable) -> int:
+        return 16 * 9 * crystal.n_atoms**2 * 8

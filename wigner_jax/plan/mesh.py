@@ -1,0 +1,83 @@
+"""Regular q-meshes and their irreducible points."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import spglib
+
+from ..types import Crystal, Mesh
+from .symmetry import cartesian, reciprocal_operations, space_group
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def addresses(dims: Sequence[int]) -> np.ndarray:
+    """Integer coordinates of the mesh points, first axis fastest. (Q, 3)"""
+    z, y, x = np.meshgrid(*[np.arange(d) for d in reversed(dims)], indexing="ij")
+    return np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
+
+
+def index_of(address: np.ndarray, dims: Sequence[int]) -> np.ndarray:
+    """Index of integer coordinates (any integers; folded into the mesh). (..., 3) → (...)"""
+    x, y, z = np.moveaxis(np.mod(address, dims), -1, 0)
+    return x + dims[0] * (y + dims[1] * z)
+
+
+def mesh_operations(crystal: Crystal, dims: Sequence[int], symmetry: bool = True) -> np.ndarray:
+    """Operations on q that keep the crystal (or its time reverse) and map the mesh onto itself. (R, 3, 3) int
+
+    An operation S maps the mesh onto itself if S_ij N_i / N_j is an integer; the others are left out, so that a mesh
+    that is less symmetric than the crystal costs time but never changes the answer.
+    """
+    if not symmetry:
+        return np.eye(3, dtype=int)[None]
+    operations = reciprocal_operations(space_group(crystal))
+    N = np.asarray(dims)
+    scaled = operations * N[None, :, None]
+    return operations[np.all(scaled % N[None, None, :] == 0, axis=(1, 2))]
+
+
+def images(address: np.ndarray, operations: np.ndarray, dims: Sequence[int]) -> np.ndarray:
+    """Index of S q for every operation and mesh point. (R, Q)"""
+    N = np.asarray(dims)
+    on_mesh = operations * N[None, :, None] // N[None, None, :]
+    return np.stack([index_of(address @ S.T, dims) for S in on_mesh])
+
+
+def first_zone(qpoints: np.ndarray, lattice: np.ndarray) -> np.ndarray:
+    """The shortest equivalent of each q (fractional), in the first Brillouin zone. (Q, 3)
+
+    The non-analytic terms are not periodic in q term by term, so that the representative matters there.
+    """
+    reciprocal = np.linalg.inv(lattice)  # columns b_μ
+    basis = np.rint(spglib.delaunay_reduce(reciprocal.T.copy()) @ lattice.T).astype(int)  # rows: reduced vectors
+    wrapped = qpoints - np.rint(qpoints @ np.linalg.inv(basis)) @ basis
+    steps = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), -1).reshape(-1, 3) @ basis
+    candidates = wrapped[:, None] + steps[None]
+    length = np.linalg.norm(candidates @ reciprocal.T, axis=-1)
+    return candidates[np.arange(len(qpoints)), (length > length.min(axis=1, keepdims=True) + 1e-9).argmin(axis=1)]
+
+
+def make_mesh(crystal: Crystal, dims: Sequence[int], symmetry: bool = True) -> Mesh:
+    """The mesh and its irreducible points under the point group with time reversal.
+
+    Args:
+        dims: three positive integers, subdivisions along the reciprocal vectors of the primitive cell.
+        symmetry: False keeps every point irreducible.
+    """
+    array = np.asarray(dims)
+    if array.shape != (3,) or np.any(array != np.rint(array)) or np.any(array < 1):
+        raise ValueError(f"a mesh needs three positive integers, got {list(np.ravel(dims))}")
+    N = (int(array[0]), int(array[1]), int(array[2]))
+    lattice = np.asarray(crystal.lattice)
+    address = addresses(N)
+    operations = mesh_operations(crystal, N, symmetry)
+    first = images(address, operations, N).min(axis=0)
+    irreducible, weights = np.unique(first, return_counts=True)
+    qpoints = first_zone(address / np.array(N), lattice)
+    steps = np.linalg.inv(lattice).T / np.array(N)[:, None]
+    rotations = cartesian(operations, lattice)
+    return Mesh(N, qpoints, irreducible.astype(np.int32), weights.astype(np.int32), rotations, steps)

@@ -1,0 +1,135 @@
+"""Neighbour graphs of periodic structures: built on the host, padded and masked, passed to kernels as an argument.
+
+The list of edges is fixed inside every derivative. That is exact as long as no pair sits on a distance where the
+potential is not smooth, so the distance to the nearest such pair (the margin) is reported with each graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+from ase.neighborlist import primitive_neighbor_list
+
+from ..types import Array, pytree
+
+if TYPE_CHECKING:
+    import ase
+
+    from .base import Potential
+
+MARGIN_REACH = 0.5  # Å beyond the cutoff within which the margin is looked for
+
+
+@pytree()
+class Graph:
+    """A periodic structure as a potential sees it.
+
+    Edge e points from its centre `receivers[e]` to the neighbour `senders[e]`; every pair appears in both directions.
+    Real edges are sorted by receiver. Padding edges join atom 0 to its own image along the first lattice vector, so
+    that their length, and every derivative of it, is finite; `edge_mask` and `triplet_mask` are False there. A function
+    of the distance that is singular somewhere must guard its input (double `where`), not mask its output.
+    """
+
+    positions: Array  # (N, 3) Å
+    cell: Array  # (3, 3) Å, rows
+    species: Array  # (N,) int, index into Potential.species
+    senders: Array  # (E,) int
+    receivers: Array  # (E,) int
+    shifts: Array  # (E, 3) int, lattice vector of the neighbour, in units of the rows of `cell`
+    edge_mask: Array  # (E,) bool
+    triplets: Array  # (T, 2) int, ordered pairs (e, e') of different edges with the same receiver
+    triplet_mask: Array  # (T,) bool
+
+    @property
+    def n_atoms(self) -> int:
+        return self.positions.shape[0]
+
+    def vectors(self) -> Array:
+        """r_e = x[sender] + shift · cell − x[receiver], Å. (E, 3)"""
+        shift = self.shifts.astype(self.positions.dtype) @ self.cell
+        return self.positions[self.senders] + shift - self.positions[self.receivers]
+
+    def at(self, positions: Array) -> Graph:
+        """The same edges at other positions (Å), close enough for the list to hold."""
+        return dataclasses.replace(self, positions=positions)
+
+    def strained(self, strain: Array) -> Graph:
+        """Positions and cell under the deformation 1 + ε, ε (3, 3): x → x (1 + ε)."""
+        F = jnp.eye(3, dtype=self.positions.dtype) + strain
+        return dataclasses.replace(self, positions=self.positions @ F, cell=self.cell @ F)
+
+
+def padded_size(count: int) -> int:
+    """The next size of the form {4, 5, 6, 7} · 2^k: few shapes, so few compilations, at most 25 % padding."""
+    if count <= 4:
+        return 4
+    step = 2 ** (int(count - 1).bit_length() - 3)
+    return -(-count // step) * step
+
+
+def graph_of(
+    lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray, potential: Potential
+) -> tuple[Graph, float]:
+    """The neighbour graph of one cell.
+
+    Args:
+        lattice: (3, 3) Å, rows.
+        positions: (N, 3) Å, inside the cell or not.
+        numbers: (N,) atomic numbers.
+
+    Returns:
+        graph: numpy leaves.
+        margin: Å; no pair of atoms is closer than this to a distance at which the potential is not smooth (a cutoff or
+            one of `potential.kinks`); infinite if there is none within 0.5 Å of a cutoff.
+    """
+    lattice, positions = np.asarray(lattice, float), np.asarray(positions, float)
+    kinds = np.array(potential.species_of(numbers), int)
+    i, j, distance, shift = primitive_neighbor_list(
+        "ijdS", (True, True, True), lattice, positions, potential.cutoff + MARGIN_REACH, self_interaction=False
+    )
+    size = len(potential.species)
+    cutoffs = np.array([[potential.pair_cutoff(s, t) for t in range(size)] for s in range(size)])
+    reach = cutoffs[kinds[i], kinds[j]]
+    margin = float(np.min(np.abs(distance - reach), initial=np.inf))
+    for s, t, kink in potential.kinks:
+        pairs = (kinds[i] == s) & (kinds[j] == t) | (kinds[i] == t) & (kinds[j] == s)
+        margin = min(margin, float(np.min(np.abs(distance[pairs] - kink), initial=np.inf)))
+
+    keep = np.flatnonzero(distance < reach)
+    keep = keep[np.argsort(i[keep], kind="stable")]
+    receivers, senders, shifts = i[keep], j[keep], shift[keep]
+    E = padded_size(len(keep))
+    padding = E - len(keep)
+    edges = {
+        "receivers": np.pad(receivers, (0, padding)).astype(np.int32),
+        "senders": np.pad(senders, (0, padding)).astype(np.int32),
+        "shifts": np.concatenate([shifts, np.tile([1, 0, 0], (padding, 1))]).astype(np.int32),
+        "edge_mask": np.arange(E) < len(keep),
+    }
+    pairs = _pairs_of_edges(receivers) if potential.triplets else np.empty((0, 2), int)
+    T = padded_size(len(pairs)) if potential.triplets else 0
+    triplets = np.pad(pairs, ((0, T - len(pairs)), (0, 0))).astype(np.int32)
+    mask = np.arange(T) < len(pairs)
+    return Graph(positions, lattice, kinds.astype(np.int32), triplets=triplets, triplet_mask=mask, **edges), margin
+
+
+def build_graph(atoms: ase.Atoms, potential: Potential) -> tuple[Graph, float]:
+    """`graph_of` for an ASE structure, which must be periodic in three directions."""
+    if not np.all(atoms.pbc):
+        raise ValueError("the structure must be periodic in three directions: set atoms.pbc and a cell")
+    return graph_of(np.asarray(atoms.cell), atoms.positions, atoms.numbers, potential)
+
+
+def _pairs_of_edges(receivers: np.ndarray) -> np.ndarray:
+    """All ordered pairs of different edges with a common receiver; `receivers` is sorted. (T, 2)"""
+    counts = np.bincount(receivers) if len(receivers) else np.zeros(0, int)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(int)
+    pairs = [
+        start + np.argwhere(~np.eye(count, dtype=bool))
+        for start, count in zip(starts, counts, strict=True)
+        if count > 1
+    ]
+    return np.concatenate(pairs) if pairs else np.empty((0, 2), int)

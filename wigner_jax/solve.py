@@ -1,0 +1,233 @@
+"""The pipeline: force constants in, Wigner conductivity out.
+
+    cells ─make_plan─► Plan                              host, once per cells and mesh
+    ForceConstants ─phonons─► ─linewidths─► ─conductivity─► Solution
+
+`solve` is the entry for numbers: it checks its input, measures the room that tetrahedra need, and reports progress.
+`kappa` is the pure function for jit and grad.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .elements import ELEMENTS, SYMBOLS
+from .errors import refuse_imaginary, require_finite, temperatures_above_zero
+from .physics import conductivity as transport
+from .physics import linewidths as widths
+from .physics import phonons as harmonic
+from .physics.broadening import AdaptiveGaussian, Broadening, Gaussian
+from .physics.onshell import Tetrahedron
+from .plan.fourier import fourier_table
+from .plan.mesh import make_mesh
+from .plan.tetrahedra import make_tetrahedra
+from .plan.third import third_table
+from .plan.triplets import triplet_buckets
+from .types import Conductivity, Linewidths, Phonons, Plan, Solution, pytree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .physics.phonons import LongRange
+    from .types import Array, Cells, Crystal, ForceConstants
+
+    Progress = Callable[[int, int], None]
+
+
+@pytree()
+class Scattering:
+    """What scatters besides the three-phonon processes."""
+
+    isotope: Array | None = None  # (n,) mass variances g; None: no isotope scattering
+    boundary_mfp: Array | None = None  # () mean free path in µm; None: no boundary scattering
+
+
+def natural_isotopes(crystal: Crystal) -> np.ndarray:
+    """Mass variances of the natural abundances. (n,)"""
+    return np.array([ELEMENTS[SYMBOLS[z]][2] for z in crystal.numbers])
+
+
+def make_plan(cells: Cells, mesh: Sequence[int], symmetry: bool = True) -> Plan:
+    """Everything that depends on the cells and the mesh alone.
+
+    Args:
+        mesh: subdivisions along the reciprocal vectors of the primitive cell.
+        symmetry: False treats every mesh point and triplet alone; the answer is the same, the time is not.
+    """
+    q = make_mesh(cells.crystal, mesh, symmetry)
+    return Plan(
+        cells.crystal,
+        q,
+        fourier_table(cells.crystal, cells.fc2),
+        third_table(cells.crystal, cells.fc3, q.dims),
+        triplet_buckets(cells.crystal, q, symmetry),
+    )
+
+
+def tetrahedron(plan: Plan, symmetrized: bool = False) -> Tetrahedron:
+    """The linear tetrahedron method on the plan's mesh.
+
+    Args:
+        symmetrized: average over the four main diagonals of the micro-cell (invariant under the point group, four times
+            the work), instead of the shortest one.
+    """
+    return Tetrahedron(make_tetrahedra(plan.crystal, plan.mesh.dims, symmetrized))
+
+
+@jax.jit
+def phonons(plan: Plan, second: Array, nac: LongRange | None = None) -> Phonons:
+    """Harmonic solution on the mesh. Args: second (n, N2, 3, 3) eV/Å²."""
+    return harmonic.phonons(plan.mesh.qpoints, plan.mesh.irreducible, second, plan.crystal, plan.second, nac)
+
+
+@jax.jit
+def _velocities(plan: Plan, solution: tuple[Array, Array], second: Array, nac: LongRange | None) -> Array:
+    return harmonic.group_velocities(plan.mesh.qpoints, solution, second, plan.crystal, plan.second, nac)
+
+
+@jax.jit
+def _state(plan: Plan, lattice_waves: Phonons, third: Array, temperatures: Array, broadening: Broadening,
+           velocities: Array | None) -> widths.State:  # fmt: skip
+    return widths.prepare(lattice_waves, third, plan, temperatures, broadening, velocities)
+
+
+_room = jax.jit(widths.needed_room)
+_bucket = jax.jit(widths.bucket_linewidths)
+_conductivity = jax.jit(transport.conductivity)
+_kappa_tensors = jax.jit(transport.kappa_tensors)
+
+
+def reserve(
+    plan: Plan, fc: ForceConstants, broadening: Tetrahedron | None = None, nac: LongRange | None = None,
+    margin: float = 0.25,
+) -> Tetrahedron:  # fmt: skip
+    """The tetrahedron method with room for the on-shell processes of these force constants, for use under jit and grad.
+
+    Args:
+        margin: extra share, for force constants that will change. Linewidths are NaN where it does not suffice, and
+            `Linewidths.overflow` says so.
+    """
+    broadening = tetrahedron(plan) if broadening is None else broadening
+    lattice_waves = phonons(plan, fc.second, nac)
+    return _reserved(plan, _state(plan, lattice_waves, fc.third, jnp.ones(1), broadening, None), broadening, margin)
+
+
+def _reserved(plan: Plan, state: widths.State, broadening: Tetrahedron, margin: float) -> Tetrahedron:
+    needs = [tuple(int(x) for x in _room(bucket, state, plan, broadening)) for bucket in plan.triplets]
+    return dataclasses.replace(broadening, rooms=tuple(widths.rounded_room(n, margin) for n in needs))
+
+
+def linewidths(
+    plan: Plan, fc: ForceConstants, lattice_waves: Phonons, temperatures: Array, broadening: Broadening,
+    scattering: Scattering, nac: LongRange | None = None, progress: Progress | None = None,
+) -> Linewidths:  # fmt: skip
+    """Half widths of the irreducible modes at every temperature; differentiable in `fc` and `lattice_waves`.
+
+    Args:
+        progress: called with (q-points done, q-points in all) after every batch; None runs each bucket in one call.
+    """
+    velocities = None
+    if broadening.needs_velocities:
+        solution = (lattice_waves.frequencies, lattice_waves.eigenvectors)
+        velocities = _velocities(plan, solution, fc.second, nac)
+    state = _state(plan, lattice_waves, fc.third, temperatures, broadening, velocities)
+    return _linewidths(plan, state, lattice_waves, broadening, scattering, progress)
+
+
+def _linewidths(
+    plan: Plan, state: widths.State, lattice_waves: Phonons, broadening: Broadening, scattering: Scattering,
+    progress: Progress | None,
+) -> Linewidths:  # fmt: skip
+    parts, overflow, done = [], jnp.zeros((), bool), 0
+    variances = None if scattering.isotope is None else jnp.asarray(scattering.isotope)
+    total = sum(len(b.members) for b in plan.triplets)
+    for number, bucket in enumerate(plan.triplets):
+        chosen = broadening.reserved(number)
+        for piece in _pieces(bucket, progress):
+            three, isotope, too_many = _bucket(piece, state, plan, variances, chosen)
+            parts.append((three, isotope))
+            overflow = overflow | jnp.any(too_many)
+            if progress is not None:
+                jax.block_until_ready(three)
+                done += len(piece.members)
+                progress(done, total)
+    order = np.argsort(np.concatenate([np.asarray(b.members) for b in plan.triplets]))
+    three, isotope = (jnp.concatenate(x)[order] for x in zip(*parts, strict=True))
+    f = lattice_waves.frequencies[jnp.asarray(plan.mesh.irreducible)]
+    boundary = jnp.zeros_like(f)
+    if scattering.boundary_mfp is not None:
+        boundary = transport.boundary_linewidth(lattice_waves.velocity_operator, f, scattering.boundary_mfp)
+    three = jnp.where(overflow, jnp.nan, jnp.moveaxis(three, 1, 0))
+    return Linewidths(three, isotope, boundary, overflow)
+
+
+def kappa(
+    plan: Plan, fc: ForceConstants, temperatures: Sequence[float] = (300.0,), broadening: Broadening | None = None,
+    scattering: Scattering | None = None, nac: LongRange | None = None,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Populations' and coherences' conductivity, (T, 6) each in W/(m K), Voigt order: a pure function of its arguments.
+
+    Differentiable in `fc`, `nac`, `scattering` and the floats of `plan.crystal`; differentiate totals rather than the two
+    parts, whose border is a threshold. The broadening is AdaptiveGaussian() unless given; tetrahedra need `reserve`.
+    """
+    broadening = AdaptiveGaussian() if broadening is None else broadening
+    scattering = Scattering(natural_isotopes(plan.crystal)) if scattering is None else scattering
+    T = jnp.asarray(temperatures, float)
+    lattice_waves = phonons(plan, fc.second, nac)
+    gamma = linewidths(plan, fc, lattice_waves, T, broadening, scattering, nac)
+    return _kappa_tensors(lattice_waves, gamma.total, plan.mesh, plan.crystal, T)
+
+
+def solve(
+    plan: Plan, fc: ForceConstants, temperatures: Sequence[float] = (300.0,), broadening: Broadening | None = None,
+    scattering: Scattering | None = None, nac: LongRange | None = None, *, allow_imaginary: bool = False,
+    progress: Progress | None = None,
+) -> Solution:  # fmt: skip
+    """Phonons, linewidths and conductivity, with everything resolved by mode.
+
+    Args:
+        temperatures: K; phonons and matrix elements are computed once for all of them.
+        broadening: the linear tetrahedron method unless given.
+        scattering: isotopes at natural abundance unless given.
+        nac: GonzeLee(…) or Wang(…), see physics/nac.py.
+        allow_imaginary: go on with imaginary modes, which contribute nothing.
+
+    Raises:
+        InputError: bad input, imaginary modes; ValueError: double precision is off.
+    """
+    if not jax.config.jax_enable_x64:
+        raise ValueError('double precision is off: run jax.config.update("jax_enable_x64", True) before anything else')
+    T = jnp.asarray(temperatures_above_zero(temperatures))
+    require_finite(fc.second, "Φ2")
+    require_finite(fc.third, "Φ3")
+    scattering = Scattering(natural_isotopes(plan.crystal)) if scattering is None else scattering
+    broadening = tetrahedron(plan) if broadening is None else broadening
+    lattice_waves = phonons(plan, fc.second, nac)
+    if not allow_imaginary:
+        refuse_imaginary(plan.mesh, lattice_waves.frequencies)
+    if isinstance(broadening, Tetrahedron) and broadening.rooms is None:
+        state = _state(plan, lattice_waves, fc.third, T, broadening, None)
+        broadening = _reserved(plan, state, broadening, 0.0)
+        gamma = _linewidths(plan, state, lattice_waves, broadening, scattering, progress)
+    else:
+        gamma = linewidths(plan, fc, lattice_waves, T, broadening, scattering, nac, progress)
+    return Solution(lattice_waves, gamma, _conductivity(lattice_waves, gamma.total, plan.mesh, plan.crystal, T))
+
+
+def _pieces(bucket: widths.TripletBucket, progress: Progress | None) -> list[widths.TripletBucket]:
+    """A bucket in equal pieces of a few groups, so that there is something to report; whole if nobody listens."""
+    count = len(bucket.members)
+    size = count if progress is None else widths.divisor(count, 4 * widths.GROUP)
+    return [jax.tree.map(lambda x: x[i : i + size], bucket) for i in range(0, count, size)]  # noqa: B023
+
+
+__all__ = [
+    "AdaptiveGaussian", "Conductivity", "Gaussian", "Scattering", "Solution", "Tetrahedron", "kappa", "linewidths",
+    "make_plan", "natural_isotopes", "partial", "phonons", "reserve", "solve", "tetrahedron",
+]  # fmt: skip
