@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import lzma
-import subprocess
 import sys
 from pathlib import Path
 
 import ase.build
+import jax
 import numpy as np
 import pytest
 
@@ -24,6 +24,7 @@ from wigner_jax.errors import (
 from wigner_jax.io import read_phono3py
 from wigner_jax.plan.cells import cells_from_atoms
 from wigner_jax.plan.mesh import make_mesh
+from wigner_jax.solve import make_plan, solve
 from wigner_jax.types import ForceConstants
 
 
@@ -68,7 +69,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--sigma", 0.1], "--sigma belongs to --broadening gaussian"),
         (["--broadening", "sharp"], "invalid choice: 'sharp'"),
         (["--potential", "nonsense"], "unknown potential 'nonsense'; available: "),
-        (["--nac", "missing/BORN"], "cannot read the BORN file missing/BORN"),
+        (["--nac", "missing/BORN"], "no BORN file missing/BORN"),
         (["-o", "missing/kappa.hdf5"], "cannot write missing/kappa.hdf5: name a file in a folder that exists"),
         (["--threads", 0], "--threads must be a positive number"),
     ],
@@ -182,7 +183,7 @@ def test_options_that_do_not_go_with_a_yaml(capsys, calculation: Path) -> None:
 
 def test_random_force_constants_have_imaginary_modes(capsys, calculation: Path) -> None:
     """Not symmetric, so not a crystal's: but finite, of the right shape, and with vanishing sums. The modes tell."""
-    line = refused(capsys, "kappa", calculation / "phono3py.yaml", "--mesh", 3, 3, 3, "-o", "out.hdf5")
+    line = refused(capsys, "kappa", calculation / "phono3py.yaml", "--mesh", 3, 3, 3, "-o", "out.hdf5", "--quiet")
     assert "imaginary modes: " in line
     assert "THz at q = (" in line
     assert "--allow-imaginary" in line
@@ -237,7 +238,30 @@ def test_imaginary_modes_are_named() -> None:
         refuse_imaginary(mesh, frequencies)
 
 
-def test_single_precision_is_refused() -> None:
-    program = "from wigner_jax.cli import main; import jax; jax.config.update('jax_enable_x64', False)"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+@pytest.fixture(scope="module")
+def silicon():
+    """Plan and force constants of a tiny problem: nearest-neighbour springs, no Φ3."""
+    cells = cells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1))
+    second = np.zeros((2, 2, 3, 3))
+    second[[0, 1], [0, 1]], second[[0, 1], [1, 0]] = np.eye(3), -np.eye(3)
+    return make_plan(cells, (2, 2, 2)), ForceConstants(second, np.zeros((2, 2, 2, 3, 3, 3)))
+
+
+def test_solve_refuses_bad_input(silicon) -> None:
+    plan, fc = silicon
+    with pytest.raises(InputError, match="temperatures must be above 0 K, got 0"):
+        solve(plan, fc, temperatures=(300.0, 0.0))
+    broken = np.array(fc.second)
+    broken[0, 0, 0, 0] = np.inf
+    with pytest.raises(InputError, match=r"Φ2 holds 1 non-finite numbers \(first at index \(0, 0, 0, 0\)\)"):
+        solve(plan, dataclasses.replace(fc, second=broken))
+    with pytest.raises(ImaginaryModes, match="imaginary modes"):
+        solve(plan, dataclasses.replace(fc, second=-fc.second))
+    with pytest.raises(ValueError, match="three positive integers"):
+        make_plan(cells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1)), (2, 2, 0))
+
+
+def test_single_precision_is_refused(silicon) -> None:
+    plan, fc = silicon
+    with jax.enable_x64(False), pytest.raises(ValueError, match="double precision is off: run "):
+        solve(plan, fc)

@@ -12,6 +12,7 @@ import pytest
 import spglib
 from ase.build import bulk
 
+from wigner_jax.physics.fit import design, expand, expand_transpose, normal_solve, recover
 from wigner_jax.physics.force_constants import (
     evaluate,
     force_constants,
@@ -19,7 +20,6 @@ from wigner_jax.physics.force_constants import (
     force_constants_fn,
     plan_force_constants,
 )
-from wigner_jax.plan import patterns
 from wigner_jax.plan.cells import cells_from_atoms
 from wigner_jax.plan.orbits import columns_of, symmetric_basis
 from wigner_jax.plan.patterns import plan_fit
@@ -193,12 +193,11 @@ def test_basis_spans_what_symfc_finds(order):
 
 
 @pytest.mark.parametrize("name", ["wurtzite", "alloy"])
-def test_columns_agree_with_patterns(name, tersoff, monkeypatch):
-    monkeypatch.setattr(patterns, "COLUMNS_FROM", 10**9)
+def test_columns_agree_with_patterns(name, tersoff):
     structure, fc2, fc3 = CRYSTALS[name]
     cells = cells_from_atoms(structure(), fc2, fc3)
-    one, first = force_constants(tersoff, cells)
-    two, second = force_constants(tersoff, cells, dense_limit=0)
+    one, first = force_constants(tersoff, cells, scheme="patterns")
+    two, second = force_constants(tersoff, cells, scheme="columns")
     assert first.scheme == ("patterns", "patterns")
     assert second.scheme == ("columns", "columns")
     for field in ("second", "third"):
@@ -276,12 +275,35 @@ def test_finite_displacements_converge_quadratically(tersoff):
 # --- the adjoint -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["patterns", "columns"])
-def loss(request, tersoff):
+@pytest.mark.parametrize("scheme", ["patterns", "columns"])
+@pytest.mark.parametrize("order", [2, 3])
+def test_adjoint_of_the_fit(order, scheme):
+    """⟨W, recover(G)⟩ = ⟨w, G⟩ with w = A M⁻¹ Cᵀ W, for any G that force constants of this symmetry can give."""
+    cells = cells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (2, 2, 1), (2, 1, 1))
+    fit, info = plan_fit(cells.crystal, cells.fc2 if order == 2 else cells.fc3, order, scheme=scheme)
+    rng = np.random.default_rng(2)
+    c = rng.standard_normal(info.n_parameters)
+
+    @jax.jit
+    def both(fit, c, W):
+        G = design(fit, c)
+        phi, residual = recover(fit, G)
+        w = design(fit, normal_solve(fit, expand_transpose(fit, W)))
+        return jnp.vdot(W, phi), jnp.vdot(w, G), jnp.abs(phi - expand(fit, c)).max(), residual
+
+    shape = jax.eval_shape(expand, fit, c).shape
+    left, right, error, residual = both(fit, c, rng.standard_normal(shape))
+    assert abs(left) > 1e-3
+    np.testing.assert_allclose(left, right, rtol=1e-10)
+    assert error < 1e-11
+    assert residual < 1e-13
+
+
+@pytest.fixture(scope="module")
+def loss(tersoff):
     """⟨W, Φ(θ)⟩ with random W, as a function of the parameters and of a volumetric strain."""
     cells = cells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
-    options = {"dense_limit": 0} if request.param == "columns" else {}
-    plan, _, _ = plan_force_constants(tersoff, cells, **options)
+    plan, _, _ = plan_force_constants(tersoff, cells)
     rng = np.random.default_rng(5)
     n, N2, N3 = cells.crystal.n_atoms, cells.fc2.n_atoms, cells.fc3.n_atoms
     W2, W3 = rng.standard_normal((n, N2, 3, 3)), rng.standard_normal((n, N3, N3, 3, 3, 3))
@@ -327,7 +349,7 @@ def test_strain_gradient_equals_differences(loss, tersoff):
 
 
 def test_gradient_through_the_compiled_function(tersoff):
-    cells = cells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (2, 2, 2))
+    cells = cells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (1, 1, 1))
     fn = force_constants_fn(tersoff, cells)
     reference, _ = force_constants(tersoff, cells)
     np.testing.assert_allclose(fn(tersoff.params).third, reference.third, rtol=0, atol=1e-11)
@@ -358,6 +380,12 @@ def test_single_precision_is_refused(tersoff):
     cells = cells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
     with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
         force_constants(tersoff, cells)
+
+
+def test_unknown_scheme_is_refused(tersoff):
+    cells = cells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
+    with pytest.raises(ValueError, match='"auto", "patterns" or "columns"'):
+        force_constants(tersoff, cells, scheme="dense")
 
 
 def test_report_says_what_is_wrong(tersoff):

@@ -62,12 +62,12 @@ def test_the_supercell_is_exact_at_its_commensurate_points(material, method):
     args = system(material)
     points = commensurate_points(args[1], material.cells.fc2)
     assert len(points) == material.cells.fc2.n_atoms / 2
+    np.testing.assert_allclose(dipole_plan(args[1], material.cells.fc2).weights.sum(), 1, rtol=1e-14)
+    points = np.concatenate([points, points[:4] + 0.03])
     bare = dynamical_matrix(points, *args)
-    corrected = dynamical_matrix(points, *args, correction(method, material))
-    np.testing.assert_allclose(corrected, bare, rtol=0, atol=2e-8 * np.abs(bare).max())
-    between = dynamical_matrix(points[:4] + 0.03, *args, correction(method, material))
-    uncorrected = dynamical_matrix(points[:4] + 0.03, *args)
-    assert np.abs(between - uncorrected).max() > 1e-3 * np.abs(bare).max()
+    difference = np.abs(dynamical_matrix(points, *args, correction(method, material)) - bare) / np.abs(bare).max()
+    assert difference[:-4].max() < 1e-7
+    assert difference[-4:].max() > 1e-3
 
 
 @methods
@@ -95,31 +95,28 @@ def test_no_term_at_the_zone_centre_without_direction(material, method):
 def test_long_waves_approach_the_directional_limit(material):
     args = system(material)
     at_centre = dynamical_matrix(np.zeros((1, 3)), *args, correction("gonze", material, DIRECTION))
-    errors = []
-    for length in (1e-2, 1e-3):
-        near = dynamical_matrix(length * DIRECTION[None], *args, correction("gonze", material))
-        errors.append(np.abs(near - at_centre).max())
+    near = dynamical_matrix(np.array([[1e-2], [1e-3]]) * DIRECTION, *args, correction("gonze", material))
+    errors = np.abs(near - at_centre).max(axis=(1, 2))
     assert errors[1] < 0.15 * errors[0] < 1e-2 * np.abs(at_centre).max()
 
 
 @methods
-def test_gradient_is_that_of_the_dynamical_matrix(material, method):
+def test_gradient_is_that_of_the_dynamical_matrix(shared, method):
+    material = load(shared, "ZnTe")
     args = system(material)
     nac = correction(method, material)
     analytic = dynamical_matrix_gradient(POINTS, *args, nac)
     for c, step in enumerate(args[1].lattice.T):
-        # 1e-5/Å is a tenth of the distance of the last point to Γ, where D is not analytic
-        for points, h, tolerance in ((slice(0, 5), 2e-4, 1e-7), (slice(5, 6), 1e-6, 1e-6)):
+        # D is not analytic at Γ: steps far below the distance to it
+        for points, h in ((slice(0, 4), 1e-4), (slice(4, 5), 1e-6), (slice(5, 6), 2e-7)):
             f = [dynamical_matrix(POINTS + k * h * step, *args, nac)[points] for k in (-2, -1, 1, 2)]
             numeric = (8 * (f[2] - f[1]) - (f[3] - f[0])) / (12 * h)
-            np.testing.assert_allclose(
-                analytic[points, c], numeric, rtol=0, atol=tolerance * np.abs(analytic[points]).max()
-            )
+            np.testing.assert_allclose(analytic[points, c], numeric, rtol=0, atol=2e-9 * np.abs(analytic[points]).max())
 
 
 @methods
 def test_dynamical_matrix_agrees_with_phonopy(material, method):
-    """Gonze-Lee to its truncation: the representatives of commensurate points on the zone boundary are a free choice."""
+    """Gonze-Lee to its truncation: phonopy takes one of the equivalent points on the zone boundary, we all of them."""
     args = system(material)
     tolerance = {"gonze": 1e-8, "wang": 1e-13}[method]
     peer = peer_matrix(method, material)
@@ -133,9 +130,10 @@ def test_dynamical_matrix_agrees_with_phonopy(material, method):
 
 
 @methods
-def test_gradient_agrees_with_phonopy(material, method):
+def test_gradient_agrees_with_phonopy(shared, method):
     from phonopy.harmonic.derivative_dynmat import DerivativeOfDynamicalMatrix
 
+    material = load(shared, "ZnTe")
     args = system(material)
     peer = DerivativeOfDynamicalMatrix(peer_matrix(method, material))
     ours = dynamical_matrix_gradient(POINTS, *args, correction(method, material))
@@ -189,7 +187,8 @@ def test_reciprocal_vectors_are_a_sphere(material):
     np.testing.assert_allclose(length.max(), (900 / (4 * np.pi * volume)) ** (1 / 3), rtol=0.1)
 
 
-def test_the_sum_over_reciprocal_vectors_is_converged(material):
+def test_the_sum_over_reciprocal_vectors_is_converged(shared):
+    material = load(shared, "NaCl")
     crystal, supercell = material.cells.crystal, material.cells.fc2
     args = system(material)
     D = [
@@ -200,11 +199,15 @@ def test_the_sum_over_reciprocal_vectors_is_converged(material):
 
 
 @methods
-def test_derivative_by_charges(material, method):
-    """Including the zone boundary and Γ, where bands are degenerate; the charges keep their symmetry."""
+def test_derivative_by_charges(shared, method):
+    """Including the zone boundary and Γ, where bands are degenerate; the charges keep their symmetry.
+
+    Left out is the point nearest to Γ: its transverse modes are split by less than a block's tolerance.
+    """
+    material = load(shared, "NaCl")
     args = system(material)
     nac = correction(method, material)
-    q = np.concatenate([POINTS, [[0, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0]]])
+    q = np.concatenate([POINTS[:5], [[0, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0]]])
 
     @jax.jit
     def function(charges, dielectric):

@@ -23,9 +23,14 @@ def rattled(name: str = "SiC", amplitude: float = 0.08) -> Atoms:
     return atoms
 
 
+@jax.jit
+def evaluate(potential, graph):
+    return potential.energy(potential.params, graph)
+
+
 def energy(atoms: Atoms, potential) -> float:
     graph, _ = build_graph(atoms, potential)
-    return float(potential.energy(potential.params, graph))
+    return float(evaluate(potential, graph))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +156,7 @@ def test_energy_depends_on_the_structure_alone(name):
     np.testing.assert_allclose(energy(skewed, potential), reference, rtol=1e-13)
 
 
-@pytest.mark.parametrize("name", available_potentials())
+@pytest.mark.parametrize("name", ["tersoff-1989", "stillinger-weber-si"])
 def test_padding_changes_nothing_and_stays_finite(name):
     """More padding, and a graph that is nothing but padding: value and third derivatives are finite."""
     potential = load_potential(name)
@@ -169,6 +174,7 @@ def test_padding_changes_nothing_and_stays_finite(name):
     empty, _ = build_graph(Atoms("Si", cell=[20, 20, 20], pbc=True), potential)
     assert not empty.edge_mask.any()
 
+    @jax.jit
     def third(graph):
         u = jnp.ones_like(graph.positions).at[0, 0].set(-0.7)
 
@@ -187,7 +193,7 @@ def test_padding_changes_nothing_and_stays_finite(name):
 
 
 def test_tersoff_curvature_jumps_at_the_cutoff_radii():
-    """The documented defect: across R the second derivative of a dimer's energy jumps by f''_C times its pair energy."""
+    """The documented defect: across R the second derivative of a dimer's energy jumps by f''_C times the pair's."""
     potential = load_potential("tersoff-1988-si")
     graph, _ = build_graph(Atoms("Si2", [[0, 0, 0], [0, 0, 2.7]], cell=[20, 20, 20], pbc=True), potential)
     along = jnp.zeros((2, 3)).at[1, 2].set(1.0)
@@ -195,10 +201,13 @@ def test_tersoff_curvature_jumps_at_the_cutoff_radii():
     def pair(r):
         return potential.energy(potential.params, graph.at(r * along))
 
-    for order, jump in ((1, 0.0), (2, -0.5 * np.pi**2 / 0.3**2 * float(pair(2.7)))):
+    well = float(jax.jit(pair)(2.7))
+    assert well < -1.0
+    for order, jump in ((1, 0.0), (2, -0.5 * np.pi**2 / 0.3**2 * well)):
         derivative = pair
         for _ in range(order):
             derivative = jax.grad(derivative)
+        derivative = jax.jit(derivative)
         measured = float(derivative(2.7 + 1e-9) - derivative(2.7 - 1e-9))
         np.testing.assert_allclose(measured, jump, rtol=1e-6, atol=1e-6)
 
@@ -209,9 +218,7 @@ def test_graph_against_brute_force():
     atoms = bulk("Si", a=5.43)
     atoms.rattle(0.1, seed=2)
     graph, margin = build_graph(atoms, potential)
-    expected = [
-        (i, j, *np.round(v, 8)) for i, found in enumerate(images(atoms, 6.0)) for j, v in found
-    ]
+    expected = [(i, j, *np.round(v, 8)) for i, found in enumerate(images(atoms, 6.0)) for j, v in found]
     real = graph.edge_mask
     ours = [
         (int(i), int(j), *np.round(v, 8))
@@ -229,7 +236,7 @@ def test_graph_against_brute_force():
 
 
 def test_margin_knows_the_pair_it_is_about():
-    """In SiC the nearest Si–Si distance lies 0.055 Å beyond Si–Si's cutoff of 3 Å; Si–C's and C–C's are farther away."""
+    """In SiC the nearest Si–Si distance lies 0.055 Å beyond that pair's cutoff of 3 Å; other pairs are farther away."""
     _, margin = build_graph(bulk("SiC", "zincblende", a=4.321), load_potential("tersoff"))
     np.testing.assert_allclose(margin, 4.321 / np.sqrt(2) - 3.0, rtol=1e-9)
 

@@ -1,3 +1,71 @@
-"""Differentiable lattice thermal conductivity in JAX."""
+"""Differentiable lattice thermal conductivity in JAX.
+
+    atoms ─default_cells─► cells ─force_constants─► Φ2, Φ3 ─solve─► Solution      numbers
+    params ─force_constants_fn─► Φ2, Φ3 ─kappa─► κ                                pure functions, for jax.grad
+
+Importing changes nothing: switch double precision on yourself, ``jax.config.update("jax_enable_x64", True)``.
+"""
+
+from .errors import ImaginaryModes, InputError
+from .io import read_born, read_kappa_hdf5, read_phono3py, read_structure, write_kappa_hdf5
+from .physics.force_constants import force_constants, force_constants_fn
+from .physics.nac import GonzeLee, Wang
+from .plan.cells import cells_from_atoms
+from .plan.defaults import default_cells, default_mesh
+from .potentials import Potential, available_potentials, load_potential
+from .prototypes import available_prototypes, prototype
+from .relax import relax
+from .solve import (
+    AdaptiveGaussian,
+    Gaussian,
+    Scattering,
+    Tetrahedron,
+    kappa,
+    make_plan,
+    reserve,
+    solve,
+    tetrahedron,
+)
+from .types import BornCharges, Cells, Conductivity, ForceConstants, Linewidths, Phonons, Solution
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AdaptiveGaussian",
+    "BornCharges",
+    "Cells",
+    "Conductivity",
+    "ForceConstants",
+    "Gaussian",
+    "GonzeLee",
+    "ImaginaryModes",
+    "InputError",
+    "Linewidths",
+    "Phonons",
+    "Potential",
+    "Scattering",
+    "Solution",
+    "Tetrahedron",
+    "Wang",
+    "__version__",
+    "available_potentials",
+    "available_prototypes",
+    "cells_from_atoms",
+    "default_cells",
+    "default_mesh",
+    "force_constants",
+    "force_constants_fn",
+    "kappa",
+    "load_potential",
+    "make_plan",
+    "prototype",
+    "read_born",
+    "read_kappa_hdf5",
+    "read_phono3py",
+    "read_structure",
+    "relax",
+    "reserve",
+    "solve",
+    "tetrahedron",
+    "write_kappa_hdf5",
+]

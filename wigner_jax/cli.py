@@ -62,9 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     model = kappa.add_argument_group("force constants (from a name or a structure)")
     model.add_argument("--potential", metavar="NAME|FILE", help="default: a built-in one that knows the elements")
-    supercell = "supercell in units of the given cell (default: the smallest multiple of the conventional cell that is"
-    model.add_argument("--fc2-supercell", nargs=3, metavar=("a", "b", "c"), help=f"{supercell} 10 Å thick)")
-    model.add_argument("--fc3-supercell", nargs=3, metavar=("a", "b", "c"), help=f"{supercell} 8 Å thick)")
+    supercell = "in units of the given cell (default: what the file says, else conventional cells to a thickness of"
+    model.add_argument("--fc2-supercell", nargs=3, metavar=("a", "b", "c"), help=f"{supercell} 10 Å)")
+    model.add_argument("--fc3-supercell", nargs=3, metavar=("a", "b", "c"), help=f"{supercell} 8 Å)")
     model.add_argument(
         "--relax",
         action=argparse.BooleanOptionalAction,
@@ -76,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--mesh",
         nargs=3,
         metavar=("a", "b", "c"),
-        help="q-mesh of the primitive cell (default: 35 Å long, Si 11 11 11)",
+        help="q-mesh of the primitive cell (default: 35 Å long, 11 11 11 for Si)",
     )
     physics.add_argument(
         "-T", "--temperature", nargs="+", type=float, default=[300.0], metavar="K", help="default: 300"

@@ -43,6 +43,7 @@ class Problem(NamedTuple):
     force_constants: ForceConstants
     born: BornCharges | None
     origin: str
+    mesh: tuple[int, ...] | None = None  # the one that the structure file names
 
 
 def kappa(arguments: argparse.Namespace) -> int:
@@ -54,12 +55,14 @@ def kappa(arguments: argparse.Namespace) -> int:
     _positive(arguments.sigma, "--sigma")
     if arguments.sigma is not None and arguments.broadening != "gaussian":
         raise InputError(f"--sigma belongs to --broadening gaussian, not {arguments.broadening}: leave one of them out")
+    if arguments.nac not in (None, "none") and not Path(arguments.nac).is_file():
+        raise InputError(f"no BORN file {arguments.nac}: check the name, or give --nac none")
     stages = Stages(progress_stream(arguments.quiet))
 
     problem = _problem(arguments, stages)
     crystal = problem.cells.crystal
     with stages("plan"):
-        plan = make_plan(problem.cells, default_mesh(crystal) if dims is None else dims)
+        plan = make_plan(problem.cells, dims or problem.mesh or default_mesh(crystal))
         nac = (
             None
             if problem.born is None
@@ -100,6 +103,7 @@ def plot(arguments: argparse.Namespace) -> int:
         figure.savefig(output, dpi=150)
     except ValueError as error:  # an ending that matplotlib does not know
         raise InputError(f"cannot write {output}: {' '.join(str(error).split())}") from None
+    print(f"written: {output}")
     return 0
 
 
@@ -113,7 +117,7 @@ def _problem(arguments: argparse.Namespace, stages: Stages) -> Problem:
     check_force_constants(problem.cells, problem.force_constants)
     if arguments.nac is None:
         return problem
-    if arguments.nac.lower() == "none":
+    if arguments.nac == "none":
         return problem._replace(born=None)
     return problem._replace(born=read_born(arguments.nac, problem.cells.crystal))
 
@@ -140,15 +144,18 @@ def _from_potential(arguments: argparse.Namespace, stages: Stages) -> Problem:
     potential = _potential(arguments.potential, atoms)
     if arguments.relax in (None, True):
         with stages("relax"):
-            atoms, _ = relax(atoms, potential)
+            atoms, relaxed = relax(atoms, potential)
+        if relaxed.message:
+            print(f"note: relaxation {relaxed.message}", file=sys.stderr)
     cells = default_cells(atoms, fc2, fc3)
+    progress = None if stages.stream is None else lambda _, done, total: stages.progress(done, total)
     with stages("force constants"):
-        constants, report = force_constants(
-            potential, cells, progress=lambda _, done, total: stages.progress(done, total)
-        )
+        constants, report = force_constants(potential, cells, progress=progress)
     for warning in report.warnings:
         print(f"note: {warning}", file=sys.stderr)
-    return Problem(cells, constants, None, f"{potential.name}, {'not ' if arguments.relax is False else ''}relaxed")
+    origin = f"{potential.name}, {'not ' if arguments.relax is False else ''}relaxed"
+    mesh = atoms.info.get("q_mesh")
+    return Problem(cells, constants, None, origin, None if mesh is None else positive_integers(mesh, "q_mesh"))
 
 
 def _structure(source: str) -> ase.Atoms:
@@ -212,12 +219,11 @@ def _header(problem: Problem, plan: Plan) -> str:
     """What is computed: the crystal, where its force constants come from, and the mesh."""
     cells, mesh = problem.cells, plan.mesh
     group = space_group(cells.crystal)
-    return "\n".join(
-        (
-            f"crystal  {formula(cells.crystal)}, {group.international} ({group.number})",
-            f"forces   {problem.origin}; supercells of {cells.fc2.n_atoms} (Φ2) and {cells.fc3.n_atoms} (Φ3) atoms"
-            + ("" if problem.born is None else "; non-analytic correction (Gonze-Lee)"),
-            f"mesh     {'×'.join(map(str, mesh.dims))}, {len(mesh.irreducible)} of {len(mesh.qpoints)} points irreducible",
-            "",
-        )
+    atoms = f"supercells of {cells.fc2.n_atoms} (Φ2) and {cells.fc3.n_atoms} (Φ3) atoms"
+    correction = "" if problem.born is None else "; non-analytic correction (Gonze-Lee)"
+    points = f"{len(mesh.irreducible)} of {len(mesh.qpoints)} points irreducible"
+    return (
+        f"crystal  {formula(cells.crystal)}, {group.international} ({group.number})\n"
+        f"forces   {problem.origin}; {atoms}{correction}\n"
+        f"mesh     {'×'.join(map(str, mesh.dims))}, {points}\n"
     )

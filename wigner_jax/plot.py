@@ -78,7 +78,10 @@ def plot_cumulative(ax: Axes, data: dict[str, Any], temperature: float | None = 
     index = temperature_index(data, temperature)
     frequency, points = np.asarray(data["frequency"]).ravel(), np.prod(np.asarray(data["mesh"], float))
     order = frequency.argsort()
-    for name, key, color, style in (("total", "mode_kappa", BLUE, "-"), ("κ_P", "mode_kappa_P_RTA", ORANGE, "--")):
+    for name, key, color, style in (
+        (r"$\kappa_\mathrm{TOT}$", "mode_kappa", BLUE, "-"),
+        (r"$\kappa_\mathrm{P}$", "mode_kappa_P_RTA", ORANGE, "--"),
+    ):
         if key in data:
             modes = np.asarray(data[key])[index][..., :3].mean(axis=-1).ravel()
             ax.plot(
@@ -109,9 +112,9 @@ def _parts(data: dict[str, Any]) -> dict[str, tuple[np.ndarray, str, str]]:
     """Averages over the directions by name, with a colour and a line style; parts that the file lacks are left out."""
     found = {}
     for name, key, color, style in (
-        ("κ_TOT", "kappa", BLUE, "-"),
-        ("κ_P", "kappa_P_RTA", ORANGE, "--"),
-        ("κ_C", "kappa_C", GREY, ":"),
+        (r"$\kappa_\mathrm{TOT}$", "kappa", BLUE, "-"),
+        (r"$\kappa_\mathrm{P}$", "kappa_P_RTA", ORANGE, "--"),
+        (r"$\kappa_\mathrm{C}$", "kappa_C", GREY, ":"),
     ):
         if key in data:
             found[name] = np.asarray(data[key])[:, :3].mean(axis=-1), color, style

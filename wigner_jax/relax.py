@@ -99,7 +99,7 @@ def relax(
         return bool(state.force < tolerance[0] and (not cell or state.stress < tolerance[1]))
 
     state = measure(lattice, positions)
-    radius, steps = 0.1 * np.sqrt(max(len(strains) + len(modes), 1)), 0
+    radius, steps = 0.1 * float(np.sqrt(max(len(strains) + len(modes), 1))), 0
     while not done(state) and steps < max_steps and radius > 1e-12 and len(state.gradient):
         steps += 1
         step, predicted = _newton_step(state, radius)
@@ -113,7 +113,7 @@ def relax(
             better = flat = False
         if better or (flat and np.linalg.norm(trial.gradient) < np.linalg.norm(state.gradient)):
             if trial.energy - state.energy < 0.75 * predicted:
-                radius = min(2 * radius, 0.5 * np.sqrt(len(step)))
+                radius = min(2 * radius, 0.5 * float(np.sqrt(len(step))))
             state = trial
         else:
             radius = min(radius, float(np.linalg.norm(step))) / 4
@@ -140,7 +140,7 @@ def _newton_step(state: _State, radius: float) -> tuple[np.ndarray, float]:
     curvatures, vectors = np.linalg.eigh(state.hessian)
     floor = 1e-6 * max(np.abs(curvatures).max(), 1e-6)
     step = -vectors @ ((vectors.T @ state.gradient) / np.maximum(np.abs(curvatures), floor))
-    step *= min(1.0, radius / max(np.linalg.norm(step), 1e-300))
+    step *= min(1.0, radius / max(float(np.linalg.norm(step)), 1e-300))
     predicted = float(state.gradient @ step + 0.5 * step @ state.hessian @ step)
     return step, predicted if predicted < 0 else float(state.gradient @ step)
 

@@ -111,9 +111,9 @@ class _Smooth:
         return jnp.sum(parts, axis=0), jnp.zeros((), bool)
 
     def one_phonon(self, tables: GaussianTables, f0: Array, strength: Array) -> tuple[Array, Array]:
-        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (Q, t, s). Returns (s,), and False."""
-        delta = normal(f0 - tables.frequencies[:, :, None], self.sigma_one(tables.slopes))
-        return jnp.sum(strength * delta, axis=(0, 1)), jnp.zeros((), bool)
+        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t, Q). Returns (s,), and False."""
+        delta = normal(f0[:, None, None] - tables.frequencies.T, self.sigma_one(tables.slopes))
+        return jnp.sum(strength * delta, axis=(1, 2)), jnp.zeros((), bool)
 
 
 @pytree()
@@ -164,4 +164,4 @@ class AdaptiveGaussian(_Smooth):
 
     def sigma_one(self, slopes: Array | None) -> Array:
         assert slopes is not None
-        return self._sigma(slopes)[..., None]
+        return self._sigma(slopes).T

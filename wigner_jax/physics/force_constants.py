@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..plan.patterns import DENSE_LIMIT, Fit, FitInfo, plan_fit
+from ..plan.patterns import Fit, FitInfo, plan_fit
 from ..potentials.graph import Graph, graph_of
 from ..types import Array, Cells, ForceConstants, Supercell, pytree
+from .fit import design, expand_transpose, normal_solve, recover
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,75 +23,6 @@ if TYPE_CHECKING:
     from ..potentials.base import Energy, Params, Potential
 
 Progress = Any  # Callable[[str, int, int], None]: stage, evaluations done, evaluations in all
-
-
-# --- linear algebra of the fit: Φ = C c, G = A c ---------------------------------------------------------------------
-
-
-def expand(fit: Fit, c: Array) -> Array:
-    """Φ = C c, compact: (n, N, 3, 3) or (n, N, N, 3, 3, 3) from the parameters (n_b,)."""
-    basis = fit.basis
-    m, n, N = basis.order, basis.home.shape[0], basis.translations.shape[1]
-    padded = jnp.concatenate([c, jnp.zeros(1, c.dtype)])
-    tensor = jnp.einsum("odr,or->od", basis.local, padded[basis.slots])[basis.orbit].reshape((-1,) + (3,) * m)
-    rotate = "xab,xb->xa", "xab,xcd,xbd->xac", "xab,xcd,xef,xbdf->xace"
-    tensor = jnp.einsum(rotate[m - 1], *[basis.rotation] * m, tensor, optimize="optimal")
-    flat = jnp.take_along_axis(tensor.reshape(-1, 3**m), basis.legs, axis=1)
-    return flat.reshape((n,) + (N,) * (m - 1) + (3,) * m)
-
-
-def apply(fit: Fit, phi: Array) -> Array:
-    """A c, given Φ = C c: G[k, J, α] = Σ Φ[J α, K β, L γ] u_k[K, β] v_k[L, γ]. (K, N, 3)"""
-    basis = fit.basis
-    rows = basis.translations[:, basis.home]  # (L, n): the atoms these equations are about
-
-    def one(pattern: Array) -> Array:
-        legs = pattern[:, basis.translations]  # (m-1, L, N, 3)
-        if basis.order == 2:
-            values = jnp.einsum("iKab,lKb->lia", phi, legs[0])
-        else:
-            values = jnp.einsum("iKLabc,lLc->liKab", phi, legs[1])
-            values = jnp.einsum("liKab,lKb->lia", values, legs[0])
-        return jnp.zeros(pattern.shape[1:], phi.dtype).at[rows].set(values, unique_indices=True)
-
-    return jax.lax.map(one, fit.patterns)
-
-
-def design(fit: Fit, c: Array) -> Array:
-    """A c. (K, N, 3)"""
-    return apply(fit, expand(fit, c))
-
-
-def _zeros(fit: Fit) -> Array:
-    return jnp.zeros(fit.basis.n_parameters, fit.patterns.dtype)
-
-
-def design_transpose(fit: Fit, G: Array) -> Array:
-    """Aᵀ G. (n_b,)"""
-    return jax.linear_transpose(partial(design, fit), _zeros(fit))(G)[0]
-
-
-def normal_solve(fit: Fit, b: Array) -> Array:
-    """(AᵀA)⁻¹ b: two triangular solves, or one small matrix per orbit in the column scheme. (n_b,)"""
-    if fit.factor.ndim == 2:
-        return jax.scipy.linalg.cho_solve((fit.factor, True), b)
-    slots = fit.basis.slots
-    blocks = jnp.einsum("ors,os->or", fit.factor, jnp.concatenate([b, jnp.zeros(1, b.dtype)])[slots])
-    return jnp.zeros(b.shape[0] + 1, b.dtype).at[slots].set(blocks)[:-1]
-
-
-def recover(fit: Fit, G: Array) -> tuple[Array, Array]:
-    """Least squares with one refinement step.
-
-    Returns:
-        Φ, compact.
-        residual: ‖A c − G‖/‖G‖. Rounding (1e-14) if the potential is equivariant, the neighbour list complete and the
-            structure exactly symmetric: a structure written with 8 decimals shows 1e-9.
-    """
-    c = normal_solve(fit, design_transpose(fit, G))
-    c = c + normal_solve(fit, design_transpose(fit, G - design(fit, c)))
-    phi = expand(fit, c)
-    return phi, jnp.linalg.norm(apply(fit, phi) - G) / jnp.linalg.norm(G)
 
 
 # --- directional derivatives of the energy ---------------------------------------------------------------------------
@@ -149,7 +81,7 @@ def _fitted_forward(energy: Energy, params: Params, graph: Graph, fit: Fit) -> t
 
 def _fitted_backward(energy: Energy, saved: tuple, W: Array) -> tuple:
     params, graph, fit = saved
-    b = jax.linear_transpose(partial(expand, fit), _zeros(fit))(W)[0]
+    b = expand_transpose(fit, W)
     w = design(fit, normal_solve(fit, b))
     floats = (params, graph.positions, graph.cell)
 
@@ -204,10 +136,13 @@ def plan_force_constants(
     cells: Cells,
     *,
     seed: int = 0,
-    dense_limit: int = DENSE_LIMIT,
+    scheme: str = "auto",
     cache: Path | None = None,
 ) -> tuple[ForceConstantsPlan, tuple[FitInfo, FitInfo], float]:
     """Graphs, patterns and factorised normal equations. Host; numpy leaves.
+
+    Args:
+        seed, scheme, cache: as for `plan.patterns.plan_fit`.
 
     Returns:
         plan, (info of Φ2, info of Φ3), margin in Å.
@@ -218,7 +153,7 @@ def plan_force_constants(
         positions = (np.asarray(crystal.positions)[supercell.atom] + supercell.cell) @ lattice
         numbers = np.asarray(crystal.numbers)[supercell.atom]
         graph = graph_of(supercell.matrix @ lattice, positions, numbers, potential)
-        return (*graph, *plan_fit(crystal, supercell, order, seed, dense_limit, cache))
+        return (*graph, *plan_fit(crystal, supercell, order, seed, scheme, cache))
 
     graph2, margin2, fit2, info2 = one(cells.fc2, 2)
     graph3, margin3, fit3, info3 = one(cells.fc3, 3)
@@ -269,7 +204,7 @@ def force_constants(
         params: instead of the potential's own.
         progress: called as progress("fc2" | "fc3", done, total) between chunks of evaluations.
         chunk: evaluations per compiled call; the result does not depend on it.
-        **options: `seed`, `dense_limit` and `cache` of `plan_force_constants`.
+        **options: `seed`, `scheme` and `cache` of `plan_force_constants`.
 
     Raises:
         ValueError: without float64, for an element the potential does not know, or for a supercell that does not fit.

@@ -38,8 +38,9 @@ class State:
     """What every q-point looks up."""
 
     frequencies: Array  # (Q, m) THz
-    eigenvectors: Array  # (Q, 3n, m)
     modes: ModeTables
+    sites: Array  # (n, 6, m Q) real and imaginary parts of e/√M at each site: columns of all modes
+    masses2: Array  # (n,) amu²
     entries: tuple[Array, ...]  # Φ3 by cells
     occupation: Array  # (Q, m, T)
     broadening: Any  # the broadening's tables
@@ -56,11 +57,16 @@ def prepare(
     phonons: Phonons, third: Array, plan: Plan, temperatures: Array, broadening: Broadening, velocities: Array | None
 ) -> State:
     """Tables for all q-points; differentiable in phonons and third."""
-    f, e = phonons.frequencies, phonons.eigenvectors
+    f = phonons.frequencies
+    modes, masses = mode_tables(f, phonons.eigenvectors, plan.mesh, plan.crystal), jnp.asarray(plan.crystal.masses)
+    Q, m = f.shape
+    # rotation (Q, (re, im) of modes, (re, im) of components): its first columns are the real and imaginary parts
+    sites = modes.rotation[:, :, :m].reshape(Q, 2, m, m // 3, 3).transpose(3, 1, 4, 2, 0).reshape(m // 3, 6, m * Q)
     return State(
         f,
-        e,
-        mode_tables(f, e, plan.mesh, plan.crystal),
+        modes,
+        sites,
+        masses**2,
         gather_third(third, plan.third),
         bose_einstein(f, jnp.asarray(temperatures)),
         broadening.prepare(f, velocities, plan.mesh),
@@ -132,21 +138,22 @@ def three_phonon(bucket: TripletBucket, cells: Array, state: State, plan: Plan, 
 def isotope(q: Array, state: State, variances: Array, broadening: Broadening) -> tuple[Array, Array]:
     """γ of one q by mass disorder. Returns (m,), overflow."""
     Q, m = state.frequencies.shape
-    f0, e0 = state.frequencies[q], state.eigenvectors[q]
+    f0, n = state.frequencies[q], m // 3
     S = divisor(m, STRENGTH_BYTES / (8 * Q * m))
-    n = m // 3
-    e1 = state.eigenvectors
+    # the rotation's rows (re, im) of e/√M in the periodic gauge: |overlap|² at one site is M² that of eigenvectors
+    e0 = state.modes.rotation[q].reshape(2, m, 2 * m)[:, :, :m].reshape(2, m // S, S, n, 3)
 
     def some_modes(items: tuple[Array, Array]) -> tuple[Array, Array]:
-        e, f = items  # (n, 3, S), (S,)
-        strength = jnp.zeros((Q, m, S))
+        (re, im), f = items  # (S, n, 3) each, (S,)
+        strength = jnp.zeros((S, m, Q))
         for j in range(n):
-            here = jax.lax.dynamic_slice_in_dim(e1, 3 * j, 3, axis=1)
-            overlap = jnp.einsum("as,qat->qts", jnp.conj(e[j]), here)
-            strength = strength + variances[j] * (overlap.real**2 + overlap.imag**2)
+            a, b = re[:, j], im[:, j]
+            bra = jnp.concatenate([jnp.concatenate([a, b], 1), jnp.concatenate([-b, a], 1)])  # (re, im) of ⟨e0|
+            overlap = (bra @ state.sites[j]).reshape(2, S, m, Q)
+            strength = strength + (overlap[0] ** 2 + overlap[1] ** 2) * (variances[j] * state.masses2[j])
         return broadening.one_phonon(state.broadening, f, strength)
 
-    modes = (jnp.moveaxis(e0.reshape(n, 3, m // S, S), 2, 0), f0.reshape(-1, S))
+    modes = (jnp.moveaxis(e0, 1, 0), f0.reshape(-1, S))
     if m == S:
         gamma, overflow = some_modes(tuple(x[0] for x in modes))  # type: ignore[arg-type]
     else:

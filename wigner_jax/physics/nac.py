@@ -57,7 +57,7 @@ class GonzeLee:
 
     with K = q + G over the vectors of the plan, Λ² = -G_c² tr ε / (12 ln 1e-10): Λ is so small that the real-space sum
     vanishes. The supercell's force constants contain this interaction at their commensurate points q_c: its Fourier
-    transform Φ(R) = (1/N) Σ_c C(q_c) exp(-2πi q_c·(r_j + R - r_i)) is taken out of them before they are interpolated.
+    transform Φ(R) = Σ_c w_c C(q_c) exp(-2πi q_c·(r_j + R - r_i)) is taken out of them before they are interpolated.
     """
 
     born: BornCharges
@@ -90,7 +90,7 @@ class GonzeLee:
         points = jnp.asarray(self.plan.commensurate)
         C = jax.lax.map(lambda q: self._sum(q, crystal, None), points) - self._self_term(crystal)
         C = C * jnp.conj(separation_phases(points, crystal))[:, :, None, :, None]
-        wave = jnp.conj(phases(points, table)).T / len(points)
+        wave = jnp.conj(phases(points, table)).T * jnp.asarray(self.plan.weights)
         return jnp.real(jnp.tensordot(wave, C, axes=1))
 
     def bytes_per_point(self, crystal: Crystal, table: FourierTable) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ITEM_CHUNK = 4096  # on-shell items weighted at once: bounded by cache
 
-TIE = 1e-7  # THz: isotope weights are the mean of those this far above and below
+TIE = 1e-7  # THz: in elastic scattering, frequencies closer than this are the same by symmetry
 
 #: room for (three-phonon items, triplets with degenerate modes, isotope items) at any one q of a bucket
 Room = tuple[int, int, int]
@@ -78,7 +78,7 @@ class Tetrahedron:
     # -- three phonons ---------------------------------------------------------------------------------------------
 
     def windows(self, tables: TetrahedronTables, pairs: Pairs, f0: Array) -> tuple[Array, Array]:
-        """First leg-0 mode on shell and their number, for rows (chunk, channel, t, u, triplet of the chunk), flat."""
+        """First leg-0 mode on shell and their number, for windows (chunk, channel, t, u) × (triplet of the chunk)."""
         opposite = jnp.asarray(self.tetrahedra.opposite)
 
         def chunk(first: Array, second: Array, weight: Array) -> Array:
@@ -105,7 +105,7 @@ class Tetrahedron:
             return jnp.stack(code)
 
         chunks = in_chunks(pairs, TRIPLET_CHUNK)
-        code = map_live(chunk, jnp.any(chunks[2] > 0, axis=1), chunks).ravel()
+        code = map_live(chunk, jnp.any(chunks[2] > 0, axis=1), chunks).reshape(-1, TRIPLET_CHUNK)
         return code // 1024, code % 1024
 
     def count(self, tables: TetrahedronTables, pairs: Pairs, f0: Array) -> tuple[Array, Array]:
@@ -134,13 +134,11 @@ class Tetrahedron:
         (room, degenerate_room, _), m, S = self.rooms[0], strength.shape[1], strength.shape[3]
         start, count = self.windows(tables, pairs, f0)
         needed = self.count_of(count, tables, pairs)
-        row, mode, valid = expand(start, count, room)
-        size = TRIPLET_CHUNK
-        row, i = row // size, row % size
+        row, lane, mode, valid = expand(start, count, room)
         row, u = row // m, row % m
         row, t = row // m, row % m
         chunk, channel = row // 3, row % 3
-        i = jnp.where(valid, chunk * size + i, 0)
+        i = chunk * TRIPLET_CHUNK + lane
         power = self._averaged(tables, pairs, strength, degenerate_room).reshape(-1)
         flat = tables.around.reshape(tables.around.shape[0], -1)  # V, (t q)
         Q = tables.around.shape[2]
@@ -173,45 +171,66 @@ class Tetrahedron:
     # -- one phonon ------------------------------------------------------------------------------------------------
 
     def one_window(self, tables: TetrahedronTables, f0: Array) -> tuple[Array, Array]:
-        """First leg-0 mode on shell and their number, for rows (t, q'), flat."""
-        low, high = tables.low.ravel() - TIE, tables.high.ravel() + TIE
+        """First leg-0 mode on shell and their number, for windows (t) × (q')."""
+        low, high = tables.low - TIE, tables.high + TIE
         start = sum((f0[s] < low).astype(jnp.int32) for s in range(len(f0)))
         stop = sum((f0[s] <= high).astype(jnp.int32) for s in range(len(f0)))
         return start, stop - start
 
     def one_phonon(self, tables: TetrahedronTables, f0: Array, strength: Array) -> tuple[Array, Array]:
-        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (Q, t, s). Returns (s,), and whether the room was too small.
+        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t, Q). Returns (s,), and whether the room was too small.
 
         Elastic scattering meets its own star: f_t = f0 exactly, often on whole faces of tetrahedra, where the weight
         jumps. Taken at face value, rounding errors of 1e-15 THz decide (phono3py's isotope linewidths of single modes
         move by up to 75 % with the triangle that LAPACK reads). Here each side of the jump counts half.
         """
         assert self.rooms is not None
-        room, (Q, m, S) = self.rooms[0][2], strength.shape
-        strength = jnp.einsum("qtr,qrs->qts", tables.blocks, strength)
+        room, (S, m, Q) = self.rooms[0][2], strength.shape
+        power = jnp.einsum("qtr,srq->stq", tables.blocks, strength).reshape(-1)
         start, count = self.one_window(tables, f0)
-        row, mode, valid = expand(start, count, room)
-        flat, power = tables.around.reshape(tables.around.shape[0], -1), strength.reshape(-1)
+        t, q, mode, valid = expand(start, count, room)
+        flat = tables.around.reshape(tables.around.shape[0], -1)
 
-        def weigh(row: Array, s: Array, valid: Array) -> Array:
-            t, q = row // Q, row % Q
-            x = jax.lax.map(lambda f: f[row] - f0[s], flat)[:, None] + jnp.array([[-TIE], [TIE]])
-            weight = jnp.mean(integration_weight(x, self.tetrahedra), axis=0) * power[(q * m + t) * S + s]
+        def weigh(t: Array, q: Array, s: Array, valid: Array) -> Array:
+            row = t * Q + q
+
+            def vertex(f: Array) -> Array:
+                x = f[row] - f0[s]
+                return jnp.where(jnp.abs(x) < TIE, 0.0, x)
+
+            weight = integration_weight(jax.lax.map(vertex, flat), self.tetrahedra, elastic=True)
+            weight = weight * power[s * m * Q + row]
             return jnp.where(valid, weight, 0.0) @ jax.nn.one_hot(s, S, dtype=weight.dtype)
 
-        blocks = tuple(x.reshape(-1, ITEM_CHUNK) for x in (row, mode, valid))
+        blocks = tuple(x.reshape(-1, ITEM_CHUNK) for x in (t, q, mode, valid))
         return jnp.sum(map_live(weigh, blocks[-1][:, 0], blocks), axis=0), jnp.sum(count) > room
 
 
-def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array]:
-    """Rows repeated `count` times, and the consecutive modes from `start` on.
+def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array, Array]:
+    """A list of (row, lane, consecutive mode) from windows; lanes slowest, so that one triplet's items are neighbours.
+
+    A running sum over the rows with all lanes at once, one scatter and one running maximum: three times faster on a
+    CPU than jnp.repeat, whose prefix sums are logarithmic.
+
+    Args:
+        start, count: (rows, lanes) int, first mode and number of modes.
 
     Returns:
-        row, mode, valid: (room,) each; padding has row 0, mode 0.
+        row, lane, mode, valid: (room,) each; padding is 0.
     """
-    row = jnp.repeat(jnp.arange(len(count), dtype=jnp.int32), count, total_repeat_length=room)
-    before = jnp.cumsum(count) - count
-    place = jnp.arange(room, dtype=jnp.int32)
-    valid = place < jnp.sum(count)
-    mode = jnp.where(valid, start[row] + place - before[row], 0)
-    return jnp.where(valid, row, 0), mode, valid
+    rows, lanes = count.shape
+
+    def step(total: Array, c: Array) -> tuple[Array, Array]:
+        return total + c, total
+
+    totals, before = jax.lax.scan(step, jnp.zeros(lanes, count.dtype), count)
+    place = before + (jnp.cumsum(totals) - totals)  # of a window's first item
+    label = jnp.arange(lanes, dtype=jnp.int32) * rows + jnp.arange(rows, dtype=jnp.int32)[:, None]
+    # an empty window shares its place with the next one, whose label is larger
+    label = jnp.zeros(room, jnp.int32).at[place].max(label, mode="drop")
+    label = jax.lax.cummax(label)
+    item = jnp.arange(room, dtype=jnp.int32)
+    valid = item < jnp.sum(totals)
+    row, lane = label % rows, label // rows
+    mode = start[row, lane] + item - place[row, lane]
+    return tuple(jnp.where(valid, x, 0) for x in (row, lane, mode)) + (valid,)  # type: ignore[return-value]

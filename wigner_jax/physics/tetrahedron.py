@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
@@ -22,7 +23,7 @@ def _most(a: Array, b: Array) -> Array:
     return jnp.where(b < a, a, b)
 
 
-def vertex_weight(e: Array, a: Array, b: Array, c: Array) -> Array:
+def vertex_weight(e: Array, a: Array, b: Array, c: Array, elastic: bool = False) -> Array:
     """Weight that vertex e receives from ∫δ(x) over the tetrahedron (e, a, b, c) of linear x; 1/THz, per unit volume.
 
     With the values sorted, v0 ≤ v1 ≤ v2 ≤ v3 and 0 between v0 and v3 (else 0), the case v2 ≤ 0 is mirrored onto
@@ -34,6 +35,9 @@ def vertex_weight(e: Array, a: Array, b: Array, c: Array) -> Array:
 
     (Lehmann & Taut 1972 in the normalisation of phonopy; each integrates to three times g/v30.) The position of e among
     the sorted values is found by value, so ties share nothing and need no index.
+
+    On a whole face at 0 (three of four values) the weight jumps from its one-sided limit to 0. `elastic` gives half of
+    the limit there, on either side; otherwise the limit from the side of v3 > 0 is taken.
     """
     # three comparators sort a, b, c; e is inserted with minima and maxima
     a, b = _least(a, b), _most(a, b)
@@ -42,10 +46,13 @@ def vertex_weight(e: Array, a: Array, b: Array, c: Array) -> Array:
     v0, v1, v2, v3 = _least(a, e), _least(b, _most(a, e)), _most(b, _least(c, e)), _most(c, e)
     inside = (v0 <= 0) & (v3 > 0) & (v3 - v0 > FLAT)
     mirror = v2 <= 0
+    if elastic:
+        top = (v1 == 0) & (v3 == 0)
+        inside, mirror = inside | (top & (v0 < -FLAT)), mirror & ~top
     z0, z1 = jnp.where(mirror, -v3, v0), jnp.where(mirror, -v2, v1)
     z2, z3 = jnp.where(mirror, -v1, v2), jnp.where(mirror, -v0, v3)
     x = jnp.where(mirror, -e, e)
-    one = mirror | (z1 > 0)  # a single vertex below zero; mirrored ties at zero too, so that v21 is never 0/0
+    one = mirror | (z1 > 0) | (top if elastic else False)  # a single vertex below zero; mirrored ties at zero too, so that v21 is never 0/0
     # four divisions: sharing one makes XLA split the fusion, twice the time
     d30 = 1 / jnp.where(inside, z3 - z0, 1.0)
     d20 = 1 / jnp.where(inside, z2 - z0, 1.0)
@@ -62,19 +69,22 @@ def vertex_weight(e: Array, a: Array, b: Array, c: Array) -> Array:
         (1 - u) * g + (1 - p) * alpha,
         jnp.where(last, u * g + (1 - r) * beta, jnp.where(second, y * g + r * beta, (1 - y) * g + p * alpha)),
     )
+    if elastic:
+        d30 = d30 * jnp.where((v0 == 0) | top, 0.5, 1.0)
     return jnp.where(inside, jnp.where(one, single, double) * d30, 0.0)
 
 
-def integration_weight(values: Array, tetrahedra: Tetrahedra) -> Array:
+def integration_weight(values: Array, tetrahedra: Tetrahedra, elastic: bool = False) -> Array:
     """∫δ(x) attributed to the central point, from x at it and its neighbours.
 
     Args:
         values: (V, ...) x in THz at `tetrahedra.neighbours`.
+        elastic: see vertex_weight.
 
     Returns:
         (...) 1/THz; summed over a mesh and divided by its number of points it is the density of x at 0.
     """
-    return _weight(values, tetrahedra.vertices) * tetrahedra.share
+    return _weight(values, tetrahedra.vertices, elastic) * tetrahedra.share
 
 
 # The weight is piecewise rational in x. Its derivative is taken tetrahedron by tetrahedron inside a scan: reverse mode
@@ -82,22 +92,23 @@ def integration_weight(values: Array, tetrahedra: Tetrahedra) -> Array:
 #     ∂w/∂x_v = Σ_k [v is vertex l of k] ∂W/∂(argument l)
 # and the rule below is linear in the tangent, so that JAX transposes it: jvp and vjp both come from it. W has kinks
 # where a vertex crosses 0 or another vertex: there the one-sided derivative of the chosen branch is returned.
-@jax.custom_jvp
-def _weight(values: Array, vertices: Array) -> Array:
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _weight(values: Array, vertices: Array, elastic: bool) -> Array:
     def add(total: Array, vertex: Array) -> tuple[Array, None]:
-        return total + vertex_weight(values[0], *(values[vertex[l]] for l in range(3))), None
+        return total + vertex_weight(values[0], *(values[vertex[l]] for l in range(3)), elastic=elastic), None
 
     return jax.lax.scan(add, jnp.zeros_like(values[0]), vertices)[0]
 
 
 @_weight.defjvp
-def _weight_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+def _weight_jvp(elastic: bool, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     values, vertices = primals
+    function = partial(vertex_weight, elastic=elastic)
 
     def add(carry: tuple[Array, Array], vertex: Array) -> tuple[tuple[Array, Array], None]:
         total, slope = carry
         corner = (values[0], *(values[vertex[l]] for l in range(3)))
-        weight, pull = jax.vjp(vertex_weight, *corner)
+        weight, pull = jax.vjp(function, *corner)
         d = pull(jnp.ones_like(weight))
         slope = slope.at[0].add(d[0])
         for l in range(3):

@@ -48,17 +48,27 @@ def default_supercell(crystal: Crystal, minimum: float) -> np.ndarray:
     return repeat[:, None] * conventional
 
 
-def default_cells(atoms: ase.Atoms, fc2: Sequence[int] | None = None, fc3: Sequence[int] | None = None) -> Cells:
-    """`cells_from_atoms` with default supercells where None is given: 10 Å (Φ2) and 8 Å (Φ3) thick."""
-    cells = cells_from_atoms(atoms, fc2 or (1, 1, 1), fc3 or (1, 1, 1))
+def default_cells(atoms: ase.Atoms, fc2: Sequence | None = None, fc3: Sequence | None = None) -> Cells:
+    """`cells_from_atoms` with supercells chosen where None is given.
+
+    That is ``atoms.info["fc2_supercell"]`` and ``["fc3_supercell"]`` where the structure carries them (prototypes and
+    the files of benchmark sets do, with their ``primitive_matrix``), else the smallest multiples of the conventional
+    cell whose opposite faces are 10 Å (Φ2) and 8 Å (Φ3) apart or more.
+
+    Args:
+        fc2, fc3: 1, 3 or 9 integers, in units of the cell of `atoms`.
+    """
+    fc2 = atoms.info.get("fc2_supercell") if fc2 is None else fc2
+    fc3 = atoms.info.get("fc3_supercell") if fc3 is None else fc3
+    one = (1, 1, 1)
+    cells = cells_from_atoms(
+        atoms, one if fc2 is None else fc2, one if fc3 is None else fc3, atoms.info.get("primitive_matrix")
+    )
+    crystal = cells.crystal
     if fc2 is None:
-        cells = dataclasses.replace(
-            cells, fc2=make_supercell(cells.crystal, default_supercell(cells.crystal, THICKNESS_FC2))
-        )
+        cells = dataclasses.replace(cells, fc2=make_supercell(crystal, default_supercell(crystal, THICKNESS_FC2)))
     if fc3 is None:
-        cells = dataclasses.replace(
-            cells, fc3=make_supercell(cells.crystal, default_supercell(cells.crystal, THICKNESS_FC3))
-        )
+        cells = dataclasses.replace(cells, fc3=make_supercell(crystal, default_supercell(crystal, THICKNESS_FC3)))
     return cells
 
 

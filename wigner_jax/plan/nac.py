@@ -19,13 +19,24 @@ class DipolePlan:
     """Where the dipole-dipole sum of Gonze and Lee is evaluated."""
 
     reciprocal: Array  # (G, 3) int, reciprocal vectors of the sum, closed under negation
-    commensurate: Array  # (N, 3) fractional, the q-points that the supercell holds, in the first Brillouin zone
+    commensurate: Array  # (C, 3) fractional, the q-points that the supercell holds, in the first Brillouin zone
+    weights: Array  # (C,) share of each; equivalent points on the zone boundary share 1/N in equal parts
     count: int  # fixes the cut-off, see reciprocal_vectors
 
 
 def dipole_plan(crystal: Crystal, supercell: Supercell, count: int = G_POINTS) -> DipolePlan:
     """The plan of physics/nac.GonzeLee for force constants made in `supercell`."""
-    return DipolePlan(reciprocal_vectors(crystal, count), commensurate_points(crystal, supercell), count)
+    reciprocal = reciprocal_vectors(crystal, count)
+    points, weights = [], []
+    for q in commensurate_points(crystal, supercell):
+        # The truncated sum is not quite periodic (1e-10): taking one of several equivalent points, as phonopy does,
+        # would break the crystal's symmetry at that level.
+        images = q + reciprocal
+        length = np.linalg.norm(images @ np.linalg.inv(crystal.lattice).T, axis=1)
+        images = images[length < length.min() + 1e-5]
+        points.append(images)
+        weights.append(np.full(len(images), 1 / len(images)))
+    return DipolePlan(reciprocal, np.concatenate(points), np.concatenate(weights) / len(points), count)
 
 
 def reciprocal_vectors(crystal: Crystal, count: int = G_POINTS) -> np.ndarray:

@@ -44,7 +44,9 @@ def tersoff_energy(params: dict[str, Array], graph: Graph) -> Array:
 
     Source: J. Tersoff, Phys. Rev. B 39, 5566 (1989), eqs. 1 and 2; erratum 41, 3248 (1990).
     """
-    i, j = graph.species[graph.receivers], graph.species[graph.senders]
+    params = jax.tree.map(jnp.asarray, params)  # numpy leaves cannot be indexed by a traced graph
+    species = jnp.asarray(graph.species)
+    i, j = species[graph.receivers], species[graph.senders]
     vectors = graph.vectors()
     r = jnp.sqrt(jnp.sum(vectors**2, axis=-1))
 

@@ -49,8 +49,8 @@ class Graph:
 
     def vectors(self) -> Array:
         """r_e = x[sender] + shift · cell − x[receiver], Å. (E, 3)"""
-        shift = self.shifts.astype(self.positions.dtype) @ self.cell
-        return self.positions[self.senders] + shift - self.positions[self.receivers]
+        positions, shifts = jnp.asarray(self.positions), jnp.asarray(self.shifts)
+        return positions[self.senders] + shifts.astype(positions.dtype) @ self.cell - positions[self.receivers]
 
     def at(self, positions: Array) -> Graph:
         """The same edges at other positions (Å), close enough for the list to hold."""
@@ -125,8 +125,8 @@ def build_graph(atoms: ase.Atoms, potential: Potential) -> tuple[Graph, float]:
 
 def _pairs_of_edges(receivers: np.ndarray) -> np.ndarray:
     """All ordered pairs of different edges with a common receiver; `receivers` is sorted. (T, 2)"""
-    counts = np.bincount(receivers) if len(receivers) else np.zeros(0, int)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(int)
+    counts = np.bincount(receivers)
+    starts = np.cumsum(counts) - counts
     pairs = [
         start + np.argwhere(~np.eye(count, dtype=bool))
         for start, count in zip(starts, counts, strict=True)

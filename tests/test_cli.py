@@ -1,0 +1,299 @@
+"""The command line as users meet it: sources, options, the table, the file, progress."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.build
+import jax
+import numpy as np
+import pytest
+from ase import Atoms
+
+import wigner_jax as wj
+from wigner_jax import cli, report
+from wigner_jax.io import read_kappa_hdf5
+from wigner_jax.plan.cells import cells_from_atoms
+from wigner_jax.plan.defaults import conventional_matrix, default_cells, default_mesh, default_supercell, thickness
+from wigner_jax.types import Conductivity
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # the command line leaves the cache of the test session alone
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[float, list[float]]:
+    """Run a command, which must succeed; the numbers of its table: T → [κ_P, κ_C, κ_TOT]."""
+    assert cli.main([str(a) for a in arguments]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""  # no progress where no terminal is
+    return table(output.out)
+
+
+def table(text: str) -> dict[float, list[float]]:
+    rows = re.findall(r"^ *([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$", text, re.MULTILINE)
+    return {float(T): [float(x) for x in values] for T, *values in rows}
+
+
+SMALL = ("--fc2-supercell", 2, 2, 2, "--mesh", 3, 3, 3)
+
+
+def test_the_whole_way_from_a_name(capsys) -> None:
+    """The table, the file and the Python API agree."""
+    printed = run(capsys, "kappa", "Si", *SMALL, "-T", 300, 500, "-o", "si.hdf5")
+    potential = wj.load_potential("tersoff-1989")
+    atoms, _ = wj.relax(wj.prototype("Si"), potential)
+    cells = wj.default_cells(atoms, fc2=(2, 2, 2))
+    fc, _ = wj.force_constants(potential, cells)
+    result = wj.solve(wj.make_plan(cells, (3, 3, 3)), fc, (300.0, 500.0)).conductivity
+    data = read_kappa_hdf5("si.hdf5")
+    for t, T in enumerate((300.0, 500.0)):
+        expected = [float(np.mean(x[t, :3])) for x in (result.kappa_P, result.kappa_C, result.kappa_TOT)]
+        np.testing.assert_allclose(printed[T], expected, atol=6e-5)
+        np.testing.assert_allclose(data["kappa_TOT_RTA"][t, :3].mean(), expected[2], rtol=1e-9)
+    assert printed[300.0][2] > printed[500.0][2] > 10
+    np.testing.assert_array_equal(data["mesh"], [3, 3, 3])
+    assert "boundary_mfp" not in data
+    assert "sigma" not in data
+
+
+def test_a_structure_file_is_the_same_crystal(capsys) -> None:
+    atoms = wj.prototype("Si")
+    atoms.write("conventional.vasp", format="vasp", direct=True)
+    ase.build.bulk("Si", a=atoms.cell[0, 0]).write("primitive.cif")
+    expected = run(capsys, "kappa", "Si", *SMALL)
+    np.testing.assert_allclose(run(capsys, "kappa", "conventional.vasp", *SMALL)[300.0], expected[300.0], atol=2e-4)
+    # 4 × 4 × 4 conventional cells are no multiple of the primitive one: by thickness both make 2 × 2 × 2 conventional
+    from_primitive = run(capsys, "kappa", "primitive.cif", "--mesh", 3, 3, 3)
+    np.testing.assert_allclose(from_primitive[300.0], expected[300.0], rtol=1e-4)
+
+
+def test_options_reach_the_solver(capsys) -> None:
+    base = run(capsys, "kappa", "Si", *SMALL)[300.0]
+    assert run(capsys, "kappa", "Si", *SMALL, "--no-isotope")[300.0][0] > base[0]
+    assert run(capsys, "kappa", "Si", *SMALL, "--boundary-mfp", 0.1, "-o", "a.hdf5")[300.0][0] < 0.9 * base[0]
+    assert read_kappa_hdf5("a.hdf5")["boundary_mfp"] == 0.1
+    assert read_kappa_hdf5("a.hdf5")["gamma_boundary"].max() > 0
+    narrow = run(capsys, "kappa", "Si", *SMALL, "--broadening", "gaussian", "-o", "b.hdf5")[300.0]
+    wide = run(capsys, "kappa", "Si", *SMALL, "--broadening", "gaussian", "--sigma", 0.5)[300.0]
+    adaptive = run(capsys, "kappa", "Si", *SMALL, "--broadening", "adaptive")[300.0]
+    assert len({v[0] for v in (base, narrow, wide, adaptive)}) == 4
+    assert read_kappa_hdf5("b.hdf5")["sigma"] == 0.1
+    other = run(capsys, "kappa", "Si", *SMALL, "--potential", "stillinger-weber-si")[300.0]
+    assert abs(other[0] - base[0]) > 1
+    # the prototype's lattice constant is not the potential's
+    assert abs(run(capsys, "kappa", "Si", *SMALL, "--no-relax")[300.0][0] - base[0]) > 1e-3
+
+
+def test_phono3py_reference(capsys, shared: Path) -> None:
+    """κ of silicon on 7³ as CONVENTIONS of the reference data gives it, within what the table prints."""
+    source = shared / "data/reference/Si-PBEsol/phono3py.yaml"
+    printed = run(capsys, "kappa", source, "--mesh", 7, 7, 7, "--boundary-mfp", "1e6")
+    np.testing.assert_allclose(printed[300.0], [74.936036, 0.664469, 75.600505], rtol=1e-4)
+
+
+def test_nac(capsys, shared: Path) -> None:
+    source = shared / "data/reference/ZnTe/phono3py.yaml"
+    mesh = ("--mesh", 3, 3, 3)
+    assert cli.main(["kappa", str(source), *map(str, mesh)]) == 0
+    output = capsys.readouterr().out
+    assert "non-analytic correction (Gonze-Lee)" in output
+    without = run(capsys, "kappa", source, *mesh, "--nac", "none")[300.0]
+    assert abs(table(output)[300.0][0] - without[0]) > 0.1
+    charges = "\n".join(" ".join(map(str, np.ravel(x * np.eye(3)))) for x in (9.01511654, 1.96217084, -1.96217084))
+    Path("BORN").write_text(f"14.399652\n{charges}\n")
+    again = run(capsys, "kappa", source, *mesh, "--nac", "BORN")[300.0]
+    np.testing.assert_allclose(again, table(output)[300.0], atol=2e-4)
+
+
+def test_imaginary_modes_on_request(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compressed cell of silicon has imaginary modes: refused with exit code 3, computed when asked for."""
+    squeezed = wj.prototype("Si")
+    squeezed.set_cell(squeezed.cell * 1.25, scale_atoms=True)
+    squeezed.write("stretched.vasp", format="vasp")
+    arguments = ["kappa", "stretched.vasp", "--no-relax", *map(str, SMALL), "--quiet", "-o", "out.hdf5"]
+    assert cli.main(arguments) == 3
+    assert "imaginary modes" in capsys.readouterr().err
+    assert not Path("out.hdf5").exists()
+    assert cli.main([*arguments, "--allow-imaginary"]) == 0
+    assert Path("out.hdf5").exists()
+
+
+def test_a_fresh_process(in_an_empty_folder: Path) -> None:
+    """Devices, double precision and the compilation cache as the command sets them up; quiet prints the table alone."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(in_an_empty_folder / "cache")}
+    del environment["JAX_COMPILATION_CACHE_DIR"]
+    command = [sys.executable, "-m", "wigner_jax.cli", "kappa", "Si", *map(str, SMALL), "--quiet", "--threads", "2"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    header, row = result.stdout.splitlines()
+    assert header.split() == ["T", "(K)", "κ_P", "κ_C", "κ_TOT", "W/(m", "K)"]
+    assert table(row)[300.0][2] > 10
+    assert len(list((in_an_empty_folder / "cache/wigner-jax").iterdir())) > 3
+
+
+def test_configuration(monkeypatch: pytest.MonkeyPatch, in_an_empty_folder: Path) -> None:
+    assert cli.cache_folder() is None  # the user's own choice stands
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(in_an_empty_folder))
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert cli.cache_folder() == in_an_empty_folder / "wigner-jax"
+    (in_an_empty_folder / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(in_an_empty_folder / "file"))
+    assert cli.cache_folder() is None
+    assert jax.config.jax_enable_x64
+
+
+def test_help(capsys) -> None:
+    for arguments in ([], ["kappa"], ["plot"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*arguments, "--help"])
+        assert stop.value.code == 0
+        text = capsys.readouterr().out
+        assert "usage: wigner-jax" in text
+    with pytest.raises(SystemExit):
+        cli.main(["kappa", "--help"])
+    text = capsys.readouterr().out
+    for option in (
+        "SOURCE --potential --fc2-supercell --fc3-supercell --mesh --temperature --broadening --sigma --nac --no-isotope"
+        " --boundary-mfp --relax --no-relax --output --quiet --allow-imaginary --threads"
+    ).split():
+        assert option in text
+
+
+def test_an_internal_error_is_one_line(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wigner_jax import commands
+
+    def fail(_: object) -> int:
+        raise KeyError("x")
+
+    monkeypatch.setattr(commands, "kappa", fail)
+    assert cli.main(["kappa", "Si"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(KeyError):
+        cli.main(["kappa", "Si", "--debug"])
+
+    def interrupt(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "kappa", interrupt)
+    assert cli.main(["kappa", "Si"]) == 130
+
+
+# --- report -----------------------------------------------------------------------------------------------------------
+
+
+def test_durations() -> None:
+    shown = [report.duration(t) for t in (0.04, 9.94, 9.96, 59.4, 59.6, 185, 7800)]
+    assert shown == ["0.0 s", "9.9 s", "10 s", "59 s", "1 min 0 s", "3 min 5 s", "2 h 10 min"]
+
+
+def test_progress_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 103.0, 103.1, 109.0, 112.0])
+    monkeypatch.setattr(report.time, "perf_counter", lambda: next(clock))
+    stream = io.StringIO()
+    stages = report.Stages(stream)
+    with stages("conductivity"):
+        stages.progress(25, 100)
+        stages.progress(26, 100)  # too soon to show
+        stages.progress(100, 100)
+    shown = stream.getvalue().split("\r\x1b[K")
+    assert shown == ["", "conductivity ...", "conductivity: 25/100, 9.0 s left", "conductivity: 100/100", ""]
+    assert stages.times == {"conductivity": 12.0}
+    assert report.times_table({"plan": 0.5, "conductivity": 12.0}) == (
+        "time: plan 0.5 s, conductivity 12 s; in total 12 s"
+    )
+
+
+def test_the_tensor_is_shown_where_it_is_anisotropic() -> None:
+    def conductivity(total: list[float]) -> Conductivity:
+        kappa = np.array([total])
+        return Conductivity(np.array([300.0]), 0.75 * kappa, 0.25 * kappa, *[np.zeros(0)] * 3)
+
+    assert len(report.kappa_table(conductivity([2, 2, 2, 0, 0, 0])).splitlines()) == 2
+    lines = report.kappa_table(conductivity([1, 2, 6, 0, 0, 0])).splitlines()
+    assert lines[1].split() == ["300", "2.2500", "0.7500", "3.0000"]
+    assert lines[-1].split() == ["300", "1.0000", "2.0000", "6.0000", "0.0000", "0.0000", "0.0000"]
+    assert len(report.kappa_table(conductivity([2, 2, 2, 0.5, 0, 0])).splitlines()) == 5
+
+
+# --- defaults ---------------------------------------------------------------------------------------------------------
+
+WURTZITE = ase.build.bulk("BeO", "wurtzite", a=2.7, c=4.38)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "fc2", "fc3", "mesh"),
+    [
+        (ase.build.bulk("NaCl", "rocksalt", a=5.69), 64, 64, (11, 11, 11)),
+        (ase.build.bulk("NaCl", "rocksalt", a=5.69, cubic=True), 64, 64, (11, 11, 11)),
+        (WURTZITE, 5 * 5 * 3 * 4, 4 * 4 * 2 * 4, (15, 15, 8)),
+    ],
+    ids=["primitive", "conventional", "wurtzite"],
+)
+def test_defaults(atoms: Atoms, fc2: int, fc3: int, mesh: tuple[int, ...]) -> None:
+    cells = default_cells(atoms)
+    assert (cells.fc2.n_atoms, cells.fc3.n_atoms) == (fc2, fc3)
+    for supercell, minimum in ((cells.fc2, 10), (cells.fc3, 8)):
+        assert thickness(supercell.matrix @ np.asarray(cells.crystal.lattice)).min() >= minimum
+    assert default_mesh(cells.crystal) == mesh
+
+
+def test_what_the_structure_says_comes_first() -> None:
+    atoms = ase.build.bulk("NaCl", "rocksalt", a=5.69, cubic=True)
+    atoms.info.update(fc2_supercell=np.diag([3, 3, 3]), fc3_supercell=[1, 1, 2])
+    cells = default_cells(atoms)
+    assert (cells.fc2.n_atoms, cells.fc3.n_atoms) == (216, 16)
+    assert default_cells(atoms, fc3=(2, 2, 2)).fc3.n_atoms == 64
+
+
+def test_conventional_cells() -> None:
+    for atoms, count in (
+        (ase.build.bulk("Si"), 4),
+        (ase.build.bulk("W"), 2),
+        (WURTZITE, 1),
+        (ase.build.bulk("Bi", "rhombohedral", a=4.7, alpha=57), 3),
+    ):
+        crystal = cells_from_atoms(atoms, (1, 1, 1), (1, 1, 1)).crystal
+        assert round(np.linalg.det(conventional_matrix(crystal))) == count
+    cubic = cells_from_atoms(ase.build.bulk("Si", a=5.0), (1, 1, 1), (1, 1, 1)).crystal
+    supercell = default_supercell(cubic, 10.0) @ np.asarray(cubic.lattice)
+    np.testing.assert_allclose(supercell @ supercell.T, 100 * np.eye(3), atol=1e-9)  # exactly 10 Å is enough
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def test_plot(capsys) -> None:
+    run(capsys, "kappa", "Si", *SMALL, "-T", 300, 500, "-o", "si.hdf5")
+    assert cli.main(["plot", "si.hdf5"]) == 0
+    assert capsys.readouterr().out == "written: si.png\n"
+    assert Path("si.png").read_bytes()[:4] == b"\x89PNG"
+    assert cli.main(["plot", "si.hdf5", "-T", "400"]) == 2
+    assert "the file has no 400 K but 300, 500 K" in capsys.readouterr().err
+    assert cli.main(["plot", "si.hdf5", "-o", "si.nonsense"]) == 2
+    assert not Path("si.nonsense").exists()
+
+
+def test_the_curves_are_the_data(capsys) -> None:
+    from wigner_jax.plot import summary_figure
+
+    run(capsys, "kappa", "Si", *SMALL, "-T", 300, 500, "-o", "si.hdf5")
+    data = read_kappa_hdf5("si.hdf5")
+    lifetimes, conductivity, cumulative = summary_figure(data, 500.0).axes
+    total = data["kappa_TOT_RTA"][:, :3].mean(axis=1)
+    np.testing.assert_allclose(conductivity.lines[0].get_ydata(), total)
+    np.testing.assert_allclose(cumulative.lines[0].get_ydata()[-1], total[1], rtol=1e-9)
+    frequency, lifetime = np.asarray(lifetimes.collections[0].get_offsets()).T
+    gamma = (data["gamma"][1] + data["gamma_isotope"]).ravel()
+    shown = gamma > 0
+    np.testing.assert_allclose(lifetime, 1 / (4 * np.pi * gamma[shown]))
+    np.testing.assert_allclose(frequency, data["frequency"].ravel()[shown])
