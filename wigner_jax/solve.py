@@ -35,9 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .physics.phonons import LongRange
-    from .types import Array, Cells, Crystal, ForceConstants
+    from .types import Array, Cells, Crystal, ForceConstants, TripletBucket
 
     Progress = Callable[[int, int], None]
+
+
+GROUPS_A_PIECE = 4  # groups of q-points per device between two reports of progress
 
 
 @pytree()
@@ -98,7 +101,30 @@ def _state(plan: Plan, lattice_waves: Phonons, third: Array, temperatures: Array
 
 
 _room = jax.jit(widths.needed_room)
-_bucket = jax.jit(widths.bucket_linewidths)
+
+
+@jax.jit
+def _bucket(bucket: TripletBucket, state: widths.State, plan: Plan, variances: Array | None,
+            broadening: Broadening) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Linewidths of a bucket, its q-points dealt out to all devices of the default backend (GPUs, or CPU devices:
+    ``jax.config.update("jax_num_cpu_devices", cores)``). Members come in order of cost, so they are dealt like cards."""
+    devices = jax.device_count()
+    if devices == 1:
+        return widths.bucket_linewidths(bucket, state, plan, variances, broadening)
+    each = jax.sharding.PartitionSpec("q")
+    everywhere = jax.sharding.PartitionSpec()
+    spread = jax.shard_map(
+        widths.bucket_linewidths,
+        mesh=jax.make_mesh((devices,), ("q",), axis_types=(jax.sharding.AxisType.Auto,)),
+        in_specs=(each, everywhere, everywhere, everywhere, everywhere),
+        out_specs=each,
+        check_vma=False,
+    )
+    dealt = jax.tree.map(lambda x: x.reshape(-1, devices, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape), bucket)
+    results = spread(dealt, state, plan, variances, broadening)
+    return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape), results)
+
+
 _conductivity = jax.jit(transport.conductivity)
 _kappa_tensors = jax.jit(transport.kappa_tensors)
 
@@ -146,16 +172,17 @@ def _linewidths(
 ) -> Linewidths:  # fmt: skip
     parts, overflow, done = [], jnp.zeros((), bool), 0
     variances = None if scattering.isotope is None else jnp.asarray(scattering.isotope)
-    total = sum(len(b.members) for b in plan.triplets)
+    total = len(plan.mesh.irreducible)
     for number, bucket in enumerate(plan.triplets):
-        chosen = broadening.reserved(number)
-        for piece in _pieces(bucket, progress):
+        chosen, count = broadening.reserved(number), len(bucket.members)
+        for start, piece in _pieces(bucket, progress):
             three, isotope, too_many = _bucket(piece, state, plan, variances, chosen)
-            parts.append((three, isotope))
+            kept = min(len(piece.members), count - start)
+            parts.append((three[:kept], isotope[:kept]))
             overflow = overflow | jnp.any(too_many)
             if progress is not None:
                 jax.block_until_ready(three)
-                done += len(piece.members)
+                done += kept
                 progress(done, total)
     order = np.argsort(np.concatenate([np.asarray(b.members) for b in plan.triplets]))
     three, isotope = (jnp.concatenate(x)[order] for x in zip(*parts, strict=True))
@@ -220,11 +247,21 @@ def solve(
     return Solution(lattice_waves, gamma, _conductivity(lattice_waves, gamma.total, plan.mesh, plan.crystal, T))
 
 
-def _pieces(bucket: widths.TripletBucket, progress: Progress | None) -> list[widths.TripletBucket]:
-    """A bucket in equal pieces of a few groups, so that there is something to report; whole if nobody listens."""
-    count = len(bucket.members)
-    size = count if progress is None else widths.divisor(count, 4 * widths.GROUP)
-    return [jax.tree.map(lambda x: x[i : i + size], bucket) for i in range(0, count, size)]  # noqa: B023
+def _pieces(bucket: TripletBucket, progress: Progress | None) -> list[tuple[int, TripletBucket]]:
+    """(first member, piece) of a bucket, filled up to whole groups on every device with members of no weight.
+
+    One piece if nobody listens to progress; else equal ones of a few groups, so that there is something to report.
+    """
+    count, unit = len(bucket.members), widths.GROUP * jax.device_count()
+    groups = -(-count // unit)
+    size = unit * (groups if progress is None else -(-groups // max(1, round(groups / GROUPS_A_PIECE))))
+    padding = -count % size
+
+    def filled(x: Array) -> Array:
+        return np.concatenate([x, np.zeros((padding, *x.shape[1:]), x.dtype)]) if padding else x
+
+    whole = jax.tree.map(filled, bucket)
+    return [(i, jax.tree.map(lambda x: x[i : i + size], whole)) for i in range(0, count, size)]  # noqa: B023
 
 
 __all__ = [

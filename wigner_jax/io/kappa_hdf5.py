@@ -92,7 +92,7 @@ def _as_dict(group: h5py.Group) -> dict[str, Any]:
 
 
 def kappa_datasets(
-    crystal: Crystal, mesh: Mesh, solution: Solution, boundary_mfp: float | None, sigma: float | None
+    crystal: Crystal, mesh: Mesh, solution: Solution, boundary_mfp: float | None = None, sigma: float | None = None
 ) -> dict[str, Any]:
     """The datasets of `write_kappa_hdf5` by name, as plot.py and other readers use them."""
     from .. import __version__

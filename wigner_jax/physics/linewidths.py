@@ -166,11 +166,12 @@ def isotope(q: Array, state: State, variances: Array, broadening: Broadening) ->
 def bucket_linewidths(
     bucket: TripletBucket, state: State, plan: Plan, variances: Array | None, broadening: Broadening
 ) -> tuple[Array, Array, Array]:
-    """γ of all members of a bucket: three-phonon (B, T, m), isotope (B, m), overflow (B,)."""
+    """γ of all members of a bucket: three-phonon (B, T, m), isotope (B, m), overflow (B,).
 
-    @jax.checkpoint
-    def one(items: tuple[TripletBucket, Array]) -> tuple[Array, Array, Array]:
-        member, cells = items
+    Members without any weight are padding: they cost nothing and return 0.
+    """
+
+    def one(member: TripletBucket, cells: Array) -> tuple[Array, Array, Array]:
         gamma, overflow = three_phonon(member, cells, state, plan, broadening)
         if variances is None:
             return gamma, jnp.zeros_like(state.frequencies[0]), overflow
@@ -178,16 +179,15 @@ def bucket_linewidths(
         disorder, too_many = isotope(q, state, variances, broadening)
         return gamma, disorder, overflow | too_many
 
-    @jax.checkpoint
     def group(members: TripletBucket) -> tuple[Array, Array, Array]:
         q = jnp.asarray(plan.mesh.qpoints)[jnp.asarray(plan.mesh.irreducible)[members.members]]
         cells = collapse(q, state.entries, plan.third)
         cells = jnp.moveaxis(cells.reshape(cells.shape[0], len(q), 2, 27), 1, 0)
-        return jax.lax.map(one, (members, cells))
+        return map_live(one, jnp.any(members.weights > 0, axis=(1, 2)), (members, cells))
 
     size = divisor(len(bucket.members), GROUP)
     grouped = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, size, *x.shape[1:]), bucket)
-    results = jax.lax.map(group, grouped)
+    results = map_live(group, jnp.any(grouped.weights > 0, axis=(1, 2, 3)), (grouped,))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
 
 

@@ -123,19 +123,34 @@ def turn(product: Array, period: int) -> tuple[Array, Array]:
     return jnp.cos(angle), jnp.sin(angle)
 
 
-def transform_last(points: Array, size: int, start: Array, period: int, re: Array, im: Array) -> tuple[Array, Array]:
-    """Σ_d exp(2πi p (start + d)/period) A[..., d]; the points p become the first axis.
-
-    Two GEMMs with cos and sin stacked; the phase of `start` (which broadcasts against A's other axes) joins the sum of
-    their halves.
-    """
-    stacked = jnp.concatenate(turn(points[:, None] * jnp.arange(size), period))
+def transform_last(points: Array, offsets: Array, period: int, re: Array, im: Array) -> tuple[Array, Array]:
+    """Σ_d exp(2πi p offsets[d]/period) A[..., d]; the points p become the first axis. Two GEMMs, cos and sin stacked."""
+    stacked = jnp.concatenate(turn(points[:, None] * offsets, period))
     P, Q = (jnp.tensordot(stacked, x, axes=(1, x.ndim - 1)) for x in (re, im))
     k = len(points)
-    a, b = P[:k] - Q[k:], Q[:k] + P[k:]
+    return P[:k] - Q[k:], Q[:k] + P[k:]
+
+
+def transform_axis(offsets: Array, period: int, re: Array, im: Array) -> tuple[Array, Array]:
+    """`transform_last` to all points 0 … period - 1, at half the price: p and -p share their cosines and sines."""
+    half = period // 2
+    cos, sin = turn(jnp.arange(half + 1)[:, None] * offsets, period)
+    stacked = jnp.concatenate([cos, sin[1:]])
+    P, Q = (jnp.tensordot(stacked, x, axes=(1, x.ndim - 1)) for x in (re, im))
+    (Pc, Ps), (Qc, Qs) = ((x[: half + 1], x[half + 1 :]) for x in (P, Q))
+    back = slice((period - 1) // 2, 0, -1)  # -p for the points that are not their own opposites
+    before = slice((period - 1) // 2 - 1, None, -1) if period > 2 else slice(0, 0)
+    forward = (jnp.concatenate([Pc[:1], Pc[1:] - Qs]), jnp.concatenate([Qc[:1], Qc[1:] + Ps]))
+    mirrored = (Pc[back] + Qs[before], Qc[back] - Ps[before])
+    return jnp.concatenate([forward[0], mirrored[0]]), jnp.concatenate([forward[1], mirrored[1]])
+
+
+def shifted(points: Array, start: Array, period: int, re: Array, im: Array) -> tuple[Array, Array]:
+    """Times exp(2πi p start/period), for the first axis p and the trailing axes of `start`."""
     cos, sin = turn(points.reshape(-1, *[1] * start.ndim) * start, period)
-    cos, sin = (v.reshape(k, *[1] * (re.ndim - 1 - start.ndim), *start.shape) for v in (cos, sin))
-    return a * cos - b * sin, a * sin + b * cos
+    shape = (len(points), *[1] * (re.ndim - 1 - start.ndim), *start.shape)
+    cos, sin = cos.reshape(shape), sin.reshape(shape)
+    return re * cos - im * sin, re * sin + im * cos
 
 
 def planes_to_rods(H: Array, planes: Array, table: ThirdTable, dims: tuple[int, int, int]) -> Array:
@@ -146,8 +161,10 @@ def planes_to_rods(H: Array, planes: Array, table: ThirdTable, dims: tuple[int, 
     """
 
     def block(h: Array) -> Array:
-        z = transform_last(planes, table.box[2], table.z_start, dims[2], h[0], h[1])
-        return jnp.stack(transform_last(jnp.arange(dims[1]), table.box[1], table.y_start, dims[1], *z))
+        z = transform_last(planes, jnp.arange(table.box[2]), dims[2], h[0], h[1])
+        z = shifted(planes, table.z_start, dims[2], *z)
+        y = transform_axis(jnp.arange(table.box[1]), dims[1], *z)
+        return jnp.stack(shifted(jnp.arange(dims[1]), table.y_start, dims[1], *y))
 
     m = H.shape[0]
     return jax.lax.map(block, H.reshape(m * m, *H.shape[2:]))
@@ -170,8 +187,8 @@ def strengths(
     s = spectra.shape[4]
     picked = spectra[:, :, rods[:, 0], rods[:, 1]]  # (j k) r' rod s X
     picked = picked.transpose(1, 2, 0, 3, 4).reshape(2, len(rods), m * m * s, -1)
-    points = jnp.arange(dims[0])
-    re, im = transform_last(points, table.box[0], table.x_start, dims[0], picked[0], picked[1])  # x rod (j k s)
+    offsets = table.x_start + jnp.arange(table.box[0])
+    re, im = transform_axis(offsets, dims[0], picked[0], picked[1])  # x rod (j k s)
     F = jnp.stack([re, im], axis=2).reshape(-1, 2 * m, m * s)  # (r j), (k s)
     X = jnp.matmul(e1, F).reshape(-1, 2, m, m, s).transpose(0, 1, 3, 2, 4).reshape(-1, 2 * m, m * s)  # (r k), (t s)
     V = jnp.matmul(e2, X).reshape(-1, 2, m, m, s)

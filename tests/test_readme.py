@@ -1,0 +1,87 @@
+"""What the README says is run: its Python, its commands, and that what it links to exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from wigner_jax import prototypes
+from wigner_jax.cli import build_parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_runs() -> None:
+    """As it stands, with smaller meshes and supercells."""
+    program = "\n".join(blocks("python"))
+    assert program.count("mesh=(") == 2
+    program = re.sub(r"mesh=\(\d+, \d+, \d+\)", "mesh=(3, 3, 3)", program)
+    program = program.replace("default_cells(atoms)", "default_cells(atoms, (2, 2, 2), (2, 2, 2))")
+    names: dict = {}
+    exec(program, names)
+    kappa = np.asarray(names["solution"].conductivity.kappa_TOT)
+    assert kappa.shape == (2, 6)
+    assert kappa[0, 0] > kappa[1, 0] > 10
+    gradient = names["gradient"]
+    assert jax.tree.structure(gradient) == jax.tree.structure(names["potential"].params)
+    leaves = np.concatenate([np.ravel(x) for x in jax.tree.leaves(gradient)])
+    assert np.isfinite(leaves).all()
+    assert np.abs(leaves).max() > 1
+
+
+def test_the_gradient_is_the_slope() -> None:
+    """jax.grad of κ along a random change of all parameters against central differences."""
+    import wigner_jax as wj
+
+    potential = wj.load_potential("tersoff-1989")
+    atoms, _ = wj.relax(wj.prototype("Si"), potential)
+    cells = wj.default_cells(atoms, (2, 2, 2), (2, 2, 2))
+    plan, constants = wj.make_plan(cells, mesh=(3, 3, 3)), wj.force_constants_fn(potential, cells)
+
+    def kappa_xx(params):
+        return sum(wj.kappa(plan, constants(params)))[0, 0]
+
+    rng = np.random.default_rng(1)
+    params = potential.params
+    smooth = {k: k not in ("R", "S") for k in params}  # the cutoffs: no atom is near them
+    direction = {k: v * rng.normal(size=np.shape(v)) * smooth[k] for k, v in params.items()}
+    gradient = jax.grad(kappa_xx)(params)
+    slope = sum(float(np.vdot(gradient[k], direction[k])) for k in params)
+    h = 1e-5
+
+    def at(x):
+        return float(kappa_xx({k: params[k] + x * direction[k] for k in params}))
+
+    np.testing.assert_allclose(slope, (at(h) - at(-h)) / (2 * h), rtol=1e-5)
+
+
+def test_the_commands_parse() -> None:
+    lines = [line for block in blocks("bash") for line in block.splitlines()] + re.findall(
+        r"`(wigner-jax [^`]+)`", README
+    )
+    commands = [c.strip() for line in lines for c in line.split("&&") if c.strip().startswith("wigner-jax")]
+    assert len(commands) >= 6
+    for command in commands:
+        arguments = shlex.split(command)[1:]
+        if "--help" not in arguments:
+            assert build_parser().parse_args(arguments).run in ("kappa", "plot")
+
+
+def test_what_it_names_exists() -> None:
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / target).exists(), target
+    assert re.search(r"a name \(([^)]*)\)", README)[1] == ", ".join(f"`{n}`" for n in prototypes.available_prototypes())
+
+
+def test_continuous_integration_runs_the_same_command() -> None:
+    (command,) = [b.strip() for b in blocks("bash") if "pytest" in b]
+    assert command in (ROOT / ".ci/run").read_text().splitlines()
