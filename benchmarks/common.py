@@ -100,9 +100,15 @@ def _beo(data: Path) -> Path:
 
 
 def run_worker(
-    script: str, job: dict[str, Any], threads: int, python: str = sys.executable, variables: dict[str, str] | None = None
-) -> dict[str, Any]:  # fmt: skip
+    script: str,
+    job: dict[str, Any],
+    threads: int,
+    python: str = sys.executable,
+    variables: dict[str, str] | None = None,
+) -> dict[str, Any]:
     """Run ``script --worker JOB RESULT`` in a fresh process pinned to `threads` cores, and return what it wrote.
+
+    It runs in an empty folder, because phono3py reads the fc3.hdf5 of the current one.
 
     Returns:
         The worker's result, with ``process_s`` (start to exit of the whole process) added.
@@ -118,9 +124,12 @@ def run_worker(
     env = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **(variables or {})}
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "result.json"
-        command = [python, script, "--worker", json.dumps({**job, "threads": threads}), str(output)]
+        text = json.dumps({**job, "threads": threads})
+        command = [python, str(Path(script).resolve()), "--worker", text, str(output)]
         started = time.perf_counter()
-        done = subprocess.run(command, env=env, preexec_fn=pin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        done = subprocess.run(
+            command, cwd=folder, env=env, preexec_fn=pin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         seconds = time.perf_counter() - started
         if done.returncode != 0:
             tail = done.stderr.decode(errors="replace").strip().splitlines()[-12:]
@@ -180,6 +189,20 @@ def peak_rss_mb() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / MB if sys.platform == "darwin" else peak / 1024
+
+
+class Compilations:
+    """Seconds that XLA has spent on compiling, from JAX's own events: tracing and lowering come on top."""
+
+    def __init__(self) -> None:
+        import jax
+
+        self.seconds = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._heard)
+
+    def _heard(self, event: str, seconds: float, **_: Any) -> None:
+        if event.endswith("backend_compile_duration"):
+            self.seconds += seconds
 
 
 def device_facts() -> dict[str, Any]:

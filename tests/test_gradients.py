@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from reference import load
-from support import analytic, contract, richardson, stepped, symmetric_direction
+from support import analytic, contract, stepped, symmetric_direction
 
 from wigner_jax.physics.conductivity import kappa_tensors
+from wigner_jax.physics.meshes import third_point
 from wigner_jax.physics.nac import GonzeLee
 from wigner_jax.plan.nac import dipole_plan
 from wigner_jax.solve import (
@@ -117,3 +118,132 @@ def test_smooth_broadenings(request, name, dims, broadening):
         ]
         for part in parts[seed : 2 + seed]:
             check(function, fc, part, 1e-4, 1e-6)
+
+
+# ---------------------------------------------------------------- charges, scattering terms
+
+
+def test_born_charges_and_isotopes(shared):
+    """κ of NaCl by its charges, dielectric constant, mass variances and mean free path, all in one direction."""
+    data = load(shared, "NaCl")
+    plan, fc = make_plan(data.cells, (3, 3, 3)), data.constants
+    dipoles = dipole_plan(data.cells.crystal, data.cells.fc2)
+
+    def function(x):
+        born, scattering = x
+        return {"kappa": sum(kappa(plan, fc, TEMPERATURES, Gaussian(0.3), scattering, GonzeLee(born, dipoles)))[:, :3]}
+
+    born = jax.tree.map(jnp.asarray, data.born)
+    x = (born, scattering_of(plan))
+    zero = jax.tree.map(jnp.zeros_like, x)
+    charges = (dataclasses.replace(zero[0], charges=born.charges, dielectric=-0.3 * born.dielectric), zero[1])
+    terms = (zero[0], jax.tree.map(lambda v: 0.7 * v, x[1]))
+    check(function, x, charges, 1e-3, 1e-6)
+    check(function, x, terms, 1e-3, 1e-6)
+
+
+# ---------------------------------------------------------------- tracing
+
+
+@pytest.fixture(scope="module")
+def silicon():
+    cells, fc = analytic(bulk("Si", a=5.432), (2, 2, 2), (2, 2, 2))
+    return cells, jax.tree.map(jnp.asarray, fc)
+
+
+def test_tetrahedra_under_tracing_need_their_room(silicon):
+    """How many processes are on shell is a number that tracing cannot know."""
+    cells, fc = silicon
+    plan = make_plan(cells, (2, 2, 2))
+    with pytest.raises(ValueError, match="reserve"):
+        jax.jit(lambda x: kappa(plan, x, broadening=tetrahedron(plan)))(fc)
+
+
+def test_a_room_outgrown_is_reported(silicon):
+    """Too many processes on shell for the reserved room: NaN and a flag, never a wrong number."""
+    cells, fc = silicon
+    plan = make_plan(cells, (5, 5, 5))
+    method = reserve(plan, fc)
+    assert method.rooms is not None
+    small = dataclasses.replace(method, rooms=tuple((r[0] // 4, *r[1:]) for r in method.rooms))
+    waves = phonons(plan, fc.second)
+    for broadening, fits in ((method, True), (small, False)):
+        gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening, scattering_of(plan))
+        assert bool(gamma.overflow) != fits
+        assert bool(np.isfinite(gamma.three_phonon).all()) == fits
+
+
+@pytest.mark.parametrize("broadening", SMOOTH)
+def test_memory_of_the_backward_pass_is_that_of_one_group(silicon, broadening):
+    """Eight times as many groups of irreducible points, each as costly as before: the same temporary memory."""
+    cells, fc = silicon
+    plan = make_plan(cells, (4, 4, 4))
+    sizes = []
+    for copies in (2, 16):
+        bucket = jax.tree.map(lambda x, k=copies: np.concatenate([x] * k), plan.triplets[0])
+        many = dataclasses.replace(plan, triplets=(bucket,))
+
+        @jax.jit
+        @jax.value_and_grad
+        def total(fc, many=many):
+            waves = phonons(many, fc.second)
+            gamma = linewidths(many, fc, waves, TEMPERATURES, SMOOTH[broadening], Scattering(jnp.ones(2)))
+            return jnp.sum(gamma.three_phonon) + jnp.sum(gamma.isotope)
+
+        sizes.append(total.lower(fc).compile().memory_analysis().temp_size_in_bytes)
+    print(sizes)
+    assert sizes[1] < 1.1 * sizes[0]
+
+
+# ---------------------------------------------------------------- tetrahedra
+
+
+def sign_changes(plan, before, after) -> int:
+    """Values f0 ± f1 ± f2 at vertices that change sign: the kinks of the weights between two sets of phonons."""
+    dims, m = plan.mesh.dims, before.frequencies.shape[1]
+    Q, count = len(plan.mesh.qpoints), 0
+    for q in np.asarray(plan.mesh.irreducible):
+        partner = third_point(q, np.arange(Q), dims)
+        signs = []
+        for waves in (before, after):
+            f = np.asarray(waves.frequencies)
+            f0, f1, f2 = f[q][:, None, None], f[:, None, :, None], f[partner][:, None, None, :]
+            signs.append(np.stack([np.sign(f0 - a * f1 - b * f2) for a, b in ((1, 1), (-1, 1), (1, -1))]))
+        count += int(np.sum(signs[0] != signs[1]))
+    assert signs[0].shape == (3, Q, m, m, m)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("name", "dims"),
+    [("Si", (4, 4, 4)), pytest.param("NaCl", (5, 5, 5), marks=pytest.mark.slow),
+     pytest.param("wurtzite", (4, 4, 3), marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_tetrahedra(request, record_property, name, dims):
+    """Along 20 directions, kinks or not: the weights are continuous, so that a kink inside the step costs little.
+
+    Shorter steps are no better: rounding errors of the frequencies are magnified by nearly flat tetrahedra.
+    """
+    cells, fc = material(name, request)
+    plan = make_plan(cells, dims)
+    function = functools.partial(
+        everything, plan, broadening=reserve(plan, fc), scattering=scattering_of(plan)
+    )
+    h, crossing = 1e-4, []
+    for seed in range(20):
+        direction = symmetric_direction(cells, fc, seed)
+        value, tangent = jax.jvp(function, (fc,), (direction,))
+        ends = [function(stepped(fc, direction, s * h)) for s in (-1, 1)]
+        waves = [phonons(plan, stepped(fc, direction, s * h).second) for s in (-1, 1)]
+        crossing.append(sign_changes(plan, *waves))
+        for key in value:
+            numeric = (ends[1][key] - ends[0][key]) / (2 * h)
+            print(seed, key, "%.1e" % (np.abs(tangent[key] - numeric).max() / np.abs(numeric).max()))
+            np.testing.assert_allclose(tangent[key], numeric, rtol=0, atol=1e-4 * np.abs(numeric).max(), err_msg=key)
+    share = np.mean(np.array(crossing) > 0)
+    print(f"{100 * share:.0f} % of the directions cross a kink within the step, {np.mean(crossing):.0f} kinks each")
+    record_property("share_of_directions_that_cross_a_kink", share)
+    # reverse mode once, along the last direction
+    pulled = jax.vjp(function, fc)[1](jax.tree.map(jnp.ones_like, value))[0]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(pulled))
+    np.testing.assert_allclose(contract(pulled, direction), sum(map(jnp.sum, tangent.values())), rtol=1e-9)

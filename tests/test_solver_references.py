@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import h5py
@@ -13,7 +14,16 @@ from reference import load
 from support import REFERENCES, solved
 
 from wigner_jax.physics.conductivity import conductivity, mode_kappa_total
-from wigner_jax.solve import Gaussian, Scattering, make_plan, natural_isotopes, solve
+from wigner_jax.physics.linewidths import isotope, prepare
+from wigner_jax.physics.nac import GonzeLee
+from wigner_jax.physics.onshell import ITEM_CHUNK
+from wigner_jax.plan.cells import make_supercell
+from wigner_jax.plan.fourier import fourier_table
+from wigner_jax.plan.mesh import make_mesh
+from wigner_jax.plan.nac import dipole_plan
+from wigner_jax.plan.third import third_table
+from wigner_jax.solve import Gaussian, make_plan, natural_isotopes, phonons, solve, tetrahedron
+from wigner_jax.types import Plan
 
 conduct = jax.jit(conductivity)
 SLOW = ("gi_si_m11_smm19", "gi_znte_nac_m11_smm19")
@@ -106,11 +116,46 @@ def test_conductivity_with_our_isotope_widths(shared, reference):
     if "sigma" in reference:
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6 * expected.max())
     else:
-        print(reference, np.mean(np.abs(ours - expected) < 1e-6 * expected.max()), np.sum(ours)/np.sum(expected), np.abs(solution.conductivity.kappa_TOT[0,0]/wigner(shared, reference)["kappa_TOT"][0]-1))
+        # modes whose star meets no face agree: half of them on 7³, where faces are many, most on finer meshes
+        assert np.mean(np.abs(ours - expected) < 1e-6 * expected.max()) > 0.45
 
 
-@every
-def test_boundary_widths(shared, reference):
-    _, solution, stored = solved(shared, reference)
-    expected = stored["gamma_boundary"]
-    print(np.abs(solution.linewidths.boundary - expected).max() / expected.max())
+# ---------------------------------------------------------------- a complex crystal
+
+
+@pytest.mark.slow
+def test_la2zr2o7_with_isotope_scattering(shared):
+    """Glass-like conductivity: κ_P + κ_C = 1.914 + 0.533 W/(m K) at 300 K and 0.571 + 0.743 at 1000 K.
+
+    From the stored three-phonon widths; only Φ2 is known, so that the isotope widths are made alone.
+    """
+    material = load(shared, "La2Zr2O7")
+    crystal, supercell = material.cells.crystal, material.cells.fc2
+    with h5py.File(shared / "data/reference/La2Zr2O7/kappa-m191919.hdf5") as file:
+        stored = {key: file[key][()] for key in ("frequency", "gamma", "temperature", "weight")}
+    mesh = make_mesh(crystal, (19, 19, 19))
+    np.testing.assert_array_equal(mesh.weights, stored["weight"])
+    one_cell = make_supercell(crystal, np.eye(3, dtype=int))
+    table, third = fourier_table(crystal, supercell), third_table(crystal, one_cell, mesh.dims)
+    plan = Plan(crystal, mesh, table, third, ())
+    waves = phonons(plan, material.constants.second, GonzeLee(material.born, dipole_plan(crystal, supercell)))
+    np.testing.assert_allclose(waves.frequencies[mesh.irreducible], stored["frequency"], rtol=0, atol=1e-5)
+
+    method, n = tetrahedron(plan), crystal.n_atoms
+    state = jax.jit(prepare)(waves, np.zeros((n, n, n, 3, 3, 3)), plan, stored["temperature"], method, None)
+    points = jnp.asarray(mesh.irreducible)
+
+    @jax.jit
+    def items(q):
+        return jnp.sum(method.one_window(state.broadening, state.frequencies[q])[1])
+
+    room = -(-max(int(items(q)) for q in points) // ITEM_CHUNK) * ITEM_CHUNK
+    method = dataclasses.replace(method, rooms=((0, 0, room),))
+    one = jax.jit(lambda q, state: isotope(q, state, natural_isotopes(crystal), method))
+    widths, overflow = zip(*(one(q, state) for q in points), strict=True)
+    assert not np.any(overflow)
+    result = conduct(waves, stored["gamma"] + np.array(widths), mesh, crystal, stored["temperature"])
+    for T, P, C in ((300, 1.914, 0.533), (1000, 0.571, 0.743)):
+        (index,) = np.flatnonzero(stored["temperature"] == T)
+        np.testing.assert_allclose(result.kappa_P[index, :3], P, rtol=0, atol=6e-4)
+        np.testing.assert_allclose(result.kappa_C[index, :3], C, rtol=0, atol=6e-4)

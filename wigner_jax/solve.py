@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 
 
+ROOM_SAMPLE = 24  # q-points whose on-shell processes are counted to reserve room for all
 GROUPS_A_PIECE = 4  # groups of q-points per device between two reports of progress
 
 
@@ -66,6 +67,7 @@ def make_plan(cells: Cells, mesh: Sequence[int], symmetry: bool = True) -> Plan:
     q = make_mesh(cells.crystal, mesh, symmetry)
     return Plan(
         cells.crystal,
+        natural_isotopes(cells.crystal),
         q,
         fourier_table(cells.crystal, cells.fc2),
         third_table(cells.crystal, cells.fc3, q.dims),
@@ -144,9 +146,18 @@ def reserve(
     return _reserved(plan, _state(plan, lattice_waves, fc.third, jnp.ones(1), broadening, None), broadening, margin)
 
 
-def _reserved(plan: Plan, state: widths.State, broadening: Tetrahedron, margin: float) -> Tetrahedron:
-    needs = [tuple(int(x) for x in _room(bucket, state, plan, broadening)) for bucket in plan.triplets]
-    return dataclasses.replace(broadening, rooms=tuple(widths.rounded_room(n, margin) for n in needs))
+def _reserved(
+    plan: Plan, state: widths.State, broadening: Tetrahedron, margin: float, sample: int | None = None
+) -> Tetrahedron:
+    """Rooms from the needs of all q-points, or of `sample` q-points of every bucket, evenly spread."""
+    rooms = []
+    for bucket in plan.triplets:
+        count = len(bucket.members)
+        chosen = np.arange(count) if sample is None else np.unique(np.linspace(0, count - 1, sample).astype(int))
+        some = jax.tree.map(lambda x: x[chosen], bucket)  # noqa: B023
+        needs = [int(x) for x in _room(some, state, plan, broadening)]
+        rooms.append(widths.rounded_room((needs[0], needs[1], needs[2]), margin))
+    return dataclasses.replace(broadening, rooms=tuple(rooms))
 
 
 def linewidths(
@@ -204,7 +215,7 @@ def kappa(
     parts, whose border is a threshold. The broadening is AdaptiveGaussian() unless given; tetrahedra need `reserve`.
     """
     broadening = AdaptiveGaussian() if broadening is None else broadening
-    scattering = Scattering(natural_isotopes(plan.crystal)) if scattering is None else scattering
+    scattering = Scattering(plan.variances) if scattering is None else scattering
     T = jnp.asarray(temperatures, float)
     lattice_waves = phonons(plan, fc.second, nac)
     gamma = linewidths(plan, fc, lattice_waves, T, broadening, scattering, nac)
@@ -233,15 +244,19 @@ def solve(
     T = jnp.asarray(temperatures_above_zero(temperatures))
     require_finite(fc.second, "Φ2")
     require_finite(fc.third, "Φ3")
-    scattering = Scattering(natural_isotopes(plan.crystal)) if scattering is None else scattering
+    scattering = Scattering(plan.variances) if scattering is None else scattering
     broadening = tetrahedron(plan) if broadening is None else broadening
     lattice_waves = phonons(plan, fc.second, nac)
     if not allow_imaginary:
         refuse_imaginary(plan.mesh, lattice_waves.frequencies)
-    if isinstance(broadening, Tetrahedron) and broadening.rooms is None:
+    if isinstance(broadening, Tetrahedron):
         state = _state(plan, lattice_waves, fc.third, T, broadening, None)
-        broadening = _reserved(plan, state, broadening, 0.0)
+        if broadening.rooms is None:
+            broadening = _reserved(plan, state, broadening, 0.15, ROOM_SAMPLE)
         gamma = _linewidths(plan, state, lattice_waves, broadening, scattering, progress)
+        if gamma.overflow:  # a q-point outside the sample needed more: measure them all
+            broadening = _reserved(plan, state, broadening, 0.0)
+            gamma = _linewidths(plan, state, lattice_waves, broadening, scattering, progress)
     else:
         gamma = linewidths(plan, fc, lattice_waves, T, broadening, scattering, nac, progress)
     return Solution(lattice_waves, gamma, _conductivity(lattice_waves, gamma.total, plan.mesh, plan.crystal, T))

@@ -40,7 +40,7 @@ def pytree(*static: str) -> Callable[[type[T]], type[T]]:
     return decorate
 
 
-@pytree("numbers")
+@pytree()
 class Crystal:
     """A primitive cell."""
 
@@ -51,7 +51,7 @@ class Crystal:
 
     @property
     def n_atoms(self) -> int:
-        return len(self.numbers)
+        return self.masses.shape[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -226,6 +226,7 @@ class Plan:
     """
 
     crystal: Crystal
+    variances: Array  # (n,) isotope mass variances of the natural abundances
     mesh: Mesh
     second: FourierTable
     third: ThirdTable

@@ -205,10 +205,19 @@ def needed_room(bucket: TripletBucket, state: State, plan: Plan, broadening: Tet
 
 
 def rounded_room(needed: tuple[int, ...], margin: float) -> Room:
-    """Static sizes for measured needs: with a margin, in steps coarse enough that compilations are shared."""
-    three, degenerate, one = (int(x * (1 + margin)) for x in needed)
-    step = ITEM_CHUNK
-    return (max(1, -(-three // step)) * step, -(-(degenerate + 1) // 64) * 64, max(1, -(-one // step)) * step)
+    """Static sizes for measured needs: with a margin, up to the next 2^k or 1.5·2^k, so that compounds share compilations.
+
+    Room that is not needed costs next to nothing: items are weighted chunk by chunk, and empty chunks are skipped.
+    """
+
+    def up(count: int, least: int) -> int:
+        size = least
+        while size < count * (1 + margin):
+            size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+        return size
+
+    three, degenerate, one = needed
+    return up(three, 2 * ITEM_CHUNK), up(degenerate, 64), up(one, 2 * ITEM_CHUNK)
 
 
 __all__ = ["Linewidths", "bucket_linewidths", "needed_room", "prepare", "rounded_room"]
