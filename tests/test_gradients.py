@@ -19,6 +19,7 @@ from support import analytic, contract, stepped, symmetric_direction
 from wigner_jax.physics.conductivity import kappa_tensors
 from wigner_jax.physics.meshes import third_point
 from wigner_jax.physics.nac import GonzeLee
+from wigner_jax.physics.onshell import ITEM_CHUNK
 from wigner_jax.plan.nac import dipole_plan
 from wigner_jax.solve import (
     AdaptiveGaussian,
@@ -165,7 +166,8 @@ def test_a_room_outgrown_is_reported(silicon):
     plan = make_plan(cells, (5, 5, 5))
     method = reserve(plan, fc)
     assert method.rooms is not None
-    small = dataclasses.replace(method, rooms=tuple((r[0] // 4, *r[1:]) for r in method.rooms))
+    assert method.rooms[0][0] > ITEM_CHUNK
+    small = dataclasses.replace(method, rooms=tuple((ITEM_CHUNK, *r[1:]) for r in method.rooms))
     waves = phonons(plan, fc.second)
     for broadening, fits in ((method, True), (small, False)):
         gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening, scattering_of(plan))
