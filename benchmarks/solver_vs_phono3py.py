@@ -239,9 +239,9 @@ def measure_peer(job: dict[str, Any], threads: int, repeats: int | None, most: i
 def compare(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, float]:
     """Largest difference of γ (over the largest γ), of isotope γ, and of the populations' κ_xx, κ_yy, κ_zz (relative).
 
-    Points are joined by their address on the mesh. Where elastic scattering meets a tetrahedron's face at exactly its own
-    frequency, rounding decides the peer's isotope γ: the share of the modes that agree to 1e-6 of the largest is given
-    too. κ differs by definition too: plain RTA leaves out the degenerate pairs that ours counts as populations.
+    Points are joined by their address on the mesh. Where elastic scattering meets a tetrahedron's face at exactly its
+    own frequency, rounding decides the peer's isotope γ: the share of the modes that agree to 1e-6 of the largest is
+    given too. κ differs by definition too: plain RTA leaves out the degenerate pairs that ours counts as populations.
     """
     import numpy as np
 
@@ -325,8 +325,8 @@ def extras(row: dict[str, Any]) -> list[str]:
     ours, name = row["ours"], f"{row['case']} {row['broadening']}, {row['threads']} thread(s)"
     parts = ours["process_parts"]
     lines = [
-        f"{name}: {kind} process: import {p['import_s']:.3g}, read {p['read_s']:.3g}, plan {p['first_plan_s']:.3g}, solve"
-        f" {p['first_solve_s']:.3g} s, of which XLA {p['xla_compile_s']:.3g} s; in all {p['process_s']:.3g} s"
+        f"{name}: {kind} process: import {p['import_s']:.3g}, read {p['read_s']:.3g}, plan {p['first_plan_s']:.3g},"
+        f" solve {p['first_solve_s']:.3g} s, of which XLA {p['xla_compile_s']:.3g} s; in all {p['process_s']:.3g} s"
         for kind, p in parts.items()
     ]
     if (eight := ours.get("temperatures")) is not None:

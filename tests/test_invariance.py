@@ -137,3 +137,131 @@ BASES = {  # unimodular
     "sheared": np.array([[1, 1, 0], [0, 1, 0], [0, 1, 1]]),
     "long": np.array([[2, 1, 0], [1, 1, 0], [0, -1, 1]]),
 }
+
+
+def all_at_once(cells, fc):
+    return rotated(*reordered(*other_images(*shifted(cells, fc))))
+
+
+DESCRIPTIONS = {f.__name__: f for f in (rotated, shifted, other_images, reordered, all_at_once)}
+
+
+@pytest.mark.parametrize("broadening", BROADENING)
+@pytest.mark.parametrize(
+    ("name", "dims", "describe"),
+    [
+        ("zincblende", (4, 4, 4), "all_at_once"),
+        *[
+            pytest.param("zincblende", (4, 4, 4), d, marks=pytest.mark.slow) for d in DESCRIPTIONS if d != "all_at_once"
+        ],
+        pytest.param("zincblende", (3, 4, 5), "all_at_once", marks=pytest.mark.slow),
+        pytest.param("wurtzite", (3, 3, 2), "all_at_once", marks=pytest.mark.slow),
+    ],
+)
+def test_description_of_the_crystal(name, dims, describe, broadening):
+    """Orientation, origin, images and order of the atoms."""
+    actual = conductivity(*DESCRIPTIONS[describe](*crystal(name)), dims, broadening)
+    if describe in ("rotated", "all_at_once"):
+        actual = ROTATION.T @ actual @ ROTATION
+    assert error(actual, expected(name, dims, broadening)) < TOLERANCE
+
+
+BY_PARALLELEPIPED = {
+    "adaptive": "σ² = Σ_μ (Δv·b_μ/N_μ)²/12 depends on the choice of the reciprocal vectors",
+    "tetrahedron": "one diagonal of a micro-cell that is not reduced",
+    "symmetrized": "four diagonals of the parallelepiped b_μ/N_μ, which is no invariant of the lattice",
+}
+
+
+def broken(broadening: str, *values):
+    """A case that must fail as things are, and why."""
+    mark = pytest.mark.xfail(strict=True, reason=BY_PARALLELEPIPED[broadening])
+    return pytest.param(*values, broadening, marks=mark)
+
+
+@pytest.mark.parametrize(
+    ("basis", "broadening"),
+    [
+        *[pytest.param(b, "gaussian") for b in BASES],
+        broken("adaptive", "obtuse"),
+        broken("tetrahedron", "obtuse"),
+        broken("symmetrized", "obtuse"),
+    ],
+)
+def test_choice_of_the_primitive_vectors(basis, broadening):
+    """N × N × N points are the same set in every basis."""
+    dims = (4, 4, 4)
+    actual = conductivity(*other_basis(*crystal("zincblende"), BASES[basis]), dims, broadening)
+    assert error(actual, expected("zincblende", dims, broadening)) < TOLERANCE
+
+
+def slow(case):
+    return pytest.param(*case.values, marks=[*case.marks, pytest.mark.slow])
+
+
+# ---------------------------------------------------------------- symmetry
+
+
+@pytest.mark.parametrize(
+    ("name", "dims", "broadening"),
+    [
+        pytest.param("zincblende", (4, 4, 4), "gaussian"),
+        pytest.param("zincblende", (4, 4, 4), "tetrahedron"),
+        broken("adaptive", "zincblende", (4, 4, 4)),
+        slow(broken("symmetrized", "zincblende", (4, 4, 4))),
+        # a mesh less symmetric than the crystal: only the operations that keep it are used
+        *[pytest.param("zincblende", (3, 4, 5), b, marks=pytest.mark.slow) for b in BROADENING],
+        pytest.param("zincblende", (5, 5, 5), "gaussian", marks=pytest.mark.slow),
+        pytest.param("zincblende", (5, 5, 5), "tetrahedron", marks=pytest.mark.slow),
+        pytest.param("wurtzite", (3, 3, 2), "gaussian", marks=pytest.mark.slow),
+        slow(broken("adaptive", "wurtzite", (3, 3, 2))),
+        slow(broken("tetrahedron", "wurtzite", (3, 3, 2))),
+        slow(broken("symmetrized", "wurtzite", (3, 3, 2))),
+    ],
+)
+def test_symmetry_reduction(name, dims, broadening):
+    """Every point and every triplet alone, against irreducible ones."""
+    actual = conductivity(*crystal(name), dims, broadening, symmetry=False)
+    assert error(actual, expected(name, dims, broadening)) < TOLERANCE
+
+
+def test_the_mesh_breaks_the_symmetry_that_it_lacks():
+    """κ of a cubic crystal is isotropic on a cubic mesh; on 3 × 4 × 5 points it cannot be, and is not forced to."""
+    cubic = expected("zincblende", (4, 4, 4), "gaussian")
+    np.testing.assert_allclose(cubic, cubic[0, 0] * np.eye(3), rtol=0, atol=1e-10 * cubic[0, 0])
+    assert len(make_plan(crystal("zincblende")[0], (3, 4, 5)).mesh.rotations) < 48
+
+
+# ---------------------------------------------------------------- chunks
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """Compile anew: chunk sizes are read when a function is traced."""
+    module = importlib.import_module("wigner_jax.solve")
+    for name, function in (
+        ("_bucket", linewidths.bucket_linewidths),
+        ("_room", linewidths.needed_room),
+        ("_state", linewidths.prepare),
+    ):
+        monkeypatch.setattr(module, name, jax.jit(lambda *args, function=function: function(*args)))
+    return monkeypatch
+
+
+@pytest.mark.parametrize("broadening", ["gaussian", "tetrahedron"])
+def test_chunks(fresh, broadening):
+    """Nothing depends on how much is held at a time; sizes that do not divide the work included."""
+    reference = expected("zincblende", (4, 4, 4), broadening)
+    for module, name, value in (
+        (linewidths, "GROUP", 3),
+        (linewidths, "STRENGTH_BYTES", 2**14),
+        (linewidths, "ROD_BYTES", 2**15),
+        (linewidths, "ITEM_CHUNK", 192),
+        (onshell, "ITEM_CHUNK", 192),
+        (onshell, "TRIPLET_CHUNK", 56),
+        (broadenings, "TRIPLET_CHUNK", 56),
+        (triplets, "ROD_CHUNK", 3),
+    ):
+        assert getattr(module, name) != value
+        fresh.setattr(module, name, value)
+    assert error(conductivity(*crystal("zincblende"), (4, 4, 4), broadening), reference) < TOLERANCE

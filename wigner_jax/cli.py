@@ -87,11 +87,22 @@ def build_parser() -> argparse.ArgumentParser:
         default="tetrahedron",
         help="of energy conservation",
     )
+    physics.add_argument(
+        "--symmetrized",
+        action="store_true",
+        help="average the tetrahedra over the four diagonals: exactly symmetric, two to three times the time",
+    )
     physics.add_argument("--sigma", type=float, metavar="THz", help="width of --broadening gaussian (default: 0.1)")
     physics.add_argument(
         "--nac",
         metavar="BORN|none",
         help="BORN file for the non-analytic correction, or none (default: what the source has)",
+    )
+    physics.add_argument(
+        "--nac-method",
+        choices=("gonze", "wang"),
+        default="gonze",
+        help="Gonze and Lee (default), or Wang's interpolation",
     )
     physics.add_argument("--no-isotope", action="store_true", help="leave out scattering by natural isotopes")
     physics.add_argument("--boundary-mfp", type=float, metavar="µm", help="add boundary scattering of this length")

@@ -17,7 +17,7 @@ from .errors import (
     temperatures_above_zero,
 )
 from .io import read_born, read_kappa_hdf5, read_phono3py, read_structure, write_kappa_hdf5
-from .physics.nac import GonzeLee
+from .physics.nac import GonzeLee, Wang
 from .plan.defaults import default_cells, default_mesh
 from .plan.nac import dipole_plan, symmetrized_charges
 from .plan.symmetry import space_group
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import ase
 
     from .physics.broadening import Broadening
+    from .physics.phonons import LongRange
     from .potentials import Potential
     from .types import BornCharges, Cells, ForceConstants, Plan
 
@@ -55,6 +56,10 @@ def kappa(arguments: argparse.Namespace) -> int:
     _positive(arguments.sigma, "--sigma")
     if arguments.sigma is not None and arguments.broadening != "gaussian":
         raise InputError(f"--sigma belongs to --broadening gaussian, not {arguments.broadening}: leave one of them out")
+    if arguments.symmetrized and arguments.broadening != "tetrahedron":
+        raise InputError(
+            f"--symmetrized belongs to --broadening tetrahedron, not {arguments.broadening}: leave one out"
+        )
     if arguments.nac not in (None, "none") and not Path(arguments.nac).is_file():
         raise InputError(f"no BORN file {arguments.nac}: check the name, or give --nac none")
     stages = Stages(progress_stream(arguments.quiet))
@@ -63,13 +68,9 @@ def kappa(arguments: argparse.Namespace) -> int:
     crystal = problem.cells.crystal
     with stages("plan"):
         plan = make_plan(problem.cells, dims or problem.mesh or default_mesh(crystal))
-        nac = (
-            None
-            if problem.born is None
-            else GonzeLee(symmetrized_charges(problem.born, crystal), dipole_plan(crystal, problem.cells.fc2))
-        )
+        nac = _nac(arguments, problem)
     if not arguments.quiet:
-        print(_header(problem, plan))
+        print(_header(problem, plan, nac))
     with stages("conductivity"):
         solution = solve(
             plan,
@@ -209,18 +210,27 @@ def _sigma(arguments: argparse.Namespace) -> float | None:
     return 0.1 if arguments.sigma is None else arguments.sigma
 
 
+def _nac(arguments: argparse.Namespace, problem: Problem) -> LongRange | None:
+    if problem.born is None:
+        return None
+    charges = symmetrized_charges(problem.born, problem.cells.crystal)
+    if arguments.nac_method == "wang":
+        return Wang(charges)
+    return GonzeLee(charges, dipole_plan(problem.cells.crystal, problem.cells.fc2))
+
+
 def _broadening(arguments: argparse.Namespace, plan: Plan) -> Broadening:
     if arguments.broadening == "gaussian":
         return Gaussian(_sigma(arguments))
-    return AdaptiveGaussian() if arguments.broadening == "adaptive" else tetrahedron(plan)
+    return AdaptiveGaussian() if arguments.broadening == "adaptive" else tetrahedron(plan, arguments.symmetrized)
 
 
-def _header(problem: Problem, plan: Plan) -> str:
+def _header(problem: Problem, plan: Plan, nac: LongRange | None) -> str:
     """What is computed: the crystal, where its force constants come from, and the mesh."""
     cells, mesh = problem.cells, plan.mesh
     group = space_group(cells.crystal)
     atoms = f"supercells of {cells.fc2.n_atoms} (Φ2) and {cells.fc3.n_atoms} (Φ3) atoms"
-    correction = "" if problem.born is None else "; non-analytic correction (Gonze-Lee)"
+    correction = "" if nac is None else f"; non-analytic correction by {type(nac).__name__}"
     points = f"{len(mesh.irreducible)} of {len(mesh.qpoints)} points irreducible"
     return (
         f"crystal  {formula(cells.crystal)}, {group.international} ({group.number})\n"

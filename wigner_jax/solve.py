@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
@@ -239,7 +238,7 @@ def solve(
     Raises:
         InputError: bad input, imaginary modes; ValueError: double precision is off.
     """
-    if not jax.config.jax_enable_x64:
+    if jnp.zeros(()).dtype != jnp.float64:
         raise ValueError('double precision is off: run jax.config.update("jax_enable_x64", True) before anything else')
     T = jnp.asarray(temperatures_above_zero(temperatures))
     require_finite(fc.second, "Φ2")
@@ -281,5 +280,5 @@ def _pieces(bucket: TripletBucket, progress: Progress | None) -> list[tuple[int,
 
 __all__ = [
     "AdaptiveGaussian", "Conductivity", "Gaussian", "Scattering", "Solution", "Tetrahedron", "kappa", "linewidths",
-    "make_plan", "natural_isotopes", "partial", "phonons", "reserve", "solve", "tetrahedron",
+    "make_plan", "natural_isotopes", "phonons", "reserve", "solve", "tetrahedron",
 ]  # fmt: skip

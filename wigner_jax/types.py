@@ -17,10 +17,11 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import jax
-import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
 
 Array = Any  # jax.Array or numpy.ndarray; shapes and units stand in the comments
 T = TypeVar("T")

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-import jax
 import jax.numpy as jnp
 
 from ..types import pytree

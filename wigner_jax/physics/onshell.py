@@ -233,4 +233,4 @@ def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array, 
     valid = item < jnp.sum(totals)
     row, lane = label % rows, label // rows
     mode = start[row, lane] + item - place[row, lane]
-    return tuple(jnp.where(valid, x, 0) for x in (row, lane, mode)) + (valid,)  # type: ignore[return-value]
+    return jnp.where(valid, row, 0), jnp.where(valid, lane, 0), jnp.where(valid, mode, 0), valid

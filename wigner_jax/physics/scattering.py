@@ -18,7 +18,6 @@ of this code.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
@@ -89,8 +88,7 @@ def collapse(q: Array, entries: tuple[Array, ...], table: ThirdTable) -> Array:
     angle = 2 * jnp.pi * (jnp.atleast_2d(q) @ table.vectors.T)
     phases = jnp.stack([jnp.cos(angle), -jnp.sin(angle)], axis=1).reshape(-1, len(table.vectors))  # (q (re, im)), nR
     parts = [
-        jnp.einsum("xce,cev->cxv", phases[:, index], block)
-        for index, block in zip(table.buckets, entries, strict=True)
+        jnp.einsum("xce,cev->cxv", phases[:, index], block) for index, block in zip(table.buckets, entries, strict=True)
     ]
     parts.append(jnp.zeros((1, *parts[0].shape[1:])))
     return jnp.concatenate(parts)
@@ -195,4 +193,12 @@ def strengths(
     return V[:, 0] ** 2 + V[:, 1] ** 2
 
 
-__all__ = ["ModeTables", "collapse", "gather_third", "mode_tables", "partial", "planes_to_rods", "rotate_first_leg", "strengths"]
+__all__ = [
+    "ModeTables",
+    "collapse",
+    "gather_third",
+    "mode_tables",
+    "planes_to_rods",
+    "rotate_first_leg",
+    "strengths",
+]

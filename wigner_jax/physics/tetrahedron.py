@@ -52,7 +52,9 @@ def vertex_weight(e: Array, a: Array, b: Array, c: Array, elastic: bool = False)
     z0, z1 = jnp.where(mirror, -v3, v0), jnp.where(mirror, -v2, v1)
     z2, z3 = jnp.where(mirror, -v1, v2), jnp.where(mirror, -v0, v3)
     x = jnp.where(mirror, -e, e)
-    one = mirror | (z1 > 0) | (top if elastic else False)  # a single vertex below zero; mirrored ties at zero too, so that v21 is never 0/0
+    one = (
+        mirror | (z1 > 0) | (top if elastic else False)
+    )  # a single vertex below zero; mirrored ties at zero too, so that v21 is never 0/0
     # four divisions: sharing one makes XLA split the fusion, twice the time
     d30 = 1 / jnp.where(inside, z3 - z0, 1.0)
     d20 = 1 / jnp.where(inside, z2 - z0, 1.0)
@@ -95,7 +97,8 @@ def integration_weight(values: Array, tetrahedra: Tetrahedra, elastic: bool = Fa
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _weight(values: Array, vertices: Array, elastic: bool) -> Array:
     def add(total: Array, vertex: Array) -> tuple[Array, None]:
-        return total + vertex_weight(values[0], *(values[vertex[l]] for l in range(3)), elastic=elastic), None
+        a, b, c = (values[vertex[l]] for l in range(3))
+        return total + vertex_weight(values[0], a, b, c, elastic), None
 
     return jax.lax.scan(add, jnp.zeros_like(values[0]), vertices)[0]
 

@@ -26,7 +26,7 @@ CENTRING = {  # columns: primitive vectors in the standard conventional cell (Hi
 }
 
 
-def masses_of(numbers: Sequence[int]) -> np.ndarray:
+def masses_of(numbers: Sequence[int] | np.ndarray) -> np.ndarray:
     """Standard masses in amu, phonopy's table. (n,)"""
     masses = [ELEMENTS[SYMBOLS[int(z)]][1] for z in numbers]
     if missing := [SYMBOLS[int(z)] for z, m in zip(numbers, masses, strict=True) if m is None]:
@@ -91,7 +91,9 @@ def reduce_to_primitive(
             atom[J], cell[J] = len(kept), 0
             kept.append(J)
     if len(kept) * round(np.linalg.det(lattice) / np.linalg.det(primitive)) != len(fractional):
-        raise ValueError("the primitive matrix is not a lattice translation of this structure: check it, or leave it out")
+        raise ValueError(
+            "the primitive matrix is not a lattice translation of this structure: check it, or leave it out"
+        )
     crystal = Crystal(primitive, fractional[kept], masses[kept], tuple(int(z) for z in numbers[kept]))
     return crystal, atom, cell
 
@@ -110,9 +112,7 @@ def make_supercell(crystal: Crystal, matrix: np.ndarray) -> Supercell:
         raise AssertionError("supercell enumeration lost lattice points")
     n = crystal.n_atoms
     origin = int(np.flatnonzero(~points.any(axis=1))[0])
-    return Supercell(
-        matrix, np.repeat(np.arange(n), cells), np.tile(points, (n, 1)), np.arange(n) * cells + origin
-    )
+    return Supercell(matrix, np.repeat(np.arange(n), cells), np.tile(points, (n, 1)), np.arange(n) * cells + origin)
 
 
 def cells_from_atoms(

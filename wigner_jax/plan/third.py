@@ -54,7 +54,9 @@ def third_table(crystal: Crystal, supercell: Supercell, dims: Sequence[int]) -> 
 
     corner = key[:, 3:6].min(axis=0)
     folded = np.minimum(key[:, 3:6].max(axis=0) - corner + 1, np.asarray(dims))
-    key[:, 3:6] = corner + (key[:, 3:6] - corner) % folded * (folded == dims) + (key[:, 3:6] - corner) * (folded != dims)
+    key[:, 3:6] = (
+        corner + (key[:, 3:6] - corner) % folded * (folded == dims) + (key[:, 3:6] - corner) * (folded != dims)
+    )
     low, high = key.min(axis=0), key.max(axis=0)
     radix = np.cumprod(np.concatenate([[1], (high - low + 1)[:0:-1]]))[::-1]
     rank = (key - low) @ radix  # lexicographic order of (i, j, k, D, R'')
@@ -83,7 +85,7 @@ def third_table(crystal: Crystal, supercell: Supercell, dims: Sequence[int]) -> 
 
     head = entries[cell_start]
     place, starts = _sheared_box(head[:, 3:6])
-    box = tuple(int(x) for x in place.max(axis=0) + 1)
+    box = (int(place[:, 0].max()) + 1, int(place[:, 1].max()) + 1, int(place[:, 2].max()) + 1)
     cells = np.full((n, n, n, *box), -1, np.int32)
     cells[head[:, 0], head[:, 1], head[:, 2], *place.T] = row
     slot = slot_of_entry[entry.ravel()]
@@ -96,7 +98,9 @@ def third_table(crystal: Crystal, supercell: Supercell, dims: Sequence[int]) -> 
         vectors.astype(np.int32),
         tuple(buckets),
         cells,
-        *starts,
+        starts[0],
+        starts[1],
+        starts[2],
         box,
     )
 
