@@ -124,8 +124,9 @@ def run_worker(
     env = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **(variables or {})}
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "result.json"
-        text = json.dumps({**job, "threads": threads})
-        command = [python, str(Path(script).resolve()), "--worker", text, str(output)]
+        order = Path(folder) / "job.json"
+        order.write_text(json.dumps({**job, "threads": threads}))
+        command = [python, str(Path(script).resolve()), "--worker", str(order), str(output)]
         started = time.perf_counter()
         done = subprocess.run(
             command, cwd=folder, env=env, preexec_fn=pin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -141,7 +142,7 @@ def serve(worker: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
     """Act as a worker if the command line says so: the other end of `run_worker`. Returns whether it did."""
     if sys.argv[1:2] != ["--worker"]:
         return False
-    Path(sys.argv[3]).write_text(json.dumps(worker(json.loads(sys.argv[2]))))
+    Path(sys.argv[3]).write_text(json.dumps(worker(json.loads(Path(sys.argv[2]).read_text()))))
     return True
 
 
@@ -242,6 +243,22 @@ def processor() -> str:
     info = Path("/proc/cpuinfo")
     match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.is_file() else None
     return match[1] if match else platform.processor() or platform.machine()
+
+
+def addresses(qpoints: Any, mesh: Sequence[int]) -> list[list[int]]:
+    """Integer coordinates of q-points on their mesh, from 0."""
+    import numpy as np
+
+    return (np.rint(np.asarray(qpoints) * mesh).astype(int) % np.asarray(mesh)).tolist()
+
+
+def join(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> list[int]:
+    """For each of our irreducible points, by address, the row of theirs."""
+    row = {tuple(a): i for i, a in enumerate(theirs)}
+    missing = sum(tuple(a) not in row for a in ours)
+    if missing or len(row) != len(ours):
+        raise SystemExit(f"the two codes chose different irreducible points ({missing} of ours are not theirs)")
+    return [row[tuple(a)] for a in ours]
 
 
 # -- reporting ---------------------------------------------------------------------------------------------------------

@@ -32,11 +32,13 @@ from common import (
     Case,
     Compilations,
     add_output,
+    addresses,
     configure_jax,
     device_facts,
     environment,
     find_case,
     fresh_cache,
+    join,
     median,
     number,
     peak_rss_mb,
@@ -62,7 +64,6 @@ def peer_worker(job: dict[str, Any]) -> dict[str, Any]:
     """One run of phono3py, its parts timed apart."""
     from functools import partial
 
-    import numpy as np
     import phono3py
 
     def read() -> Any:
@@ -78,7 +79,6 @@ def peer_worker(job: dict[str, Any]) -> dict[str, Any]:
     set_up_s, _ = seconds_of(partial(set_up, ph3))
     run_s, _ = seconds_of(partial(ph3.run_thermal_conductivity, is_isotope=True, temperatures=[TEMPERATURE]))
     result = ph3.thermal_conductivity
-    address = np.rint(np.asarray(result.qpoints) * job["mesh"]).astype(int) % job["mesh"]
     return {
         "read_s": read_s,
         "set_up_s": set_up_s,
@@ -87,7 +87,7 @@ def peer_worker(job: dict[str, Any]) -> dict[str, Any]:
         "rss_mb": peak_rss_mb(),
         "backend": getattr(ph3, "lang", None),
         "kappa": result.kappa[0, 0].tolist(),
-        "address": address.tolist(),
+        "address": addresses(result.qpoints, job["mesh"]),
         "gamma": result.gamma[0, 0].tolist(),
         "gamma_isotope": result.gamma_isotope[0].tolist(),
     }
@@ -131,9 +131,7 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
         return wait(solve(plan, fc, temperatures or [TEMPERATURE], chosen))
 
     first_s, solution = seconds_of(run)
-    mesh = plan.mesh
-    irreducible = np.asarray(mesh.irreducible)
-    address = np.rint(np.asarray(mesh.qpoints)[irreducible] * mesh.dims).astype(int) % mesh.dims
+    irreducible = np.asarray(plan.mesh.qpoints)[np.asarray(plan.mesh.irreducible)]
     result = {
         "import_s": import_s,
         "read_s": read_s,
@@ -142,7 +140,7 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
         "xla_compile_s": compilations.seconds,
         "kappa_P": solution.conductivity.kappa_P[0].tolist(),
         "kappa_C": solution.conductivity.kappa_C[0].tolist(),
-        "address": address.tolist(),
+        "address": addresses(irreducible, job["mesh"]),
         "gamma": solution.linewidths.three_phonon[0].tolist(),
         "gamma_isotope": solution.linewidths.isotope.tolist(),
         "rss_mb": peak_rss_mb(),
@@ -245,12 +243,7 @@ def compare(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, float]:
     """
     import numpy as np
 
-    row = {tuple(a): i for i, a in enumerate(peer["address"])}
-    missing = [a for a in ours["address"] if tuple(a) not in row]
-    if missing or len(row) != len(ours["address"]):
-        raise SystemExit(f"the two codes chose different irreducible points ({len(missing)} of ours are not theirs)")
-    order = [row[tuple(a)] for a in ours["address"]]
-    result = {}
+    order, result = join(ours["address"], peer["address"]), {}
     for key in ("gamma", "gamma_isotope"):
         a, b = np.array(ours[key]), np.array(peer[key])[order]
         difference = np.abs(a - b) / b.max()

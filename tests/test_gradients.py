@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from reference import load
-from support import analytic, contract, stepped, symmetric_direction
+from support import analytic, contract, richardson, stepped, symmetric_direction
 
 from wigner_jax.physics.conductivity import kappa_tensors
 from wigner_jax.physics.meshes import third_point
@@ -69,23 +69,31 @@ def scattering_of(plan) -> Scattering:
     return Scattering(jnp.asarray(natural_isotopes(plan.crystal)), jnp.asarray(1.0))
 
 
-def check(function, x, direction, h: float, tolerance: float):
-    """jvp against differences, each output relative to its largest value; vjp as the transpose of jvp."""
-    value, tangent = jax.jvp(function, (x,), (direction,))
-    numeric = {}
-    values = {k: function(stepped(x, direction, k * h)) for k in (-2, -1, 1, 2)}
-    for name in value:
-        f = {k: v[name] for k, v in values.items()}
-        numeric[name] = (8 * (f[1] - f[-1]) - (f[2] - f[-2])) / (12 * h)
-        scale = np.abs(numeric[name]).max()
-        print(f"  {name}: {np.abs(tangent[name] - numeric[name]).max() / max(scale, 1e-300):.1e}")
-        np.testing.assert_allclose(tangent[name], numeric[name], rtol=0, atol=tolerance * scale, err_msg=name)
+def check(function, x, direction, h: float, tolerance: float, forward: bool = True):
+    """vjp against differences, and jvp, each output relative to its largest value; vjp is the transpose of jvp.
+
+    The values for the differences are those that come with vjp: one compilation less.
+    """
+    numeric = richardson(lambda step: jax.vjp(function, stepped(x, direction, step))[0], h)
+    value, pull = jax.vjp(function, x)
     rng = np.random.default_rng(0)
-    weights = jax.tree.map(lambda v: jnp.asarray(rng.normal(size=v.shape)) / jnp.abs(v).max(), value)
-    pulled = jax.vjp(function, x)[1](weights)[0]
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(pulled))
-    print("  vjp", contract(pulled, direction) / contract(weights, tangent) - 1)
-    np.testing.assert_allclose(contract(pulled, direction), contract(weights, tangent), rtol=1e-9)
+    for name in value:
+        scale = np.abs(numeric[name]).max()
+        weights = jax.tree.map(jnp.zeros_like, value)
+        weights[name] = jnp.asarray(rng.normal(size=value[name].shape))
+        pulled = pull(weights)[0]
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(pulled))
+        norm = float(np.linalg.norm(weights[name]))
+        expected = contract(weights[name], numeric[name])
+        np.testing.assert_allclose(
+            contract(pulled, direction), expected, rtol=0, atol=tolerance * scale * norm, err_msg=name
+        )
+    if forward:
+        tangent = jax.jvp(function, (x,), (direction,))[1]
+        for name in value:
+            scale = np.abs(numeric[name]).max()
+            np.testing.assert_allclose(tangent[name], numeric[name], rtol=0, atol=tolerance * scale, err_msg=name)
+        np.testing.assert_allclose(contract(pulled, direction), contract(weights, tangent), rtol=1e-9, atol=1e-300)
 
 
 # ---------------------------------------------------------------- force constants
@@ -106,9 +114,7 @@ def test_smooth_broadenings(request, name, dims, broadening):
     """Every mode of Γ, of the zone boundary and in between, along changes of Φ2 and of Φ3, one after the other."""
     cells, fc = material(name, request)
     plan = make_plan(cells, dims)
-    function = functools.partial(
-        everything, plan, broadening=SMOOTH[broadening], scattering=scattering_of(plan)
-    )
+    function = functools.partial(everything, plan, broadening=SMOOTH[broadening], scattering=scattering_of(plan))
     for seed in range(2):
         direction = symmetric_direction(cells, fc, seed)
         zero = jax.tree.map(np.zeros_like, direction)
@@ -139,8 +145,8 @@ def test_born_charges_and_isotopes(shared):
     zero = jax.tree.map(jnp.zeros_like, x)
     charges = (dataclasses.replace(zero[0], charges=born.charges, dielectric=-0.3 * born.dielectric), zero[1])
     terms = (zero[0], jax.tree.map(lambda v: 0.7 * v, x[1]))
-    check(function, x, charges, 1e-3, 1e-6)
-    check(function, x, terms, 1e-3, 1e-6)
+    check(function, x, charges, 1e-3, 1e-6, forward=False)
+    check(function, x, terms, 1e-3, 1e-6, forward=False)
 
 
 # ---------------------------------------------------------------- tracing
@@ -163,10 +169,10 @@ def test_tetrahedra_under_tracing_need_their_room(silicon):
 def test_a_room_outgrown_is_reported(silicon):
     """Too many processes on shell for the reserved room: NaN and a flag, never a wrong number."""
     cells, fc = silicon
-    plan = make_plan(cells, (5, 5, 5))
+    plan = make_plan(cells, (7, 7, 7))
     method = reserve(plan, fc)
     assert method.rooms is not None
-    assert method.rooms[0][0] > ITEM_CHUNK
+    assert method.rooms[0][0] > 2 * ITEM_CHUNK
     small = dataclasses.replace(method, rooms=tuple((ITEM_CHUNK, *r[1:]) for r in method.rooms))
     waves = phonons(plan, fc.second)
     for broadening, fits in ((method, True), (small, False)):
@@ -175,7 +181,10 @@ def test_a_room_outgrown_is_reported(silicon):
         assert bool(np.isfinite(gamma.three_phonon).all()) == fits
 
 
-@pytest.mark.parametrize("broadening", SMOOTH)
+@pytest.mark.xfail(
+    strict=True, reason="map_live: checkpoint inside cond, so that the scan stacks what the branches use"
+)
+@pytest.mark.parametrize("broadening", ["gaussian", pytest.param("adaptive", marks=pytest.mark.slow)])
 def test_memory_of_the_backward_pass_is_that_of_one_group(silicon, broadening):
     """Eight times as many groups of irreducible points, each as costly as before: the same temporary memory."""
     cells, fc = silicon
@@ -193,7 +202,6 @@ def test_memory_of_the_backward_pass_is_that_of_one_group(silicon, broadening):
             return jnp.sum(gamma.three_phonon) + jnp.sum(gamma.isotope)
 
         sizes.append(total.lower(fc).compile().memory_analysis().temp_size_in_bytes)
-    print(sizes)
     assert sizes[1] < 1.1 * sizes[0]
 
 
@@ -228,9 +236,7 @@ def test_tetrahedra(request, record_property, name, dims):
     """
     cells, fc = material(name, request)
     plan = make_plan(cells, dims)
-    function = functools.partial(
-        everything, plan, broadening=reserve(plan, fc), scattering=scattering_of(plan)
-    )
+    function = functools.partial(everything, plan, broadening=reserve(plan, fc), scattering=scattering_of(plan))
     h, crossing = 1e-4, []
     for seed in range(20):
         direction = symmetric_direction(cells, fc, seed)
@@ -240,7 +246,6 @@ def test_tetrahedra(request, record_property, name, dims):
         crossing.append(sign_changes(plan, *waves))
         for key in value:
             numeric = (ends[1][key] - ends[0][key]) / (2 * h)
-            print(seed, key, "%.1e" % (np.abs(tangent[key] - numeric).max() / np.abs(numeric).max()))
             np.testing.assert_allclose(tangent[key], numeric, rtol=0, atol=1e-4 * np.abs(numeric).max(), err_msg=key)
     share = np.mean(np.array(crossing) > 0)
     print(f"{100 * share:.0f} % of the directions cross a kink within the step, {np.mean(crossing):.0f} kinks each")

@@ -77,9 +77,7 @@ def test_frequencies(shared, reference):
 def test_three_phonon_widths(shared, reference):
     _, solution, stored = solved(shared, reference)
     expected = stored["gamma"][0, 0]
-    np.testing.assert_allclose(
-        solution.linewidths.three_phonon[0], expected, rtol=0, atol=1e-6 * expected.max()
-    )
+    np.testing.assert_allclose(solution.linewidths.three_phonon[0], expected, rtol=0, atol=1e-6 * expected.max())
     assert not solution.linewidths.overflow
 
 
@@ -137,7 +135,7 @@ def test_la2zr2o7_with_isotope_scattering(shared):
     np.testing.assert_array_equal(mesh.weights, stored["weight"])
     one_cell = make_supercell(crystal, np.eye(3, dtype=int))
     table, third = fourier_table(crystal, supercell), third_table(crystal, one_cell, mesh.dims)
-    plan = Plan(crystal, mesh, table, third, ())
+    plan = Plan(crystal, natural_isotopes(crystal), mesh, table, third, ())
     waves = phonons(plan, material.constants.second, GonzeLee(material.born, dipole_plan(crystal, supercell)))
     np.testing.assert_allclose(waves.frequencies[mesh.irreducible], stored["frequency"], rtol=0, atol=1e-5)
 

@@ -53,7 +53,7 @@ class Scattering:
 
 def natural_isotopes(crystal: Crystal) -> np.ndarray:
     """Mass variances of the natural abundances. (n,)"""
-    return np.array([ELEMENTS[SYMBOLS[z]][2] for z in crystal.numbers])
+    return np.array([ELEMENTS[SYMBOLS[int(z)]][2] for z in crystal.numbers])
 
 
 def make_plan(cells: Cells, mesh: Sequence[int], symmetry: bool = True) -> Plan:

@@ -186,7 +186,8 @@ class Tetrahedron:
         """
         assert self.rooms is not None
         room, (S, m, Q) = self.rooms[0][2], strength.shape
-        power = jnp.einsum("qtr,srq->stq", tables.blocks, strength).reshape(-1)
+        blocks = jnp.moveaxis(tables.blocks, 0, -1)  # a sum of few terms, vectorised over q'; a batched product is slower
+        power = sum(blocks[None, :, r] * strength[:, r, None] for r in range(m)).reshape(-1)
         start, count = self.one_window(tables, f0)
         t, q, mode, valid = expand(start, count, room)
         flat = tables.around.reshape(tables.around.shape[0], -1)
@@ -202,8 +203,8 @@ class Tetrahedron:
             weight = weight * power[s * m * Q + row]
             return jnp.where(valid, weight, 0.0) @ jax.nn.one_hot(s, S, dtype=weight.dtype)
 
-        blocks = tuple(x.reshape(-1, ITEM_CHUNK) for x in (t, q, mode, valid))
-        return jnp.sum(map_live(weigh, blocks[-1][:, 0], blocks), axis=0), jnp.sum(count) > room
+        items = tuple(x.reshape(-1, ITEM_CHUNK) for x in (t, q, mode, valid))
+        return jnp.sum(map_live(weigh, items[-1][:, 0], items), axis=0), jnp.sum(count) > room
 
 
 def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array, Array]:
