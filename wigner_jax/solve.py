@@ -194,7 +194,7 @@ def _linewidths(
                 jax.block_until_ready(three)
                 done += kept
                 progress(done, total)
-    order = np.argsort(np.concatenate([np.asarray(b.members) for b in plan.triplets]))
+    order = jnp.argsort(jnp.concatenate([jnp.asarray(b.members) for b in plan.triplets]))
     three, isotope = (jnp.concatenate(x)[order] for x in zip(*parts, strict=True))
     f = lattice_waves.frequencies[jnp.asarray(plan.mesh.irreducible)]
     boundary = jnp.zeros_like(f)
@@ -272,7 +272,7 @@ def _pieces(bucket: TripletBucket, progress: Progress | None) -> list[tuple[int,
     padding = -count % size
 
     def filled(x: Array) -> Array:
-        return np.concatenate([x, np.zeros((padding, *x.shape[1:]), x.dtype)]) if padding else x
+        return jnp.concatenate([x, jnp.zeros((padding, *x.shape[1:]), x.dtype)]) if padding else jnp.asarray(x)
 
     whole = jax.tree.map(filled, bucket)
     return [(i, jax.tree.map(lambda x: x[i : i + size], whole)) for i in range(0, count, size)]  # noqa: B023

@@ -92,20 +92,20 @@ class _Smooth:
     def three_phonon(self, tables: GaussianTables, pairs: Pairs, f0: Array, strength: Array) -> tuple[Array, Array]:
         """γ of the leg-0 modes `f0` (s,) from `strength` (t, u, t, s). (T, s), and False: nothing can overflow."""
 
-        def chunk(first: Array, second: Array, weight: Array, power: Array) -> Array:
-            ft = tables.frequencies[first][:, None, :, None]
-            fu = tables.frequencies[second][:, :, None, None]
-            slopes = None
-            if tables.slopes is not None:
-                slopes = (tables.slopes[first][:, None, :], tables.slopes[second][:, :, None])
-            both, one = self.sigmas(slopes)
-            nt, nu = pairs.occupation[first][:, None, :], pairs.occupation[second][:, :, None]
+        def chunk(_: Array, __: Array, weight: Array, *looked_up: Array) -> Array:
+            power, ft, fu, nt, nu, *slopes = looked_up
+            ft, fu = ft[:, None, :, None], fu[:, :, None, None]
+            nt, nu = nt[:, None, :], nu[:, :, None]
+            both, one = self.sigmas((slopes[0][:, None, :], slopes[1][:, :, None]) if slopes else None)
             w = power * weight[:, None, None, None]
             decay = w * normal(f0 - ft - fu, both)
             absorb = w * (normal(f0 + ft - fu, one) - normal(f0 - ft + fu, one))
             return jnp.einsum("iutT,iuts->Ts", nt + nu + 1, decay) + jnp.einsum("iutT,iuts->Ts", nt - nu, absorb)
 
-        chunks = in_chunks(pairs, TRIPLET_CHUNK, strength)
+        looked_up = [x[q] for x in (tables.frequencies, pairs.occupation) for q in (pairs.first, pairs.second)]
+        if tables.slopes is not None:
+            looked_up += [tables.slopes[pairs.first], tables.slopes[pairs.second]]
+        chunks = in_chunks(pairs, TRIPLET_CHUNK, strength, *looked_up)
         parts = map_live(chunk, jnp.any(chunks[2] > 0, axis=1), chunks)
         return jnp.sum(parts, axis=0), jnp.zeros((), bool)
 

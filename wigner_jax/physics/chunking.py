@@ -49,23 +49,24 @@ def map_chunks(function: Callable[[Any], Any], items: Any, chunk: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(chunks * chunk, *x.shape[2:])[:count], results)
 
 
-def map_live(function: Callable[..., Any], live: Array, items: tuple[Any, ...]) -> Any:
+def map_live(function: Callable[..., Any], live: Array, items: tuple[Any, ...], remat: bool = True) -> Any:
     """``function(*item)`` for every item that is `live`, zeros for the others, which cost nothing.
 
     Static shapes are padded to the largest case, so that one compilation serves all; the padding is skipped here, one
-    chunk at a time. The backward pass recomputes an item's temporaries (jax.checkpoint).
+    chunk at a time.
 
     Args:
         function: arrays of one item -> pytree of arrays.
         live: (N,) bool.
         items: pytrees of arrays (N, ...), the arguments of `function`.
+        remat: the backward pass recomputes an item's temporaries (jax.checkpoint) instead of keeping them.
 
     Returns:
         pytree of arrays (N, ...).
     """
     shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], items))
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    body = jax.checkpoint(function)
+    body = jax.checkpoint(function) if remat else function
 
     def one(item: tuple[Array, tuple[Any, ...]]) -> Any:
         alive, arguments = item

@@ -23,7 +23,16 @@ from .broadening import Broadening, Pairs
 from .chunking import map_live
 from .meshes import third_point
 from .onshell import ITEM_CHUNK, Room, Tetrahedron
-from .scattering import ModeTables, collapse, gather_third, mode_tables, planes_to_rods, rotate_first_leg, strengths
+from .scattering import (
+    ModeTables,
+    collapse,
+    gather_third,
+    mode_tables,
+    pick_rods,
+    planes_to_rods,
+    rotate_first_leg,
+    strengths,
+)
 
 if TYPE_CHECKING:
     from ..types import Array, Phonons
@@ -113,12 +122,16 @@ def three_phonon(bucket: TripletBucket, cells: Array, state: State, plan: Plan, 
         e, f, scale = items
         spectra = planes_to_rods(rotate_first_leg(cells, e, plan.third), bucket.planes, plan.third, dims)
 
-        def rods(r: Array, a: Array, b: Array) -> Array:
-            power = strengths(r, spectra, rotation[a], rotation[b], plan.third, dims)
-            return power * (inverse[b][:, :, None, None] * inverse[a][:, None, :, None] * scale)
+        def rods(picked: Array, e1: Array, e2: Array, f1: Array, f2: Array) -> Array:
+            power = strengths(picked, e1, e2, plan.third, dims)
+            return power * (f2[:, :, None, None] * f1[:, None, :, None] * scale)
 
-        by_chunk = (bucket.rods.reshape(-1, chunk, 2), first.reshape(-1, chunk * X), second.reshape(-1, chunk * X))
-        power = map_live(rods, jnp.any(weight.reshape(-1, chunk * X) > 0, axis=1), by_chunk).reshape(R * X, m, m, S)
+        # every table is looked up here, once per q: inside the map, the backward pass would add up a cotangent of the
+        # whole table for every chunk
+        tables = (pick_rods(spectra, bucket.rods), rotation[first], rotation[second], inverse[first], inverse[second])
+        by_chunk = tuple(x.reshape(R // chunk, -1, *x.shape[1:]) for x in tables)
+        live = jnp.any(weight.reshape(-1, chunk * X) > 0, axis=1)
+        power = map_live(rods, live, by_chunk).reshape(R * X, m, m, S)
         return broadening.three_phonon(state.broadening, pairs, f, power)
 
     factor = inverse[q] * (INTERACTION * LINEWIDTH / (dims[0] * dims[1] * dims[2]))

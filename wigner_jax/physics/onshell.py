@@ -186,7 +186,9 @@ class Tetrahedron:
         """
         assert self.rooms is not None
         room, (S, m, Q) = self.rooms[0][2], strength.shape
-        blocks = jnp.moveaxis(tables.blocks, 0, -1)  # a sum of few terms, vectorised over q'; a batched product is slower
+        blocks = jnp.moveaxis(
+            tables.blocks, 0, -1
+        )  # a sum of few terms, vectorised over q'; a batched product is slower
         power = sum(blocks[None, :, r] * strength[:, r, None] for r in range(m)).reshape(-1)
         start, count = self.one_window(tables, f0)
         t, q, mode, valid = expand(start, count, room)

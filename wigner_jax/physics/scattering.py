@@ -168,25 +168,26 @@ def planes_to_rods(H: Array, planes: Array, table: ThirdTable, dims: tuple[int, 
     return jax.lax.map(block, H.reshape(m * m, *H.shape[2:]))
 
 
-def strengths(
-    rods: Array, spectra: Array, e1: Array, e2: Array, table: ThirdTable, dims: tuple[int, int, int]
-) -> Array:
+def pick_rods(spectra: Array, rods: Array) -> Array:
+    """The wanted rods. Args: spectra from planes_to_rods; rods (r, 2) y and plane index. (r, 2, (j k s), X)"""
+    picked = spectra[:, :, rods[:, 0], rods[:, 1]]  # (j k) r' rod s X
+    return picked.transpose(2, 1, 0, 3, 4).reshape(len(rods), 2, -1, spectra.shape[-1])
+
+
+def strengths(picked: Array, e1: Array, e2: Array, table: ThirdTable, dims: tuple[int, int, int]) -> Array:
     """|Σ e e e Φ|² for all x of some rods, without the frequency factors.
 
     Args:
-        rods: (r, 2) y and plane index.
-        spectra: from planes_to_rods.
+        picked: (r, 2, (j k s), X), some rods of planes_to_rods' spectra.
         e1, e2: (x r, 2m, 2m) rotations of q' and q'', x slow.
 
     Returns:
         (x r, u, t, s)
     """
     m = e1.shape[-1] // 2
-    s = spectra.shape[4]
-    picked = spectra[:, :, rods[:, 0], rods[:, 1]]  # (j k) r' rod s X
-    picked = picked.transpose(1, 2, 0, 3, 4).reshape(2, len(rods), m * m * s, -1)
+    s = picked.shape[2] // m**2
     offsets = table.x_start + jnp.arange(table.box[0])
-    re, im = transform_axis(offsets, dims[0], picked[0], picked[1])  # x rod (j k s)
+    re, im = transform_axis(offsets, dims[0], picked[:, 0], picked[:, 1])  # x rod (j k s)
     F = jnp.stack([re, im], axis=2).reshape(-1, 2 * m, m * s)  # (r j), (k s)
     X = jnp.matmul(e1, F).reshape(-1, 2, m, m, s).transpose(0, 1, 3, 2, 4).reshape(-1, 2 * m, m * s)  # (r k), (t s)
     V = jnp.matmul(e2, X).reshape(-1, 2, m, m, s)
@@ -198,6 +199,7 @@ __all__ = [
     "collapse",
     "gather_third",
     "mode_tables",
+    "pick_rods",
     "planes_to_rods",
     "rotate_first_leg",
     "strengths",
