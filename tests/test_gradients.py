@@ -102,8 +102,8 @@ def check(function, x, direction, h: float, tolerance: float, forward: bool = Tr
 @pytest.mark.parametrize(
     ("name", "dims", "broadening"),
     [
-        ("Si", (4, 4, 4), "gaussian"),
         ("NaCl", (4, 4, 4), "adaptive"),
+        pytest.param("Si", (4, 4, 4), "gaussian", marks=pytest.mark.slow),
         pytest.param("Si", (5, 5, 5), "adaptive", marks=pytest.mark.slow),
         pytest.param("NaCl", (5, 5, 5), "gaussian", marks=pytest.mark.slow),
         pytest.param("wurtzite", (3, 3, 2), "gaussian", marks=pytest.mark.slow),
@@ -124,7 +124,7 @@ def test_smooth_broadenings(request, name, dims, broadening):
             direction,
         ]
         for part in parts[seed : 2 + seed]:
-            check(function, fc, part, 1e-4, 1e-6)
+            check(function, fc, part, 1e-5, 1e-6)
 
 
 # ---------------------------------------------------------------- charges, scattering terms
@@ -181,9 +181,6 @@ def test_a_room_outgrown_is_reported(silicon):
         assert bool(np.isfinite(gamma.three_phonon).all()) == fits
 
 
-@pytest.mark.xfail(
-    strict=True, reason="map_live: checkpoint inside cond, so that the scan stacks what the branches use"
-)
 @pytest.mark.parametrize("broadening", ["gaussian", pytest.param("adaptive", marks=pytest.mark.slow)])
 def test_memory_of_the_backward_pass_is_that_of_one_group(silicon, broadening):
     """Eight times as many groups of irreducible points, each as costly as before: the same temporary memory."""

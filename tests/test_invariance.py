@@ -177,12 +177,16 @@ def broken(broadening: str, *values):
     return pytest.param(*values, broadening, marks=mark)
 
 
+def slow(case):
+    return pytest.param(*case.values, marks=[*case.marks, pytest.mark.slow])
+
+
 @pytest.mark.parametrize(
     ("basis", "broadening"),
     [
         *[pytest.param(b, "gaussian") for b in BASES],
         broken("adaptive", "obtuse"),
-        broken("tetrahedron", "obtuse"),
+        slow(broken("tetrahedron", "obtuse")),
         broken("symmetrized", "obtuse"),
     ],
 )
@@ -191,10 +195,6 @@ def test_choice_of_the_primitive_vectors(basis, broadening):
     dims = (4, 4, 4)
     actual = conductivity(*other_basis(*crystal("zincblende"), BASES[basis]), dims, broadening)
     assert error(actual, expected("zincblende", dims, broadening)) < TOLERANCE
-
-
-def slow(case):
-    return pytest.param(*case.values, marks=[*case.marks, pytest.mark.slow])
 
 
 # ---------------------------------------------------------------- symmetry

@@ -143,11 +143,8 @@ def test_la2zr2o7_with_isotope_scattering(shared):
     state = jax.jit(prepare)(waves, np.zeros((n, n, n, 3, 3, 3)), plan, stored["temperature"], method, None)
     points = jnp.asarray(mesh.irreducible)
 
-    @jax.jit
-    def items(q):
-        return jnp.sum(method.one_window(state.broadening, state.frequencies[q])[1])
-
-    room = -(-max(int(items(q)) for q in points) // ITEM_CHUNK) * ITEM_CHUNK
+    items = jax.jit(lambda q, state: jnp.sum(method.one_window(state.broadening, state.frequencies[q])[1]))
+    room = -(-max(int(items(q, state)) for q in points) // ITEM_CHUNK) * ITEM_CHUNK
     method = dataclasses.replace(method, rooms=((0, 0, room),))
     one = jax.jit(lambda q, state: isotope(q, state, natural_isotopes(crystal), method))
     widths, overflow = zip(*(one(q, state) for q in points), strict=True)

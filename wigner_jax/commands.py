@@ -230,7 +230,9 @@ def _header(problem: Problem, plan: Plan, nac: LongRange | None) -> str:
     cells, mesh = problem.cells, plan.mesh
     group = space_group(cells.crystal)
     atoms = f"supercells of {cells.fc2.n_atoms} (Φ2) and {cells.fc3.n_atoms} (Φ3) atoms"
-    correction = "" if nac is None else f"; non-analytic correction by {type(nac).__name__}"
+    correction = (
+        "" if nac is None else f"; non-analytic correction ({'Wang' if isinstance(nac, Wang) else 'Gonze-Lee'})"
+    )
     points = f"{len(mesh.irreducible)} of {len(mesh.qpoints)} points irreducible"
     return (
         f"crystal  {formula(cells.crystal)}, {group.international} ({group.number})\n"

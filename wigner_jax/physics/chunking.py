@@ -66,10 +66,11 @@ def map_live(function: Callable[..., Any], live: Array, items: tuple[Any, ...], 
     """
     shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], items))
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    body = jax.checkpoint(function) if remat else function
 
     def one(item: tuple[Array, tuple[Any, ...]]) -> Any:
         alive, arguments = item
-        return jax.lax.cond(alive, body, lambda *_: nothing, *arguments)
+        return jax.lax.cond(alive, function, lambda *_: nothing, *arguments)
 
-    return jax.lax.map(one, (live, items))
+    # checkpoint around the branch, not inside it: a cond's residuals are all that its branches use, closed-over tables
+    # included, and the scan would stack a copy of them for every item
+    return jax.lax.map(jax.checkpoint(one) if remat else one, (live, items))
