@@ -12,6 +12,7 @@ import pytest
 import spglib
 from ase.build import bulk
 
+from wigner_jax.errors import InputError
 from wigner_jax.physics.fit import design, expand, expand_transpose, normal_solve, recover
 from wigner_jax.physics.force_constants import (
     evaluate,
@@ -410,3 +411,10 @@ def _anisotropic(params, graph):
     """Favours x over z: not a function of the structure alone."""
     vectors = graph.vectors()
     return jnp.sum(jnp.where(graph.edge_mask, vectors[:, 0] ** 4 - vectors[:, 2] ** 4, 0.0)) * params["A"][1]
+
+
+def test_a_supercell_too_small_for_any_force_constant_is_refused():
+    """In the 8-atom cell of rocksalt, inversion at every site leaves nothing of third order."""
+    cells = cells_from_atoms(bulk("MgO", "rocksalt", a=4.2, cubic=True), (1, 1, 1), (1, 1, 1))
+    with pytest.raises(InputError, match=r"order 3 in a supercell of 8 atoms: choose a larger one \(--fc3-supercell\)"):
+        plan_fit(cells.crystal, cells.fc3, 3)

@@ -331,10 +331,9 @@ def test_lattice_sum_of_third_order(name, matrix, dims):
     entries = scattering.gather_third(jnp.asarray(third), table)
     q = Q - 2
     qpoint = jnp.asarray(address[q] / np.array(dims))
-    sums = scattering.collapse(qpoint, entries, table)
-    identity = jnp.stack([jnp.eye(m), jnp.zeros((m, m))])
-    H = scattering.rotate_first_leg(sums, identity, table)  # modes of leg 0 are its components
-    spectra = scattering.planes_to_rods(H, jnp.arange(dims[2]), table, dims)
+    sums = scattering.collapse(qpoint[None], entries, table)[0]
+    identity = jnp.stack([jnp.eye(m), jnp.zeros((m, m))])  # modes of leg 0 are its components
+    spectra = scattering.planes_to_rods(sums, identity, jnp.arange(dims[2]), table, dims)
     # with unit vectors as modes the strengths are |Φ3|², element by element
     unit = jnp.broadcast_to(jnp.eye(2 * m), (dims[0] * dims[1] * dims[2], 2 * m, 2 * m))
     y, z = np.meshgrid(np.arange(dims[1]), np.arange(dims[2]))

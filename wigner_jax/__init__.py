@@ -6,6 +6,7 @@
 Importing changes nothing: switch double precision on yourself, ``jax.config.update("jax_enable_x64", True)``.
 """
 
+from .calculator import WignerCalculator
 from .errors import ImaginaryModes, InputError
 from .io import read_born, read_kappa_hdf5, read_phono3py, read_structure, write_kappa_hdf5
 from .physics.force_constants import force_constants, force_constants_fn
@@ -47,6 +48,7 @@ __all__ = [
     "Solution",
     "Tetrahedron",
     "Wang",
+    "WignerCalculator",
     "__version__",
     "available_potentials",
     "available_prototypes",

@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     physics.add_argument(
         "--symmetrized",
         action="store_true",
-        help="average the tetrahedra over the four diagonals: exactly symmetric, two to three times the time",
+        help="tetrahedra with the mesh's own symmetry, whatever the primitive cell; face-centred crystals have them anyway",
     )
     physics.add_argument("--sigma", type=float, metavar="THz", help="width of --broadening gaussian (default: 0.1)")
     physics.add_argument(

@@ -167,18 +167,16 @@ def _structure(source: str) -> ase.Atoms:
         return read_structure(source)
     if source in available_prototypes():
         return prototype(source)
-    known = ", ".join(available_prototypes())
+    known = f"{len(available_prototypes())} are built in, such as Si, LiBr, GaAs, AlN"
     raise InputError(f"{source!r} is neither a file nor a crystal with a prototype ({known}): give a structure file")
 
 
 def _potential(name: str | None, atoms: ase.Atoms) -> Potential:
     """The potential of that name, or the first built-in one that knows the elements."""
-    from .potentials import available_potentials, load_potential
+    from .potentials import available_potentials, load_potential, restrict
 
     if name is not None:
-        potential = load_potential(name)
-        potential.species_of(atoms.numbers)
-        return potential
+        return restrict(load_potential(name), atoms.numbers)
     for candidate in map(load_potential, available_potentials()):
         if set(map(int, atoms.numbers)) <= set(candidate.species):
             return candidate

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ SUM_RULE_TOLERANCE = 0.1
 
 class InputError(ValueError):
     """What was given cannot be used; the message is one line that says what was found and what to do."""
+
+
+def require_double_precision() -> None:
+    """Raises ValueError if JAX computes in single precision, which it does unless told otherwise."""
+    if jnp.zeros(()).dtype != jnp.float64:
+        raise ValueError('double precision is off: run jax.config.update("jax_enable_x64", True) before anything else')
 
 
 def positive_integers(values: Sequence, name: str, count: int = 3) -> tuple[int, ...]:

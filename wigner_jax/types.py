@@ -110,7 +110,7 @@ class Mesh:
     irreducible: Array  # (P,) int, index of the irreducible points: the lowest index of each star
     weights: Array  # (P,) int, sizes of the stars; they sum to Q
     rotations: Array  # (R, 3, 3) Cartesian point group (time reversal included) that keeps crystal and mesh
-    steps: Array  # (3, 3) 1/Å, rows b_μ/N_μ: from one point to the next
+    steps: Array  # (3, 3) 1/Å; Σ_μ (v·s_μ)²/12 is the variance of v·q over the region of a point; rectangular: b_μ/N_μ
 
 
 @pytree()
@@ -196,7 +196,7 @@ class Tetrahedra:
     neighbours: Array  # (V, 3) int, offsets of the distinct vertices; the first is the point itself
     opposite: Array  # (V,) int, index of the inverted offset
     vertices: Array  # (K, 3) int, the three other vertices of each tetrahedron, as rows of `neighbours`
-    share: Array  # () float, weight of one tetrahedron: 1/6 for one diagonal, 1/24 for the average over all four
+    share: Array  # (K,) float, volume in micro-cells times weight in the average over several cuts; Σ = 4
 
 
 @pytree("box")
@@ -212,7 +212,7 @@ class ThirdTable:
     slot: Array  # (E,) int ascending, where the entry is summed: a row of the concatenated buckets
     vectors: Array  # (nR, 3) int, the distinct R''
     buckets: tuple[Array, ...]  # each (cells, entries) int, R'' of every row as an index into `vectors`
-    cells: Array  # (n, n, n, X, Y, Z) int, the cell of (i, j, k, D), as a row of the concatenated buckets; -1: none
+    cells: Array  # (n, n, n, X, Y, Z) int, the cell of (i, j, k, D), as a row of the concatenated buckets; their number: none
     x_start: Array  # () int; the box is sheared: D = (x_start + x, y_start[x] + y, z_start[x, y] + z)
     y_start: Array  # (X,) int
     z_start: Array  # (X, Y) int

@@ -3,10 +3,11 @@
 A broadening is a small object handed to the linewidth kernels. It offers
 
     prepare(frequencies, velocities, mesh) → tables                       per mesh
-    three_phonon(tables, pairs, f0, strength) → (T, s), overflow          per irreducible q
+    three_phonon(tables, pairs, f0, strength) → (T, s), overflow          per irreducible q; strength by chunks
     one_phonon(tables, f0, strength) → (s,), overflow                     per irreducible q: isotope scattering
 
-with the half width of leg-0 modes, summed over q' and both other modes,
+and says whether it needs velocities, and whether isotope strengths come averaged over degenerate blocks of the other leg.
+three_phonon returns the half width of leg-0 modes, summed over q' and both other modes,
 
     γ_s = Σ w |V|²_{uts} {(n_t + n_u + 1) δ(f0 - f_t - f_u) + (n_t - n_u) [δ(f0 + f_t - f_u) - δ(f0 - f_t + f_u)]}.
 
@@ -16,14 +17,18 @@ frequencies, and the choice for gradients.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 
 from ..types import pytree
 from .chunking import map_live
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..types import Array, Mesh
 
 TRIPLET_CHUNK = 512  # triplets broadened at once: bounded by cache
@@ -39,17 +44,37 @@ class Pairs:
     occupation: Array  # (Q, m, T) Bose-Einstein, 0 for modes below the cut-off
 
 
+class Strength(NamedTuple):
+    """|V|² of one q, computed chunk by chunk of its triplets."""
+
+    power: Callable[..., Array]  # items of one chunk -> (c, u, t, s)
+    live: Array  # (chunks,) bool
+    items: tuple[Array, ...]  # (chunks, ...) each
+
+    def split(self, x: Array) -> Array:
+        """(t, ...) of all triplets → (chunks, c, ...)."""
+        return x.reshape(len(self.live), -1, *x.shape[1:])
+
+    def all(self) -> Array:
+        """(t, u, t, s) of all triplets, 0 for those of dead chunks."""
+        power = map_live(self.power, self.live, self.items)
+        return power.reshape(-1, *power.shape[2:])
+
+
 class Broadening(Protocol):
     """See the module's docstring."""
 
     @property
     def needs_velocities(self) -> bool: ...
 
+    @property
+    def averages(self) -> bool: ...
+
     def reserved(self, bucket: int) -> Broadening: ...
 
     def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> Any: ...
 
-    def three_phonon(self, tables: Any, pairs: Pairs, f0: Array, strength: Array) -> tuple[Array, Array]: ...
+    def three_phonon(self, tables: Any, pairs: Pairs, f0: Array, strength: Strength) -> tuple[Array, Array]: ...
 
     def one_phonon(self, tables: Any, f0: Array, strength: Array) -> tuple[Array, Array]: ...
 
@@ -69,12 +94,13 @@ class GaussianTables:
     """Per mesh point, for the Gaussian broadenings."""
 
     frequencies: Array  # (Q, m) THz
-    slopes: Array | None  # (Q, m, 3) THz, v·b_μ/N_μ: change of the frequency from one mesh point to the next
+    slopes: Array | None  # (Q, m, 3) THz, v·s_μ (Mesh.steps): change of the frequency from one mesh point to the next
 
 
-def normal(x: Array, sigma: Array) -> Array:
-    """exp(-x²/2σ²)/(√(2π) σ)."""
-    return jnp.exp(-0.5 * (x / sigma) ** 2) / (jnp.sqrt(2 * jnp.pi) * sigma)
+def normal(x: Array, inverse: Array) -> Array:
+    """√(2π) σ times the Gaussian: exp(-x²/2σ²) from 1/σ."""
+    y = x * inverse
+    return jnp.exp(-0.5 * (y * y))
 
 
 class _Smooth:
@@ -83,36 +109,46 @@ class _Smooth:
     def reserved(self, bucket: int) -> Any:
         return self
 
-    def sigmas(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
+    def inverse(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
+        """1/σ of the arguments f0 - f_t - f_u and f0 ± (f_t - f_u)."""
         raise NotImplementedError
 
-    def sigma_one(self, slopes: Array | None) -> Array:
+    def inverse_one(self, slopes: Array | None) -> Array:
+        """1/σ of f0 - f_t."""
         raise NotImplementedError
 
-    def three_phonon(self, tables: GaussianTables, pairs: Pairs, f0: Array, strength: Array) -> tuple[Array, Array]:
-        """γ of the leg-0 modes `f0` (s,) from `strength` (t, u, t, s). (T, s), and False: nothing can overflow."""
+    def three_phonon(self, tables: GaussianTables, pairs: Pairs, f0: Array, strength: Strength) -> tuple[Array, Array]:
+        """γ of the leg-0 modes `f0` (s,) from |V|². (T, s), and False: nothing can overflow."""
 
-        def chunk(_: Array, __: Array, weight: Array, *looked_up: Array) -> Array:
-            power, ft, fu, nt, nu, *slopes = looked_up
-            ft, fu = ft[:, None, :, None], fu[:, :, None, None]
-            nt, nu = nt[:, None, :], nu[:, :, None]
-            both, one = self.sigmas((slopes[0][:, None, :], slopes[1][:, :, None]) if slopes else None)
-            w = power * weight[:, None, None, None]
-            decay = w * normal(f0 - ft - fu, both)
-            absorb = w * (normal(f0 + ft - fu, one) - normal(f0 - ft + fu, one))
-            return jnp.einsum("iutT,iuts->Ts", nt + nu + 1, decay) + jnp.einsum("iutT,iuts->Ts", nt - nu, absorb)
+        def chunk(items: tuple[Array, ...], weight: Array, *looked_up: Array) -> Array:
+            ft, fu, nt, nu, *slopes = looked_up
+
+            # rows (i, u, t) against the modes of leg 0: XLA vectorises two axes, not four
+            def rows(x: Array) -> Array:
+                trailing = x.shape[3:] or (1,)
+                return jnp.broadcast_to(x.reshape(*x.shape[:3], *trailing), (*shape, *trailing)).reshape(-1, *trailing)
+
+            shape = (len(weight), fu.shape[1], ft.shape[1])
+            ft, fu, nt, nu = ft[:, None], fu[:, :, None], nt[:, None], nu[:, :, None]
+            total, difference = rows(ft + fu), rows(ft - fu)
+            widths = self.inverse((slopes[0][:, None], slopes[1][:, :, None]) if slopes else None)
+            both, one = (x if x.ndim == 0 else rows(x) for x in widths)
+            power = strength.power(*items).reshape(-1, len(f0)) * rows(weight[:, None, None] / math.sqrt(2 * math.pi))
+            decay = power * (normal(f0 - total, both) * both)
+            absorb = power * ((normal(f0 + difference, one) - normal(f0 - difference, one)) * one)
+            return rows(nt + nu + 1).T @ decay + rows(nt - nu).T @ absorb
 
         looked_up = [x[q] for x in (tables.frequencies, pairs.occupation) for q in (pairs.first, pairs.second)]
         if tables.slopes is not None:
             looked_up += [tables.slopes[pairs.first], tables.slopes[pairs.second]]
-        chunks = in_chunks(pairs, TRIPLET_CHUNK, strength, *looked_up)
-        parts = map_live(chunk, jnp.any(chunks[2] > 0, axis=1), chunks)
-        return jnp.sum(parts, axis=0), jnp.zeros((), bool)
+        items = (strength.items, *(strength.split(x) for x in (pairs.weight, *looked_up)))
+        return jnp.sum(map_live(chunk, strength.live, items), axis=0), jnp.zeros((), bool)
 
     def one_phonon(self, tables: GaussianTables, f0: Array, strength: Array) -> tuple[Array, Array]:
-        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t, Q). Returns (s,), and False."""
-        delta = normal(f0[:, None, None] - tables.frequencies.T, self.sigma_one(tables.slopes))
-        return jnp.sum(strength * delta, axis=(1, 2)), jnp.zeros((), bool)
+        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t Q). Returns (s,), and False."""
+        inverse = self.inverse_one(tables.slopes)
+        delta = normal(f0[:, None] - tables.frequencies.T.ravel(), inverse) * (inverse / math.sqrt(2 * math.pi))
+        return jnp.einsum("sx,sx->s", strength, delta), jnp.zeros((), bool)
 
 
 @pytree()
@@ -122,45 +158,52 @@ class Gaussian(_Smooth):
     sigma: Array = 0.1  # () THz
 
     needs_velocities = False
+    averages = False
 
     def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> GaussianTables:
         return GaussianTables(frequencies, None)
 
-    def sigmas(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
-        return jnp.asarray(self.sigma), jnp.asarray(self.sigma)
+    def inverse(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
+        return 1 / jnp.asarray(self.sigma), 1 / jnp.asarray(self.sigma)
 
-    def sigma_one(self, slopes: Array | None) -> Array:
-        return jnp.asarray(self.sigma)
+    def inverse_one(self, slopes: Array | None) -> Array:
+        return 1 / jnp.asarray(self.sigma)
 
 
 @pytree()
 class AdaptiveGaussian(_Smooth):
     """A Gaussian as wide as the mesh is coarse (Yates et al. 2007; Li et al. 2014, ShengBTE).
 
-    σ² = floor² + (scale²/12) Σ_μ (∂x/∂q'_μ / N_μ)², where x is the argument of δ as a function of q' at fixed q. Because
-    q'' = -q - q' moves against q', ∂x/∂q' is ∓(v_t - v_u) for f0 - f_t - f_u and ±(v_t + v_u) for f0 ± f_t ∓ f_u; ShengBTE,
-    which writes the latter with -q'', has a difference there too. Velocities are block averages. σ's own derivative is
-    kept: the value differentiated is the value reported.
+    σ² = floor² + scale² gᵀ M g,   M = ∫ q qᵀ dq / ∫ dq = (1/12) Σ_μ s_μ s_μᵀ over the Voronoi cell of one mesh point,
+
+    with g = ∂x/∂q', x the argument of δ as a function of q' at fixed q: the variance of the linearised x over the region
+    that the point stands for. Because q'' = -q - q' moves against q', g is ∓(v_t - v_u) for f0 - f_t - f_u and
+    ±(v_t + v_u) for f0 ± f_t ∓ f_u; ShengBTE, which writes the latter with -q'', has a difference there too. It also takes
+    s_μ = b_μ/N_μ: the same for a rectangular micro-cell, but else not invariant under the choice of the reciprocal
+    vectors, nor under the point group. Velocities are block averages. σ's own derivative is kept: the value
+    differentiated is the value reported.
     """
 
     scale: Array = 1.0  # () dimensionless
     floor: Array = 0.01  # () THz, where both velocities vanish
 
     needs_velocities = True
+    averages = False
 
     def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> GaussianTables:
         assert velocities is not None
         step = jnp.asarray(mesh.steps)
         return GaussianTables(frequencies, velocities @ step.T)
 
-    def _sigma(self, slope: Array) -> Array:
-        return jnp.sqrt(jnp.asarray(self.floor) ** 2 + jnp.asarray(self.scale) ** 2 / 12 * jnp.sum(slope**2, axis=-1))
+    def _inverse(self, slope: Array) -> Array:
+        width = jnp.asarray(self.floor) ** 2 + jnp.asarray(self.scale) ** 2 / 12 * jnp.sum(slope**2, axis=-1)
+        return jax.lax.rsqrt(width)
 
-    def sigmas(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
+    def inverse(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
         assert slopes is not None
         first, second = slopes
-        return self._sigma(first - second)[..., None], self._sigma(first + second)[..., None]
+        return self._inverse(first - second), self._inverse(first + second)
 
-    def sigma_one(self, slopes: Array | None) -> Array:
+    def inverse_one(self, slopes: Array | None) -> Array:
         assert slopes is not None
-        return self._sigma(slopes).T
+        return self._inverse(slopes).T.ravel()

@@ -11,6 +11,7 @@ recomputes it. Kernels that treat a few q share the pass over Φ3's entries.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -19,27 +20,27 @@ import jax.numpy as jnp
 from ..types import Linewidths, Plan, TripletBucket, pytree
 from ..units import CUTOFF_FREQUENCY, INTERACTION, K_B, LINEWIDTH, THZ_TO_EV
 from .blocks import degenerate_blocks
-from .broadening import Broadening, Pairs
+from .broadening import Broadening, Pairs, Strength
 from .chunking import map_live
 from .meshes import third_point
 from .onshell import ITEM_CHUNK, Room, Tetrahedron
 from .scattering import (
-    ModeTables,
     collapse,
     gather_third,
-    mode_tables,
     pick_rods,
     planes_to_rods,
-    rotate_first_leg,
+    rotations,
     strengths,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..types import Array, Phonons
 
 STRENGTH_BYTES = 32 * 2**20  # |V|² of one q held at once; leg-0 modes are split to stay below
-ROD_BYTES = 2**19  # matrix elements rotated at once: half a megabyte stays in cache
-GROUP = 8  # q-points that share one pass over the entries of Φ3
+ROD_BYTES = 2**18  # matrix elements rotated at once: half a megabyte stays in cache
+GROUP = 16  # q-points that share one pass over the entries of Φ3
 
 
 @pytree()
@@ -47,12 +48,37 @@ class State:
     """What every q-point looks up."""
 
     frequencies: Array  # (Q, m) THz
-    modes: ModeTables
-    sites: Array  # (n, 6, m Q) real and imaginary parts of e/√M at each site: columns of all modes
-    masses2: Array  # (n,) amu²
+    rotation: Array  # (Q, 2m, 2m), see scattering.rotations
+    projectors: Array  # (9 n, m Q), see `site_projectors`; averaged over degenerate blocks if the broadening wants it
     entries: tuple[Array, ...]  # Φ3 by cells
     occupation: Array  # (Q, m, T)
     broadening: Any  # the broadening's tables
+
+
+@pytree()
+class Leg:
+    """A phonon whose linewidths are wanted: all modes at one q (a leading axis for several)."""
+
+    frequencies: Array  # (m,) THz
+    rotation: Array  # (2m, 2m)
+    projectors: Array  # (9 n, m)
+
+
+def site_projectors(eigenvectors: Array) -> Array:
+    """e e† of every mode at every site, as nine real numbers whose scalar products are |⟨e|e'⟩|² at that site.
+
+    With p = (|e_a|², √2 Re e_a e_b*, √2 Im e_a e_b*) over a and a < b: |Σ_a e_a* e'_a|² = p · p'.
+
+    Args:
+        eigenvectors: (Q, m, m) complex, columns are modes.
+
+    Returns:
+        (n, 9, m, Q)
+    """
+    Q, m, _ = eigenvectors.shape
+    e = eigenvectors.reshape(Q, m // 3, 3, m).transpose(1, 2, 3, 0)
+    off = e * jnp.conj(jnp.roll(e, -1, axis=1)) * math.sqrt(2)
+    return jnp.concatenate([e.real**2 + e.imag**2, off.real, off.imag], axis=1)
 
 
 def bose_einstein(frequencies: Array, temperatures: Array) -> Array:
@@ -67,15 +93,13 @@ def prepare(
 ) -> State:
     """Tables for all q-points; differentiable in phonons and third."""
     f = phonons.frequencies
-    modes, masses = mode_tables(f, phonons.eigenvectors, plan.mesh, plan.crystal), jnp.asarray(plan.crystal.masses)
-    Q, m = f.shape
-    # rotation (Q, (re, im) of modes, (re, im) of components): its first columns are the real and imaginary parts
-    sites = modes.rotation[:, :, :m].reshape(Q, 2, m, m // 3, 3).transpose(3, 1, 4, 2, 0).reshape(m // 3, 6, m * Q)
+    projectors = site_projectors(phonons.eigenvectors)
+    if broadening.averages:
+        projectors = jnp.einsum("qst,jptq->jpsq", degenerate_blocks(f), projectors)
     return State(
         f,
-        modes,
-        sites,
-        masses**2,
+        rotations(f, phonons.eigenvectors, plan.mesh, plan.crystal),
+        projectors.reshape(-1, f.size),
         gather_third(third, plan.third),
         bose_einstein(f, jnp.asarray(temperatures)),
         broadening.prepare(f, velocities, plan.mesh),
@@ -104,74 +128,62 @@ def legs(bucket: TripletBucket, q: Array, dims: tuple[int, int, int], chunk: int
     return first, third_point(q, first, dims), order(bucket.weights)
 
 
-def three_phonon(bucket: TripletBucket, cells: Array, state: State, plan: Plan, broadening: Broadening) -> Any:
+def three_phonon(
+    bucket: TripletBucket, leg: Leg, cells: Array, state: State, plan: Plan, broadening: Broadening
+) -> tuple[Array, Array]:
     """γ of one q. Args: bucket of one member; cells from `collapse`. Returns (T, m), overflow."""
     dims = plan.mesh.dims
-    m = state.frequencies.shape[1]
+    m = len(leg.frequencies)
     R, X = bucket.weights.shape
-    chunk = divisor(R, min(8, ROD_BYTES / (16 * X * m**3)))
+    chunk = divisor(R, min(4, ROD_BYTES / (16 * X * m**3)))
     S = divisor(m, STRENGTH_BYTES / (8 * R * X * m**2))
-    q = jnp.asarray(plan.mesh.irreducible)[bucket.members]
-    first, second, weight = legs(bucket, q, dims, chunk)
+    first, second, weight = legs(bucket, jnp.asarray(plan.mesh.irreducible)[bucket.members], dims, chunk)
     pairs = Pairs(first, second, weight, state.occupation)
-    f0 = state.frequencies[q]
-    rotation, inverse = state.modes.rotation, state.modes.inverse
-    e0 = rotation[q].reshape(2, m, 2 * m)[:, :, :m]  # (re, im), mode, component
-
-    def some_modes(items: tuple[Array, ...]) -> tuple[Array, Array]:
-        e, f, scale = items
-        spectra = planes_to_rods(rotate_first_leg(cells, e, plan.third), bucket.planes, plan.third, dims)
-
-        def rods(picked: Array, e1: Array, e2: Array, f1: Array, f2: Array) -> Array:
-            power = strengths(picked, e1, e2, plan.third, dims)
-            return power * (f2[:, :, None, None] * f1[:, None, :, None] * scale)
-
-        # every table is looked up here, once per q: inside the map, the backward pass would add up a cotangent of the
-        # whole table for every chunk
-        tables = (pick_rods(spectra, bucket.rods), rotation[first], rotation[second], inverse[first], inverse[second])
-        by_chunk = tuple(x.reshape(R // chunk, -1, *x.shape[1:]) for x in tables)
-        live = jnp.any(weight.reshape(-1, chunk * X) > 0, axis=1)
-        power = map_live(rods, live, by_chunk).reshape(R * X, m, m, S)
-        return broadening.three_phonon(state.broadening, pairs, f, power)
-
-    factor = inverse[q] * (INTERACTION * LINEWIDTH / (dims[0] * dims[1] * dims[2]))
-    groups = (
-        e0.reshape(2, m // S, S, m).swapaxes(0, 1),
-        f0.reshape(-1, S),
-        factor.reshape(-1, S),
-    )
-    if m == S:
-        gamma, overflow = some_modes(tuple(x[0] for x in groups))
-    else:
-        parts, overflows = jax.lax.map(jax.checkpoint(some_modes), groups)
-        gamma, overflow = jnp.moveaxis(parts, 0, 1).reshape(-1, m), jnp.any(overflows)
-    return gamma @ degenerate_blocks(f0), overflow
-
-
-def isotope(q: Array, state: State, variances: Array, broadening: Broadening) -> tuple[Array, Array]:
-    """γ of one q by mass disorder. Returns (m,), overflow."""
-    Q, m = state.frequencies.shape
-    f0, n = state.frequencies[q], m // 3
-    S = divisor(m, STRENGTH_BYTES / (8 * Q * m))
-    # the rotation's rows (re, im) of e/√M in the periodic gauge: |overlap|² at one site is M² that of eigenvectors
-    e0 = state.modes.rotation[q].reshape(2, m, 2 * m)[:, :, :m].reshape(2, m // S, S, n, 3)
+    live = jnp.any(weight.reshape(-1, chunk * X) > 0, axis=1)
 
     def some_modes(items: tuple[Array, Array]) -> tuple[Array, Array]:
-        (re, im), f = items  # (S, n, 3) each, (S,)
-        strength = jnp.zeros((S, m, Q))
-        for j in range(n):
-            a, b = re[:, j], im[:, j]
-            bra = jnp.concatenate([jnp.concatenate([a, b], 1), jnp.concatenate([-b, a], 1)])  # (re, im) of ⟨e0|
-            overlap = (bra @ state.sites[j]).reshape(2, S, m, Q)
-            strength = strength + (overlap[0] ** 2 + overlap[1] ** 2) * (variances[j] * state.masses2[j])
-        return broadening.one_phonon(state.broadening, f, strength)
+        e0, f0 = items
+        spectra = planes_to_rods(cells, e0, bucket.planes, plan.third, dims)
+        # the tables are looked up here, once per q: inside the map, the backward pass would add up a cotangent of the
+        # whole table for every chunk
+        rotation = state.rotation[jnp.concatenate([first, second])].reshape(2, R // chunk, -1, 2 * m, 2 * m)
+        picked = pick_rods(spectra, bucket.rods)
+        picked = picked.reshape(R // chunk, -1, *picked.shape[1:])
 
-    modes = (jnp.moveaxis(e0, 1, 0), f0.reshape(-1, S))
-    if m == S:
-        gamma, overflow = some_modes(tuple(x[0] for x in modes))  # type: ignore[arg-type]
-    else:
-        gamma, overflows = jax.lax.map(jax.checkpoint(some_modes), modes)
-        gamma, overflow = gamma.ravel(), jnp.any(overflows)
+        def power(picked: Array, e1: Array, e2: Array) -> Array:
+            return strengths(picked, e1, e2, plan.third, dims)
+
+        strength = Strength(power, live, (picked, rotation[0], rotation[1]))
+        return broadening.three_phonon(state.broadening, pairs, f0, strength)
+
+    e0 = leg.rotation.reshape(2, m, 2 * m)[:, :, :m]  # (re, im), mode, component
+    gamma, overflow = mode_groups(
+        some_modes, (e0.reshape(2, m // S, S, m).swapaxes(0, 1), leg.frequencies.reshape(-1, S))
+    )
+    gamma = gamma * (INTERACTION * LINEWIDTH / (dims[0] * dims[1] * dims[2]))
+    return gamma @ degenerate_blocks(leg.frequencies), overflow
+
+
+def mode_groups(some_modes: Callable[[Any], tuple[Array, Array]], groups: Any) -> tuple[Array, Array]:
+    """γ (..., modes) of all groups of leg-0 modes, one group at a time, and whether any overflowed."""
+    if len(groups[0]) == 1:
+        return some_modes(jax.tree.map(lambda x: x[0], groups))
+    parts, overflows = jax.lax.map(jax.checkpoint(some_modes), groups)
+    parts = jnp.moveaxis(parts, 0, -2)
+    return parts.reshape(*parts.shape[:-2], -1), jnp.any(overflows)
+
+
+def isotope(leg: Leg, state: State, variances: Array, broadening: Broadening) -> tuple[Array, Array]:
+    """γ of one q by mass disorder. Returns (m,), overflow."""
+    (Q, m), f0 = state.frequencies.shape, leg.frequencies
+    S = divisor(m, STRENGTH_BYTES / (8 * Q * m))
+    bra = (leg.projectors * jnp.repeat(jnp.asarray(variances), 9)[:, None]).T
+
+    def some_modes(items: tuple[Array, Array]) -> tuple[Array, Array]:
+        bra, f = items
+        return broadening.one_phonon(state.broadening, f, bra @ state.projectors)
+
+    gamma, overflow = mode_groups(some_modes, (bra.reshape(m // S, S, -1), f0.reshape(-1, S)))
     alive = jnp.where(f0 > CUTOFF_FREQUENCY, f0, 0.0)
     return (jnp.pi / 4 / Q * alive**2 * gamma) @ degenerate_blocks(f0), overflow
 
@@ -184,23 +196,24 @@ def bucket_linewidths(
     Members without any weight are padding: they cost nothing and return 0.
     """
 
-    def one(member: TripletBucket, cells: Array) -> tuple[Array, Array, Array]:
-        gamma, overflow = three_phonon(member, cells, state, plan, broadening)
+    def one(member: TripletBucket, leg: Leg, cells: Array) -> tuple[Array, Array, Array]:
+        gamma, overflow = three_phonon(member, leg, cells, state, plan, broadening)
         if variances is None:
-            return gamma, jnp.zeros_like(state.frequencies[0]), overflow
-        q = jnp.asarray(plan.mesh.irreducible)[member.members]
-        disorder, too_many = isotope(q, state, variances, broadening)
+            return gamma, jnp.zeros_like(leg.frequencies), overflow
+        disorder, too_many = isotope(leg, state, variances, broadening)
         return gamma, disorder, overflow | too_many
 
-    def group(members: TripletBucket) -> tuple[Array, Array, Array]:
+    def group(members: TripletBucket, legs: Leg) -> tuple[Array, Array, Array]:
         q = jnp.asarray(plan.mesh.qpoints)[jnp.asarray(plan.mesh.irreducible)[members.members]]
         cells = collapse(q, state.entries, plan.third)
-        cells = jnp.moveaxis(cells.reshape(cells.shape[0], len(q), 2, 27), 1, 0)
-        return map_live(one, jnp.any(members.weights > 0, axis=(1, 2)), (members, cells))
+        return map_live(one, jnp.any(members.weights > 0, axis=(1, 2)), (members, legs, cells))
 
     size = divisor(len(bucket.members), GROUP)
-    grouped = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, size, *x.shape[1:]), bucket)
-    results = map_live(group, jnp.any(grouped.weights > 0, axis=(1, 2, 3)), (grouped,))
+    q = jnp.asarray(plan.mesh.irreducible)[bucket.members]
+    projectors = state.projectors.reshape(len(state.projectors), -1, len(state.frequencies))[:, :, q]
+    members = (bucket, Leg(state.frequencies[q], state.rotation[q], jnp.moveaxis(projectors, -1, 0)))
+    grouped = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, size, *x.shape[1:]), members)
+    results = map_live(group, jnp.any(grouped[0].weights > 0, axis=(1, 2, 3)), grouped)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
 
 

@@ -11,14 +11,14 @@ vanish at its border.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from ..types import Tetrahedra, pytree
 from .blocks import degenerate_blocks
-from .broadening import TRIPLET_CHUNK, Pairs, in_chunks
+from .broadening import TRIPLET_CHUNK, Pairs, Strength, in_chunks
 from .chunking import map_live
 from .meshes import neighbours
 from .tetrahedron import integration_weight
@@ -26,7 +26,7 @@ from .tetrahedron import integration_weight
 if TYPE_CHECKING:
     from ..types import Array, Mesh
 
-ITEM_CHUNK = 4096  # on-shell items weighted at once: bounded by cache
+ITEM_CHUNK = 2048  # on-shell items weighted at once: bounded by cache
 
 TIE = 1e-7  # THz: in elastic scattering, frequencies closer than this are the same by symmetry
 
@@ -39,9 +39,11 @@ SIGN_T, SIGN_U = (1.0, -1.0, 1.0), (1.0, 1.0, -1.0)
 
 @pytree()
 class TetrahedronTables:
-    """Frequencies of the neighbours of every mesh point (negative ones clamped to 0), and blocks."""
+    """Frequencies (negative ones clamped to 0), those of the neighbours of every mesh point, and blocks."""
 
-    around: Array  # (V, m, Q) THz
+    frequencies: Array  # (m Q,) THz
+    neighbours: Array  # (V, Q) int
+    around: Array  # (V, m, Q) THz, carries no derivative: see `on_shell_values`
     low: Array  # (m, Q) least of the neighbourhood
     high: Array  # (m, Q)
     blocks: Array  # (Q, m, m) averaging over degenerate blocks
@@ -56,6 +58,7 @@ class Tetrahedron:
     rooms: tuple[Room, ...] | None = None  # per bucket; None until measured
 
     needs_velocities = False
+    averages = True
 
     def reserved(self, bucket: int) -> Tetrahedron:
         """The same with the room of one bucket."""
@@ -70,10 +73,12 @@ class Tetrahedron:
         Q, m = frequencies.shape
         index = neighbours(jnp.arange(Q), jnp.asarray(self.tetrahedra.neighbours), mesh.dims)
         clamped = jnp.where(frequencies > 0, frequencies, 0.0)
-        around = jnp.swapaxes(clamped[index], 1, 2)
+        around = jnp.swapaxes(jax.lax.stop_gradient(clamped)[index], 1, 2)
         blocks = degenerate_blocks(frequencies)
         degenerate = jnp.any(blocks[:, jnp.arange(m), jnp.arange(m)] < 1, axis=-1)
-        return TetrahedronTables(around, around.min(axis=0), around.max(axis=0), blocks, degenerate)
+        return TetrahedronTables(
+            clamped.T.ravel(), index, around, around.min(axis=0), around.max(axis=0), blocks, degenerate
+        )
 
     # -- three phonons ---------------------------------------------------------------------------------------------
 
@@ -122,16 +127,20 @@ class Tetrahedron:
         The weights of degenerate modes differ, because they see how the modes split at the neighbours; without the
         average γ would depend on the eigenvectors' gauge.
         """
-        rows = jnp.nonzero(self._degenerate(tables, pairs), size=room, fill_value=len(pairs.first))[0]
+        n = len(pairs.first)
+        rows = jnp.nonzero(self._degenerate(tables, pairs), size=room, fill_value=n)[0]
+        rows = jnp.where(rows < n, rows, n + jnp.arange(room))  # unique, so that the derivative of `set` is a `set`
         q1, q2 = (x.at[rows].get(mode="fill", fill_value=0) for x in (pairs.first, pairs.second))
         some = strength.at[rows].get(mode="fill", fill_value=0.0)
         some = jnp.einsum("iuv,itr,ivrs->iuts", tables.blocks[q2], tables.blocks[q1], some)
-        return strength.at[rows].set(some, mode="drop")
+        return strength.at[rows].set(some, mode="drop", unique_indices=True)
 
-    def three_phonon(self, tables: TetrahedronTables, pairs: Pairs, f0: Array, strength: Array) -> tuple[Array, Array]:
-        """γ of the leg-0 modes `f0` (s,) from `strength` (t, u, t, s). (T, s), and whether the room was too small."""
+    def three_phonon(
+        self, tables: TetrahedronTables, pairs: Pairs, f0: Array, strength: Strength
+    ) -> tuple[Array, Array]:
+        """γ of the leg-0 modes `f0` (s,) from |V|². (T, s), and whether the room was too small."""
         assert self.rooms is not None
-        (room, degenerate_room, _), m, S = self.rooms[0], strength.shape[1], strength.shape[3]
+        (room, degenerate_room, _), m, S = self.rooms[0], tables.low.shape[0], len(f0)
         start, count = self.windows(tables, pairs, f0)
         needed = self.count_of(count, tables, pairs)
         row, lane, mode, valid = expand(start, count, room)
@@ -139,30 +148,26 @@ class Tetrahedron:
         row, t = row // m, row % m
         chunk, channel = row // 3, row % 3
         i = chunk * TRIPLET_CHUNK + lane
-        power = self._averaged(tables, pairs, strength, degenerate_room).reshape(-1)
-        flat = tables.around.reshape(tables.around.shape[0], -1)  # V, (t q)
-        Q = tables.around.shape[2]
-        occupation = pairs.occupation.reshape(-1, pairs.occupation.shape[-1])
-        opposite = jnp.asarray(self.tetrahedra.opposite)
+        power = self._averaged(tables, pairs, strength.all(), degenerate_room).reshape(-1)
+        Q, T = tables.around.shape[2], pairs.occupation.shape[-1]
+        # looked up for all items at once: the backward pass adds up one cotangent of each table, not one for every chunk
+        power = jnp.where(valid, power[((i * m + u) * m + t) * S + mode] * pairs.weight[i], 0.0)
+        q1, q2 = pairs.first[i], pairs.second[i]
+        occupation = pairs.occupation.reshape(-1, T)
+        nt, nu = occupation[q1 * m + t], occupation[q2 * m + u]
+        balance = jnp.where(channel == 1, 1.0, -1.0)[:, None] * (nt - nu)
+        amplitude = jnp.where((channel == 0)[:, None], nt + nu + 1, balance) * power[:, None]
+        sign_t, sign_u = jnp.asarray(SIGN_T)[channel], jnp.asarray(SIGN_U)[channel]
 
-        def weigh(i: Array, t: Array, u: Array, s: Array, channel: Array, valid: Array) -> Array:
-            q1, q2 = pairs.first[i], pairs.second[i]
-            sign_t, sign_u = jnp.asarray(SIGN_T)[channel], jnp.asarray(SIGN_U)[channel]
-            at1, at2, f = t * Q + q1, u * Q + q2, f0[s]
+        def weigh(amplitude: Array, f: Array, s: Array, *places: Array) -> Array:
+            x = on_shell_values(tables.frequencies, f, tables, jnp.asarray(self.tetrahedra.opposite), places)
+            weight = integration_weight(x, self.tetrahedra)
+            return (amplitude * weight[:, None]).T @ jax.nn.one_hot(s, S, dtype=weight.dtype)
 
-            def vertex(v: Array) -> Array:
-                return sign_t * flat[v, at1] + sign_u * flat[opposite[v], at2] - f
-
-            x = jax.lax.map(vertex, jnp.arange(len(flat)))
-            weight = integration_weight(x, self.tetrahedra) * power[((i * m + u) * m + t) * S + s]
-            weight = jnp.where(valid, weight * pairs.weight[i], 0.0)
-            nt, nu = occupation[q1 * m + t], occupation[q2 * m + u]
-            balance = jnp.where(channel == 1, 1.0, -1.0)[:, None] * (nt - nu)
-            factor = jnp.where((channel == 0)[:, None], nt + nu + 1, balance)
-            return jnp.einsum("iT,is->Ts", factor * weight[:, None], jax.nn.one_hot(s, S, dtype=weight.dtype))
-
-        blocks = tuple(x.reshape(-1, ITEM_CHUNK) for x in (i, t, u, mode, channel, valid))
-        gamma = jnp.sum(map_live(weigh, blocks[-1][:, 0], blocks), axis=0)
+        items = (amplitude, f0[mode], mode, t * Q, q1, u * Q, q2, sign_t, sign_u)
+        blocks = tuple(x.reshape(-1, ITEM_CHUNK, *x.shape[1:]) for x in items)
+        live = valid.reshape(-1, ITEM_CHUNK)[:, 0]
+        gamma = jnp.sum(map_live(weigh, live, blocks), axis=0)
         return gamma, (needed[0] > room) | (needed[1] > degenerate_room)
 
     def count_of(self, count: Array, tables: TetrahedronTables, pairs: Pairs) -> tuple[Array, Array]:
@@ -178,35 +183,74 @@ class Tetrahedron:
         return start, stop - start
 
     def one_phonon(self, tables: TetrahedronTables, f0: Array, strength: Array) -> tuple[Array, Array]:
-        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t, Q). Returns (s,), and whether the room was too small.
+        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t Q). Returns (s,), and whether the room was too small.
 
         Elastic scattering meets its own star: f_t = f0 exactly, often on whole faces of tetrahedra, where the weight
         jumps. Taken at face value, rounding errors of 1e-15 THz decide (phono3py's isotope linewidths of single modes
         move by up to 75 % with the triangle that LAPACK reads). Here each side of the jump counts half.
         """
         assert self.rooms is not None
-        room, (S, m, Q) = self.rooms[0][2], strength.shape
-        blocks = jnp.moveaxis(
-            tables.blocks, 0, -1
-        )  # a sum of few terms, vectorised over q'; a batched product is slower
-        power = sum(blocks[None, :, r] * strength[:, r, None] for r in range(m)).reshape(-1)
+        room, S, (m, Q), power = self.rooms[0][2], len(f0), tables.low.shape, strength.reshape(-1)
         start, count = self.one_window(tables, f0)
         t, q, mode, valid = expand(start, count, room)
-        flat = tables.around.reshape(tables.around.shape[0], -1)
+        power = jnp.where(valid, power[mode * (m * Q) + t * Q + q], 0.0)
 
-        def weigh(t: Array, q: Array, s: Array, valid: Array) -> Array:
-            row = t * Q + q
+        def weigh(power: Array, f: Array, s: Array, *places: Array) -> Array:
+            x = elastic_values(tables.frequencies, f, tables, places)
+            weight = integration_weight(jnp.where(jnp.abs(x) < TIE, 0.0, x), self.tetrahedra, elastic=True)
+            return (power * weight) @ jax.nn.one_hot(s, S, dtype=weight.dtype)
 
-            def vertex(f: Array) -> Array:
-                x = f[row] - f0[s]
-                return jnp.where(jnp.abs(x) < TIE, 0.0, x)
+        items = tuple(x.reshape(-1, ITEM_CHUNK) for x in (power, f0[mode], mode, t * Q, q))
+        live = valid.reshape(-1, ITEM_CHUNK)[:, 0]
+        return jnp.sum(map_live(weigh, live, items), axis=0), jnp.sum(count) > room
 
-            weight = integration_weight(jax.lax.map(vertex, flat), self.tetrahedra, elastic=True)
-            weight = weight * power[s * m * Q + row]
-            return jnp.where(valid, weight, 0.0) @ jax.nn.one_hot(s, S, dtype=weight.dtype)
 
-        items = tuple(x.reshape(-1, ITEM_CHUNK) for x in (t, q, mode, valid))
-        return jnp.sum(map_live(weigh, items[-1][:, 0], items), axis=0), jnp.sum(count) > room
+# The values of δ's argument at the vertices around (q', q''), looked up in the table of neighbours: with F the clamped
+# frequencies, n_v the neighbours, and v̄ the vertex opposite to v (q'' moves against q')
+#     x_v = ± F[t, n_v(q')] ± F[u, n_v̄(q'')] - f
+# The table is V times as large as F. Reverse mode through it would add up cotangents of that size for every chunk; the
+# rules below take the derivative where it belongs, at F itself, and are linear in it:
+#     ẋ_v = ± Ḟ[t, n_v(q')] ± Ḟ[u, n_v̄(q'')] - ḟ
+@jax.custom_jvp
+def on_shell_values(
+    frequencies: Array, f: Array, tables: TetrahedronTables, opposite: Array, places: tuple[Array, ...]
+) -> Array:
+    """Arguments of δ in three-phonon scattering. (V, items) THz
+
+    Args:
+        frequencies: (m Q,) clamped.
+        f: (items,) of leg 0.
+        opposite: (V,) int.
+        places: t·Q, q', u·Q, q'' (int) and the signs of both legs, (items,) each.
+    """
+    t, q1, u, q2, sign_t, sign_u = places
+    flat, first, second = tables.around.reshape(tables.around.shape[0], -1), t + q1, u + q2
+
+    def vertex(v: Array) -> Array:
+        return sign_t * flat[v, first] + sign_u * flat[opposite[v], second] - f
+
+    return jax.lax.map(vertex, jnp.arange(len(flat)))
+
+
+@on_shell_values.defjvp
+def _on_shell_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    _, _, tables, opposite, (t, q1, u, q2, sign_t, sign_u) = primals
+    change, shift = tangents[:2]
+    first, second = t + tables.neighbours[:, q1], u + tables.neighbours[opposite][:, q2]
+    return on_shell_values(*primals), sign_t * change[first] + sign_u * change[second] - shift
+
+
+@jax.custom_jvp
+def elastic_values(frequencies: Array, f: Array, tables: TetrahedronTables, places: tuple[Array, ...]) -> Array:
+    """Arguments of δ in elastic scattering, F[t, n_v(q')] - f. Args as above, places t·Q and q'. (V, items) THz"""
+    t, q = places
+    return jax.lax.map(lambda row: row[t + q] - f, tables.around.reshape(tables.around.shape[0], -1))
+
+
+@elastic_values.defjvp
+def _elastic_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    _, _, tables, (t, q) = primals
+    return elastic_values(*primals), tangents[0][t + tables.neighbours[:, q]] - tangents[1]
 
 
 def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array, Array]:

@@ -10,7 +10,8 @@ planes of z, then y, then whole rods along x. Legs 1 and 2 are rotated last, per
 
     |V(q s, q' t, q'' u)|² = |Σ e_s(q) e_t(q') e_u(q'') Φ(q, q', q'')|² / (f_s f_t f_u)
 
-with mass-weighted eigenvectors in the periodic gauge e·exp(2πi q·r_j)/√m_j; modes below CUTOFF_FREQUENCY give 0.
+with mass-weighted eigenvectors in the periodic gauge e·exp(2πi q·r_j)/√m_j; modes below CUTOFF_FREQUENCY give 0. Their
+factors 1/√f are part of the rotations.
 Everything is planar real arithmetic, and complex products are real-embedded matrix products: XLA's complex einsum is
 2.5 times slower on a CPU. Real barriers against recomputation inside fusions are map, dot and scatter; hence the shape
 of this code.
@@ -18,48 +19,44 @@ of this code.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..types import pytree
 from ..units import CUTOFF_FREQUENCY
 
 if TYPE_CHECKING:
     from ..types import Array, Crystal, Mesh, ThirdTable
 
-# which component of the folded block (α at the anchor, β, γ) becomes (a, b, c) of legs 0, 1, 2, by the anchor's leg
+# which component of the folded block (α at the anchor, β, γ) becomes (a, b, c) of legs 0, 1, 2, by the anchor's leg;
+# in the order (b, c, a)
 _COMPONENTS = np.arange(27).reshape(3, 3, 3)
 _COMPONENTS = np.stack(
-    [_COMPONENTS.ravel(), _COMPONENTS.transpose(1, 0, 2).ravel(), _COMPONENTS.transpose(2, 1, 0).ravel()]
+    [_COMPONENTS.transpose(*axes).transpose(1, 2, 0).ravel() for axes in ((0, 1, 2), (1, 0, 2), (2, 1, 0))]
 )
 
 
-@pytree()
-class ModeTables:
-    """What the kernel looks up per mesh point."""
-
-    rotation: Array  # (Q, 2m, 2m) real-embedded: rows (re, im) of modes, columns (re, im) of components
-    inverse: Array  # (Q, m) 1/f, 0 for modes below the cut-off; THz^-1
-
-
-def mode_tables(frequencies: Array, eigenvectors: Array, mesh: Mesh, crystal: Crystal) -> ModeTables:
-    """Eigenvectors in the periodic gauge, divided by √mass, and inverse frequencies.
+def rotations(frequencies: Array, eigenvectors: Array, mesh: Mesh, crystal: Crystal) -> Array:
+    """Every point's rotation into modes: eigenvectors in the periodic gauge divided by √(mass · frequency).
 
     Args:
-        frequencies: (Q, m) THz.
+        frequencies: (Q, m) THz; modes below CUTOFF_FREQUENCY get zeros.
         eigenvectors: (Q, m, m) complex, columns are modes, smooth phase convention.
+
+    Returns:
+        (Q, 2m, 2m) real-embedded: rows (re, im) of modes, columns (re, im) of components; (amu THz)^-1/2.
     """
     phase = 2 * jnp.pi * (mesh.qpoints @ jnp.asarray(crystal.positions).T)
     factor = jnp.repeat(jnp.exp(1j * phase) / jnp.sqrt(jnp.asarray(crystal.masses)), 3, axis=1)
-    e = jnp.swapaxes(eigenvectors * factor[:, :, None], 1, 2)
-    rotation = jnp.concatenate(
+    alive = frequencies > CUTOFF_FREQUENCY
+    scale = jnp.where(alive, jax.lax.rsqrt(jnp.where(alive, frequencies, 1.0)), 0.0)
+    e = jnp.swapaxes(eigenvectors * factor[:, :, None], 1, 2) * scale[:, :, None]
+    return jnp.concatenate(
         [jnp.concatenate([e.real, -e.imag], axis=2), jnp.concatenate([e.imag, e.real], axis=2)], axis=1
     )
-    alive = frequencies > CUTOFF_FREQUENCY
-    return ModeTables(rotation, jnp.where(alive, 1 / jnp.where(alive, frequencies, 1.0), 0.0))
 
 
 def gather_third(third: Array, table: ThirdTable) -> tuple[Array, ...]:
@@ -80,39 +77,19 @@ def collapse(q: Array, entries: tuple[Array, ...], table: ThirdTable) -> Array:
     """G_{ijk}[D] = Σ_R'' Φ[D, R''] exp(-2πi q·R''), by cells.
 
     Args:
-        q: (..., 3) fractional; a few q at once read the entries only once.
+        q: (k, 3) fractional; a few q at once read the entries only once.
 
     Returns:
-        (cells + 1, 2 q, 27): real and imaginary parts of all q in turn; the last row is zero, for empty places of the box.
+        (k, 9, cells + 1, 6): components (b c), and (re, im) of a; the last cell is zero, for empty places of the box.
     """
-    angle = 2 * jnp.pi * (jnp.atleast_2d(q) @ table.vectors.T)
-    phases = jnp.stack([jnp.cos(angle), -jnp.sin(angle)], axis=1).reshape(-1, len(table.vectors))  # (q (re, im)), nR
+    angle = 2 * jnp.pi * (table.vectors @ q.T)
+    phases = jnp.stack([jnp.cos(angle), -jnp.sin(angle)], axis=-1).reshape(len(table.vectors), -1)  # nR, (q (re, im))
     parts = [
-        jnp.einsum("xce,cev->cxv", phases[:, index], block) for index, block in zip(table.buckets, entries, strict=True)
+        jnp.einsum("cex,cev->cxv", phases[index], block) for index, block in zip(table.buckets, entries, strict=True)
     ]
     parts.append(jnp.zeros((1, *parts[0].shape[1:])))
-    return jnp.concatenate(parts)
-
-
-def rotate_first_leg(cells: Array, e0: Array, table: ThirdTable) -> Array:
-    """H_s[(j b)(k c), D] = Σ_ia e0[s, ia] G[ia, jb, kc, D].
-
-    Args:
-        cells: (cells + 1, 2, 27) of one q.
-        e0: (2, s, n 3) real and imaginary part of the wanted modes of leg 0.
-
-    Returns:
-        (m, m, 2, s, X, Y, Z)
-    """
-    n = table.cells.shape[0]
-    m = 3 * n
-    index = table.cells.transpose(1, 2, 0, 3, 4, 5).reshape(n, n, n, -1)  # j k i D; -1 is the zero row
-    G = cells.reshape(-1, 2, 3, 3, 3)[index]  # j k i D r a b c
-    G = G.transpose(0, 6, 1, 7, 4, 2, 5, 3).reshape(m, m, 2 * m, -1)  # (j b) (k c) (r i a) D
-    er, ei = e0
-    embedded = jnp.concatenate([jnp.concatenate([er, -ei], 1), jnp.concatenate([ei, er], 1)])  # (r s), (r i a)
-    H = jnp.einsum("xy,jkyd->jkxd", embedded, G)
-    return H.reshape(m, m, 2, -1, *table.box)
+    cells = jnp.concatenate(parts).reshape(-1, len(q), 2, 9, 3)
+    return cells.transpose(1, 3, 0, 2, 4).reshape(len(q), 9, -1, 6)
 
 
 def turn(product: Array, period: int) -> tuple[Array, Array]:
@@ -151,31 +128,52 @@ def shifted(points: Array, start: Array, period: int, re: Array, im: Array) -> t
     return re * cos - im * sin, re * sin + im * cos
 
 
-def planes_to_rods(H: Array, planes: Array, table: ThirdTable, dims: tuple[int, int, int]) -> Array:
-    """z and y passes, component block by component block so that the data stay in cache.
+def planes_to_rods(cells: Array, e0: Array, planes: Array, table: ThirdTable, dims: tuple[int, int, int]) -> Array:
+    """Leg 0 rotated into modes, H_s[(j b)(k c), D] = Σ_ia e0[s, ia] G[ia, jb, kc, D], and its z and y passes.
+
+    Component block by component block, so that the data stay in cache; D runs last, so that nothing is transposed.
+
+    Args:
+        cells: (9, cells + 1, 6) of one q, from `collapse`.
+        e0: (2, s, n 3) real and imaginary part of the wanted modes of leg 0.
+        planes: (p,) the wanted z.
 
     Returns:
-        (blocks, 2, Y points, planes, s, X): blocks are the (j b)(k c) pairs.
+        (b c, j k, 2, Y points, planes, s, X)
     """
+    n, S = table.cells.shape[0], e0.shape[1]
+    er, ei = e0.reshape(2, S, n, 3)
+    embedded = jnp.stack([jnp.stack([er, -ei], 2), jnp.stack([ei, er], 2)]).reshape(2 * S, -1)  # (r s), (i r a)
+    places = jnp.asarray(table.cells).transpose(1, 2, 3, 4, 5, 0).reshape(n * n, -1)  # (j k), (D i)
 
-    def block(h: Array) -> Array:
-        z = transform_last(planes, jnp.arange(table.box[2]), dims[2], h[0], h[1])
-        z = shifted(planes, table.z_start, dims[2], *z)
-        y = transform_axis(jnp.arange(table.box[1]), dims[1], *z)
-        return jnp.stack(shifted(jnp.arange(dims[1]), table.y_start, dims[1], *y))
+    @jax.checkpoint
+    def rotate(embedded: Array, rows: Array, place: Array) -> Array:
+        G = rows.at[place].get(mode="promise_in_bounds").reshape(-1, n * 6)  # D, (i r a)
+        return jax.lax.dot_general(embedded, G, (((1,), (1,)), ((), ())))
 
-    m = H.shape[0]
-    return jax.lax.map(block, H.reshape(m * m, *H.shape[2:]))
+    def components(rows: Array) -> Array:
+        def atoms(place: Array) -> Array:
+            h = rotate(embedded, rows, place).reshape(2, S, *table.box)
+            z = transform_last(planes, jnp.arange(table.box[2]), dims[2], h[0], h[1])
+            z = shifted(planes, table.z_start, dims[2], *z)
+            y = transform_axis(jnp.arange(table.box[1]), dims[1], *z)
+            return jnp.stack(shifted(jnp.arange(dims[1]), table.y_start, dims[1], *y))
+
+        return jax.lax.map(atoms, places)
+
+    return jax.lax.map(components, cells)
 
 
 def pick_rods(spectra: Array, rods: Array) -> Array:
-    """The wanted rods. Args: spectra from planes_to_rods; rods (r, 2) y and plane index. (r, 2, (j k s), X)"""
-    picked = spectra[:, :, rods[:, 0], rods[:, 1]]  # (j k) r' rod s X
-    return picked.transpose(2, 1, 0, 3, 4).reshape(len(rods), 2, -1, spectra.shape[-1])
+    """The wanted rods. Args: spectra from planes_to_rods; rods (r, 2) y and plane index. (r, 2, (j b)(k c) s, X)"""
+    n = math.isqrt(spectra.shape[1])
+    picked = spectra[:, :, :, rods[:, 0], rods[:, 1]]  # (b c) (j k) r' rod s X
+    picked = picked.reshape(3, 3, n, n, *picked.shape[2:]).transpose(5, 4, 2, 0, 3, 1, 6, 7)
+    return picked.reshape(len(rods), 2, -1, spectra.shape[-1])
 
 
 def strengths(picked: Array, e1: Array, e2: Array, table: ThirdTable, dims: tuple[int, int, int]) -> Array:
-    """|Σ e e e Φ|² for all x of some rods, without the frequency factors.
+    """|Σ e e e Φ|² for all x of some rods.
 
     Args:
         picked: (r, 2, (j k s), X), some rods of planes_to_rods' spectra.
@@ -195,12 +193,10 @@ def strengths(picked: Array, e1: Array, e2: Array, table: ThirdTable, dims: tupl
 
 
 __all__ = [
-    "ModeTables",
     "collapse",
     "gather_third",
-    "mode_tables",
     "pick_rods",
     "planes_to_rods",
-    "rotate_first_leg",
+    "rotations",
     "strengths",
 ]

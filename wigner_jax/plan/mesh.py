@@ -8,6 +8,7 @@ import numpy as np
 import spglib
 
 from ..types import Crystal, Mesh
+from .lattices import second_moment
 from .symmetry import cartesian, reciprocal_operations, space_group
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def make_mesh(crystal: Crystal, dims: Sequence[int], symmetry: bool = True) -> M
     first = images(address, operations, N).min(axis=0)
     irreducible, weights = np.unique(first, return_counts=True)
     qpoints = first_zone(address / np.array(N), lattice)
-    steps = np.linalg.inv(lattice).T / np.array(N)[:, None]
+    moment = second_moment(np.linalg.inv(lattice).T / np.array(N)[:, None])
+    values, vectors = np.linalg.eigh(12 * moment)
+    steps = (vectors * np.sqrt(values)) @ vectors.T
     rotations = cartesian(operations, lattice)
     return Mesh(N, qpoints, irreducible.astype(np.int32), weights.astype(np.int32), rotations, steps)

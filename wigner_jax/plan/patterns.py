@@ -26,6 +26,7 @@ import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from ..errors import InputError
 from ..types import Array, Crystal, Supercell, pytree
 from .columns import single_atom_columns
 from .orbits import Basis, columns_of, symmetric_basis
@@ -83,6 +84,11 @@ def plan_fit(
     if scheme not in ("auto", "patterns", "columns"):
         raise ValueError(f'scheme must be "auto", "patterns" or "columns", got {scheme!r}')
     basis = symmetric_basis(crystal, supercell, order)
+    if basis.n_parameters == 0:
+        raise InputError(
+            f"symmetry leaves no force constants of order {order} in a supercell of {supercell.n_atoms} atoms:"
+            f" choose a larger one (--fc{order}-supercell)"
+        )
     path = None if cache is None else Path(cache) / f"{_key(basis, seed, scheme)}.npz"
     if path is not None and path.exists():
         with np.load(path) as stored:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..types import Crystal, Tetrahedra
+from .lattices import delaunay_tetrahedra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,20 +33,23 @@ def make_tetrahedra(crystal: Crystal, dims: Sequence[int], symmetrized: bool = F
     """Tetrahedra of the micro-cell b_μ/N_μ.
 
     Args:
-        symmetrized: average over the four diagonals: invariant under the point group whenever the micro-cell's
-            shape is, at four times the work. Otherwise the shortest diagonal is taken (the first of equals: Blöchl's
-            choice as phonopy makes it), which for equal diagonals breaks the crystal's symmetry.
+        symmetrized: cut the mesh into its Delaunay cells and average over the ways to cut those: a property of the
+            points alone, invariant under the point group and the choice of the primitive cell. Otherwise the
+            micro-cell is cut along its shortest diagonal (the first of equals: Blöchl's choice as phonopy makes it),
+            which depends on the primitive cell, and for equal diagonals breaks the crystal's symmetry. The two are the
+            same for the usual cell of a face-centred crystal and N × N × N points.
     """
-    micro = np.linalg.inv(np.asarray(crystal.lattice)) / np.asarray(dims)  # columns
-    lengths = np.linalg.norm(DIAGONALS @ micro.T, axis=1)
-    chosen = DIAGONALS if symmetrized else DIAGONALS[[int(np.argmin(np.rint(lengths / lengths.min() * 1e8)))]]
-    cut = np.concatenate([_around_point(d) for d in chosen])
+    micro = np.linalg.inv(np.asarray(crystal.lattice)).T / np.asarray(dims)[:, None]
+    if symmetrized:
+        cut, share = delaunay_tetrahedra(micro)
+    else:
+        lengths = np.linalg.norm(DIAGONALS @ micro, axis=1)
+        cut = _around_point(DIAGONALS[int(np.argmin(np.rint(lengths / lengths.min() * 1e8)))])
+        share = np.full(len(cut), 1 / 6)
     offsets, index = np.unique(np.concatenate([np.zeros((1, 3), int), cut.reshape(-1, 3)]), axis=0, return_inverse=True)
     order = np.argsort(np.abs(offsets).any(axis=1), kind="stable")  # the point itself first
     rank = np.argsort(order)
     offsets = offsets[order]
     opposite = np.array([int(np.flatnonzero((offsets == -o).all(axis=1))[0]) for o in offsets])
     vertices = rank[index.ravel()[1:]].reshape(-1, 3)
-    return Tetrahedra(
-        offsets.astype(np.int32), opposite.astype(np.int32), vertices.astype(np.int32), np.array(1 / (6 * len(chosen)))
-    )
+    return Tetrahedra(offsets.astype(np.int32), opposite.astype(np.int32), vertices.astype(np.int32), share)

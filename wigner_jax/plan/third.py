@@ -86,7 +86,7 @@ def third_table(crystal: Crystal, supercell: Supercell, dims: Sequence[int]) -> 
     head = entries[cell_start]
     place, starts = _sheared_box(head[:, 3:6])
     box = (int(place[:, 0].max()) + 1, int(place[:, 1].max()) + 1, int(place[:, 2].max()) + 1)
-    cells = np.full((n, n, n, *box), -1, np.int32)
+    cells = np.full((n, n, n, *box), rows, np.int32)  # one row beyond the last is zero
     cells[head[:, 0], head[:, 1], head[:, 2], *place.T] = row
     slot = slot_of_entry[entry.ravel()]
     order = np.argsort(slot, kind="stable")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ase.neighborlist import primitive_neighbor_list
 
+from ..errors import InputError
 from ..types import Array, pytree
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from .base import Potential
 
+OVERLAP = 0.3  # Å: no potential means anything for atoms closer than this, and most divide by the distance
 MARGIN_REACH = 0.5  # Å beyond the cutoff within which the margin is looked for
 
 
@@ -84,17 +86,29 @@ def graph_of(
         graph: numpy leaves.
         margin: Å; no pair of atoms is closer than this to a distance at which the potential is not smooth (a cutoff or
             one of `potential.kinks`); infinite if there is none within 0.5 Å of a cutoff.
+
+    Raises:
+        InputError: two atoms closer than 0.3 Å.
     """
     lattice, positions = np.asarray(lattice, float), np.asarray(positions, float)
     kinds = np.array(potential.species_of(numbers), int)
     i, j, distance, shift = primitive_neighbor_list(
         "ijdS", (True, True, True), lattice, positions, potential.cutoff + MARGIN_REACH, self_interaction=False
     )
+    if len(distance) and distance.min() < OVERLAP:
+        k = int(distance.argmin())
+        raise InputError(
+            f"atoms {i[k]} and {j[k]} (counted from 0) overlap: they are {distance[k]:.3g} Å apart; check the structure for"
+            " duplicates and its units"
+        )
     size = len(potential.species)
     cutoffs = np.array([[potential.pair_cutoff(s, t) for t in range(size)] for s in range(size)])
     reach = cutoffs[kinds[i], kinds[j]]
     margin = float(np.min(np.abs(distance - reach), initial=np.inf))
+    present = set(kinds.tolist())
     for s, t, kink in potential.kinks:
+        if s not in present or t not in present:
+            continue
         pairs = (kinds[i] == s) & (kinds[j] == t) | (kinds[i] == t) & (kinds[j] == s)
         margin = min(margin, float(np.min(np.abs(distance[pairs] - kink), initial=np.inf)))
 

@@ -1,0 +1,98 @@
+"""Any potential of the package as an ASE calculator: molecular dynamics, ASE's relaxations, comparison with others."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from .errors import require_double_precision
+from .potentials.graph import Graph, build_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import ase
+
+    from .potentials.base import Potential
+    from .types import Array
+
+
+@jax.jit
+def energy_forces_stress(potential: Potential, graph: Graph) -> tuple[Array, Array, Array]:
+    """E, forces and stress of one cell; compiled once per potential and shape of the graph.
+
+        F_i = -∂E/∂x_i,    σ = (1/V) ∂E/∂ε at the deformation x → x (1 + ε), symmetrised (ASE's sign: compression < 0)
+
+    Returns:
+        energy () eV, forces (N, 3) eV/Å, stress (3, 3) eV/Å³.
+    """
+
+    def deformed(positions: Array, strain: Array) -> Array:
+        return potential.energy(potential.params, graph.at(positions).strained(strain))
+
+    energy, (slope, virial) = jax.value_and_grad(deformed, argnums=(0, 1))(
+        jnp.asarray(graph.positions), jnp.zeros((3, 3))
+    )
+    volume = jnp.abs(jnp.linalg.det(jnp.asarray(graph.cell)))
+    return energy, -slope, 0.5 * (virial + virial.T) / volume
+
+
+class WignerCalculator(Calculator):
+    """ASE calculator of a `Potential`: energy, free_energy (the same), forces and stress, in double precision.
+
+        atoms.calc = WignerCalculator(load_potential("tersoff-1989"))
+
+    The structure must be periodic in three directions. Neighbour lists are made anew for every geometry and padded to
+    the largest size met so far, so that a trajectory compiles once, or a few times while the list still grows.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's declaration)
+
+    def __init__(self, potential: Potential, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        require_double_precision()
+        self.potential = potential
+        self._room = (0, 0)  # edges, triplets
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
+        graph, _ = build_graph(self.atoms, self.potential)
+        self._room = (max(self._room[0], len(graph.senders)), max(self._room[1], len(graph.triplets)))
+        energy, forces, stress = energy_forces_stress(self.potential, padded(graph, *self._room))
+        self.results = {
+            "energy": float(energy),
+            "free_energy": float(energy),
+            "forces": np.asarray(forces),
+            "stress": full_3x3_to_voigt_6_stress(np.asarray(stress)),
+        }
+
+
+def padded(graph: Graph, edges: int, triplets: int) -> Graph:
+    """The same graph with its lists filled up, as `Graph` describes, to at least these lengths."""
+    e, t = max(0, edges - len(graph.senders)), max(0, triplets - len(graph.triplets))
+    if e == t == 0:
+        return graph
+    return dataclasses.replace(
+        graph,
+        senders=np.pad(graph.senders, (0, e)),
+        receivers=np.pad(graph.receivers, (0, e)),
+        shifts=np.concatenate([graph.shifts, np.tile(np.array([1, 0, 0], graph.shifts.dtype), (e, 1))]),
+        edge_mask=np.pad(graph.edge_mask, (0, e)),
+        triplets=np.pad(graph.triplets, ((0, t), (0, 0))),
+        triplet_mask=np.pad(graph.triplet_mask, (0, t)),
+    )
+
+
+__all__ = ["WignerCalculator", "energy_forces_stress"]

@@ -1,0 +1,165 @@
+"""MACE files: to a `Potential`, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...elements import SYMBOLS
+from ...errors import InputError, require_finite
+from ..base import Potential
+from ..checkpoints import Stub, read_archive, rewrite_archive, tensors
+from .config import Selector
+from .convert import FIXED, configuration, parameters
+from .model import Mace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..equivariant import Linear
+    from .config import MaceConfig
+    from .model import MaceParams
+
+
+def load_mace(path: str | Path, *, head: str | None = None) -> Potential:
+    """A model that mace-torch saved (`.model`), without torch and without executing anything in the file.
+
+    Numbers are those of the file, in float64. For a float32 file the couplings are rounded as torch rounded them, so
+    that energies equal mace-torch's with ``default_dtype="float64"``; symmetry then holds to 1e-8 only, as it does there.
+
+    Args:
+        path: the file.
+        head: of a model with several; by default the one named "default".
+
+    Raises:
+        InputError: for a damaged or hostile file, a model or block that is not supported (by name), weights that are
+            not finite, or a choice of head that is missing or unknown.
+    """
+    path = Path(path)
+    model = read_archive(path)
+    try:
+        if not isinstance(model, Stub):
+            raise InputError("it holds weights without a model: read it with `load_state` into a model of this shape")
+        config = configuration(model, head)
+        params = parameters(tensors(model))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise InputError(f"{path}: the model in this file cannot be understood ({error})") from error
+    return _potential(Mace(config), params, path.stem)
+
+
+def _potential(energy: Mace, params: MaceParams, name: str) -> Potential:
+    radial, count = energy.config.radial, len(energy.config.numbers)
+    kinks: tuple[tuple[int, int, float], ...] = ()
+    if radial.repulsion:  # its envelope is C² only, where two atoms touch: near bond lengths
+        pairs = [(s, t) for s in range(count) for t in range(s, count)]
+        kinks = tuple((s, t, radial.radii[s] + radial.radii[t]) for s, t in pairs)
+    return Potential(params, energy, name, energy.config.numbers, radial.r_max, kinks=kinks)
+
+
+def load_state(path: str | Path, potential: Potential) -> Potential:
+    """Weights of a state dictionary or a training checkpoint, in the architecture of `potential`.
+
+    Raises:
+        InputError: if names or shapes differ, or a weight is not finite.
+    """
+    state = read_archive(path)
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]  # mace-torch's training checkpoint
+    params = parameters(tensors(state))
+    for name, value in potential.params.items():
+        if name not in params or params[name].shape != np.shape(value):
+            found = params[name].shape if name in params else "nothing"
+            raise InputError(f"{path}: weight {name!r} should have shape {np.shape(value)}, found {found}")
+    return potential.with_params({name: params[name] for name in potential.params})
+
+
+def export_mace(potential: Potential, template: str | Path, path: str | Path) -> Potential:
+    """Write parameters into a copy of a mace-torch file, which mace-torch then loads as usual.
+
+    Only numbers are replaced; every class and table in the archive stays as it was. They take the file's precision.
+
+    Args:
+        potential: whose parameters to write (fine-tuned ones, say), of all the species of the file.
+        template: the file that the model was read from, or another of the same architecture.
+        path: where to write; not the template itself.
+
+    Returns:
+        the potential as written: its parameters rounded, if the template is in float32.
+    """
+    if Path(path).resolve() == Path(template).resolve():
+        raise InputError(f"{path}: export to another file than the template, which is read while writing")
+    found = tensors(read_archive(template))
+    changes, rounded = {}, {}
+    for name, value in potential.params.items():
+        value = np.asarray(value)
+        if name not in found or found[name].array.shape != value.shape:
+            shape = found[name].array.shape if name in found else "nothing"
+            raise InputError(f"{template}: weight {name!r} should have shape {value.shape}, found {shape}")
+        require_finite(value, f"weight {name!r}")
+        changes[found[name]] = value
+        rounded[name] = value.astype(found[name].array.dtype).astype(np.float64)
+    rewrite_archive(template, path, changes)
+    return potential.with_params(rounded)
+
+
+def trainable(params: MaceParams) -> dict[str, bool]:
+    """Which parameters mace-torch trains: not the atomic energies, scale and shift, nor the constants of the radial basis."""
+    return {name: FIXED.match(name) is None for name in params}
+
+
+def restrict(potential: Potential, numbers: Sequence[int]) -> Potential:
+    """The same model for a few of its elements: the same energies, less work.
+
+    Models for the whole periodic table carry the weights of 89 species into every evaluation; for the two or three of
+    a crystal, what depends on the species costs nothing. The parameters are then a part of the model's.
+    """
+    energy = potential.energy
+    if not isinstance(energy, Mace):
+        raise TypeError(f"{potential.name!r} is not a MACE model")
+    config = energy.config
+    wanted = sorted(set(potential.species_of(numbers)))
+
+    def selector(spec: Selector | Linear) -> Selector | Linear:
+        if not isinstance(spec, Selector):
+            return spec
+        # weights are normalised by the number of species they were made for: `scale` has it and stays
+        return dataclasses.replace(
+            spec, paths=tuple(p._replace(shape=(p.shape[0], len(wanted), p.shape[2])) for p in spec.paths)
+        )
+
+    params = {name: _rows(config, name, np.asarray(value), wanted) for name, value in potential.params.items()}
+    pick = tuple(config.numbers[k] for k in wanted)
+    radial = config.radial
+    if radial.radii:
+        radial = dataclasses.replace(radial, numbers=pick, radii=tuple(radial.radii[k] for k in wanted))
+    small = dataclasses.replace(
+        config,
+        numbers=pick,
+        radial=radial,
+        interactions=tuple(dataclasses.replace(b, skip=selector(b.skip)) for b in config.interactions),
+    )
+    label = "".join(SYMBOLS[z] for z in pick)
+    return _potential(Mace(small), params, f"{potential.name}[{label}]")
+
+
+def _rows(config: MaceConfig, name: str, value: np.ndarray, wanted: list[int]) -> np.ndarray:
+    """What a parameter has for some of the species: all of it, if it does not depend on them."""
+    count = len(config.numbers)
+    parts = name.split(".")
+    if name == "atomic_energies_fn.atomic_energies":
+        return value[..., wanted]
+    if name == "node_embedding.linear.weight" or parts[-2] in ("source_embedding", "target_embedding"):
+        # these are divided by the square root of the number of species
+        return value.reshape(count, -1)[wanted].ravel() * np.sqrt(len(wanted) / count)
+    if parts[-2] == "skip_tp" and isinstance(spec := config.interactions[int(parts[1])].skip, Selector):
+        ends = np.cumsum([np.prod(path.shape) for path in spec.paths])
+        pieces = zip(np.split(value, ends[:-1]), spec.paths, strict=True)
+        return np.concatenate([piece.reshape(path.shape)[:, wanted].ravel() for piece, path in pieces])
+    if "symmetric_contractions" in parts and not config.products[int(parts[1])].agnostic:
+        return value[wanted]
+    return value
