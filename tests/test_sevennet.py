@@ -1,0 +1,231 @@
+"""SevenNet against the original's numbers; a small model with random weights for symmetry and smoothness; bad files."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import zoo
+from ase import Atoms
+
+from wigner_jax.errors import InputError
+from wigner_jax.potentials import Potential, build_graph, sevennet
+from wigner_jax.potentials.checkpoints import Tensor
+from wigner_jax.potentials.equivariant import MulIrrep, wigner_3j
+from wigner_jax.potentials.nequip import convolution
+from wigner_jax.potentials.sevennet import MODELS, SevenNet, load_sevennet
+
+FILES = {"sevennet-0": "checkpoint_sevennet_0.pth", "sevennet-l3i5": "checkpoint_sevennet_l3i5.pth"}
+slow = pytest.mark.slow
+SETTINGS = {
+    "version": "0.9.1",
+    "act_gate": {"e": "silu", "o": "tanh"},
+    "act_scalar": {"e": "silu", "o": "tanh"},
+    "irreps_manual": ["6x0e", "6x0e+4x1e+3x2e", "6x0e+4x1e+3x2e", "6x0e"],
+    "lmax": 2,
+    "is_parity": False,
+    "radial_basis": {"radial_basis_name": "bessel", "bessel_basis_num": 5},
+    "cutoff_function": {"cutoff_function_name": "XPLOR", "cutoff_on": 3.5, "poly_cut_p_value": 6},
+    "cutoff": 4.0,
+    "weight_nn_hidden_neurons": [7, 7],
+    "self_connection_type": "linear",
+    "_type_map": {12: 0, 8: 1},
+}
+POLYNOMIAL = {**SETTINGS, "cutoff_function": {"cutoff_function_name": "poly_cut", "poly_cut_p_value": 6}}
+
+
+def load(shared, name):
+    return _load(zoo.weights(shared, FILES[name]))
+
+
+@cache
+def _load(path):
+    return load_sevennet(path)
+
+
+@cache
+def small(cutoff: str = "XPLOR") -> Potential:
+    """A model made from settings as files have them, with random weights."""
+    config = sevennet._configuration(SETTINGS if cutoff == "XPLOR" else POLYNOMIAL, {})
+    rng = np.random.default_rng(0)
+    shapes = {
+        "edge_embedding.basis_function.coeffs": (5,),
+        "onehot_to_feature_x.linear.weight": (2 * 6,),
+        "reduce_input_to_hidden.linear.weight": (6 * 3,),
+        "reduce_hidden_to_energy.linear.weight": (3,),
+        "rescale_atomic_energy.scale": (2,),
+        "rescale_atomic_energy.shift": (2,),
+    }
+    # scalars carry a gate for each of seven channels; all couplings to l ≤ 2 are allowed, whatever their parity
+    middle = [(6, 6, 6), (6 + 4 + 3, 6 + 3 * 4 + 2 * 3, 6 + 2 * 4 + 3 * 3), (6 + 4 + 3,)]
+    for t, inner in enumerate(middle):
+        sources, out = ((6, 4, 3) if t else (6,)), ((6,) if t == 2 else (13, 4, 3))
+        shapes |= {
+            f"{t}_self_connection_intro.linear.weight": (sum(map(np.prod, zip(sources, out, strict=False))),),
+            f"{t}_self_interaction_1.linear.weight": (sum(n * n for n in sources),),
+            f"{t}_self_interaction_2.linear.weight": (sum(map(np.prod, zip(inner, out, strict=True))),),
+            f"{t}_convolution.weight_nn.layer0.weight": (5, 7),
+            f"{t}_convolution.weight_nn.layer1.weight": (7, 7),
+            f"{t}_convolution.weight_nn.layer2.weight": (7, sum(inner)),
+            f"{t}_convolution.denominator": (1,),
+        }
+    state = {
+        name: Tensor(rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape), "", 0, ())
+        for name, shape in shapes.items()
+    }
+    return Potential(sevennet._parameters(config, state), SevenNet(config), "small", config.numbers, config.cutoff)
+
+
+# --- the published models --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sevennet-0", pytest.param("sevennet-l3i5", marks=slow)])
+def test_energies_forces_and_stresses_are_the_originals(shared, name):
+    potential = load(shared, name)
+    zoo.compare_with_original(name, potential, [label for label in zoo.structures() if label != "one atom"])
+
+
+@slow
+@pytest.mark.parametrize("name", MODELS)
+def test_cell_of_one_atom(shared, name):
+    zoo.compare_with_original(name, load(shared, name), ["one atom"])
+
+
+@slow
+@pytest.mark.parametrize("name", MODELS)
+def test_force_constants_are_what_differences_converge_to(shared, name):
+    zoo.check_hessian(load(shared, name), zoo.structures()["Be2O2"])
+
+
+@pytest.mark.parametrize("name", ["sevennet-0", pytest.param("sevennet-l3i5", marks=slow)])
+def test_energy_is_invariant_under_rotations(shared, name):
+    """To the precision of the couplings, which the file has in float32."""
+    potential, atoms = load(shared, name), zoo.structures()["skewed cell"]
+    value, (slope, _) = zoo.energy_and_slopes(potential, zoo.graph_for(atoms, potential))
+    R = zoo.rotation()
+    other, order = zoo.turned(atoms, R)
+    found, (other_slope, _) = zoo.energy_and_slopes(potential, zoo.graph_for(other, potential))
+    np.testing.assert_allclose(found, value, rtol=1e-8)
+    np.testing.assert_allclose(other_slope, (slope @ R.T)[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_species_and_distances_where_it_is_not_smooth(shared, name):
+    potential = load(shared, name)
+    assert sorted(potential.species) == [*range(1, 84), *range(89, 95)]
+    assert potential.species[:3] == (89, 47, 13)  # alphabetical: Ac, Ag, Al
+    assert {kink for *_, kink in potential.kinks} == ({4.5} if name == "sevennet-0" else set())
+    assert potential.cutoff == 5.0
+
+
+def test_couplings_are_the_files(shared):
+    """Up to signs, which later versions of e3nn changed for some."""
+    potential = load(shared, "sevennet-l3i5")
+    layer = potential.energy.config.layers[1].convolution
+    for path in layer.paths:
+        l3 = layer.out[path.target].l
+        values = path.coupling.array / np.sqrt(2 * l3 + 1)
+        exact = wigner_3j(layer.sources[path.source].l, path.harmonic, l3)
+        assert min(np.abs(values - exact).max(), np.abs(values + exact).max()) < 1e-7
+
+
+# --- a small model ---------------------------------------------------------------------------------------------------
+
+
+def test_configuration_compares_by_value():
+    first, second = (SevenNet(sevennet._configuration(SETTINGS, {})) for _ in range(2))
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != small("polynomial").energy
+
+
+def test_radial_weights_stand_in_the_order_of_the_files_version():
+    sources, harmonics = (MulIrrep(2, 0, 1), MulIrrep(2, 1, 1)), (MulIrrep(1, 0, 1), MulIrrep(1, 1, 1))
+    old, new = (convolution(sources, harmonics, sources, sort=sort) for sort in (False, True))
+    assert [(p.source, p.harmonic, p.target) for p in old.paths] == [
+        (0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1),
+    ]  # fmt: skip
+    assert [p.target for p in new.paths] == [0, 0, 1, 1, 1]
+    assert old.out == new.out
+
+
+def test_rotations_of_a_small_model():
+    potential, atoms = small(), zoo.structures()["Mg2O2"]
+    value, (slope, _) = zoo.energy_and_slopes(potential, zoo.graph_for(atoms, potential, 320))
+    R = zoo.rotation()
+    other, order = zoo.turned(atoms, R)
+    found, (other_slope, _) = zoo.energy_and_slopes(potential, zoo.graph_for(other, potential, 320))
+    np.testing.assert_allclose(found, value, rtol=1e-12)
+    np.testing.assert_allclose(other_slope, (slope @ R.T)[order], atol=1e-9 * np.abs(slope).max())
+
+
+def test_no_derivative_is_nan():
+    potential = small()
+    u = np.random.default_rng(0).standard_normal((2, 3))
+    for graph in zoo.special_places(potential):
+        assert all(np.isfinite(x).all() for x in zoo.second_and_third_along(potential, graph, u))
+
+
+@pytest.mark.parametrize("cutoff", ["XPLOR", "polynomial"])
+def test_smoothness_is_as_documented(cutoff):
+    """Where an edge appears, E'' jumps with XPLOR's cutoff and is continuous with the polynomial one; E' never jumps."""
+    potential = small(cutoff)
+    pair = Atoms("O2", positions=[[0, 0, 0], [3.6, 0, 0]], cell=[18, 18, 18], pbc=True)
+    graph, axis = zoo.graph_for(pair, potential, 8), jnp.array([0.6, 0.0, 0.8])
+    h = 1e-6
+    for place in (3.5, 4.0):
+        below, above = (np.asarray(zoo.curve(potential, graph, axis, place + x)) for x in (-h, h))
+        size = 1 + np.abs(below)
+        assert np.all((np.abs(above - below) / size)[:2] < 1e-4)
+        jumps = (np.abs(above - below) / size)[2] > 1e-2
+        assert jumps == (cutoff == "XPLOR")
+
+
+def test_gradients_reach_every_parameter():
+    potential = small()
+    graph, _ = build_graph(zoo.structures()["Mg2O2"], potential)
+    slopes = zoo.jit(jax.grad(potential.energy))(potential.params, graph)
+    assert [name for name, g in slopes.items() if not np.any(np.asarray(g))] == []
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"is_parity": True}, "is_parity = True is not supported"),
+        ({"self_connection_type": "nequip"}, "self_connection_type = 'nequip'"),
+        ({"use_modality": True}, "several modalities"),
+        ({"act_gate": {"e": "tanh", "o": "tanh"}}, "act_gate = 'tanh'"),
+        ({"irreps_manual": ["6x0e", "6x0e+4x1o"]}, "even parity"),
+        ({"cutoff_function": {"cutoff_function_name": "cosine"}}, "cutoff function 'cosine'"),
+        ({"_type_map": {12: 0, 8: 2}}, "table of elements"),
+    ],
+)
+def test_settings_that_are_not_supported(change, message):
+    with pytest.raises(InputError, match=message):
+        sevennet._configuration({**SETTINGS, **change}, {})
+
+
+def test_weights_that_cannot_be_used():
+    potential = small()
+    state = {name: Tensor(np.asarray(value), "", 0, ()) for name, value in potential.params.items()}
+    config = potential.energy.config
+    missing = {name: value for name, value in state.items() if name != "rescale_atomic_energy.shift"}
+    with pytest.raises(InputError, match=r"'rescale_atomic_energy.shift' should have 2 numbers, found 0"):
+        sevennet._parameters(config, missing)
+    bad = {**state, "0_convolution.denominator": Tensor(np.array([np.nan]), "", 0, ())}
+    with pytest.raises(InputError, match=r"'0_convolution.denominator' holds 1 non-finite"):
+        sevennet._parameters(config, bad)
+
+
+def test_files_that_are_not_checkpoints(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        load_sevennet(tmp_path / "absent.pth")
+    (tmp_path / "text.pth").write_text("not an archive")
+    with pytest.raises(InputError, match="not a complete PyTorch archive"):
+        load_sevennet(tmp_path / "text.pth")
