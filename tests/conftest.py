@@ -19,3 +19,10 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"reference data not found at {SHARED} (set WIGNER_JAX_SHARED)")
     return SHARED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs():
+    """Every compiled program holds memory maps, and a process may hold 65530: the whole suite would need more."""
+    yield
+    jax.clear_caches()

@@ -31,3 +31,13 @@ def test_every_prototype_is_the_crystal_it_names(name):
 def test_supercells_are_those_of_the_structure():
     assert prototype("Si").info["fc3_supercell"] == [2, 2, 2]
     assert prototype("AlN").info["fc2_supercell"] == [5, 5, 3]
+
+
+def test_a_prototype_is_a_copy():
+    prototype("Si").info["fc2_supercell"][0] = 99
+    assert prototype("Si").info["fc2_supercell"] == [4, 4, 4]
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match="Si, C, Ge, SiC"):
+        prototype("Unobtainium")

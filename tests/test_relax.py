@@ -14,7 +14,7 @@ from ase.build import bulk
 
 from wigner_jax.plan.symmetry import space_group
 from wigner_jax.potentials import build_graph, load_potential
-from wigner_jax.prototypes import available_prototypes, prototype
+from wigner_jax.prototypes import prototype
 from wigner_jax.relax import _newton_step, _State, allowed_displacements, allowed_strains, relax
 from wigner_jax.types import Crystal
 
@@ -160,15 +160,3 @@ def test_misuse(tersoff):
         relax(bulk("Al"), tersoff)
     with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
         relax(bulk("Si"), tersoff)
-
-
-def test_prototypes():
-    for name in available_prototypes():
-        atoms = prototype(name)
-        assert len(atoms) == 8
-        assert atoms.info["name"] == name
-        np.testing.assert_allclose(atoms.cell.angles(), 90.0)
-        prototype(name).info["fc2_supercell"][0] = 99  # a copy: the next one is not affected
-        assert prototype(name).info["fc2_supercell"] == [4, 4, 4]
-    with pytest.raises(ValueError, match="Si, C, Ge, SiC"):
-        prototype("Unobtainium")
