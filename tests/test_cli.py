@@ -93,6 +93,23 @@ def test_options_reach_the_solver(capsys) -> None:
     assert abs(run(capsys, "kappa", "Si", *SMALL, "--no-relax")[300.0][0] - base[0]) > 1e-3
 
 
+@pytest.mark.slow
+def test_finite_displacements(capsys) -> None:
+    """The same κ to the error of 0.03 Å."""
+    exact = run(capsys, "kappa", "Si", *SMALL)[300.0][2]
+    displaced = run(capsys, "kappa", "Si", *SMALL, "--force-constants", "finite-displacement")[300.0][2]
+    assert 1e-5 < abs(displaced / exact - 1) < 0.03
+
+
+def test_any_calculator_of_ase(capsys) -> None:
+    ase.build.bulk("Cu", cubic=True).write("copper.xyz")
+    small = ("--fc2-supercell", 2, 2, 1, "--fc3-supercell", 2, 2, 1, "--mesh", 3, 3, 3, "--no-relax")
+    (values,) = run(capsys, "kappa", "copper.xyz", "--potential", "ase:ase.calculators.emt:EMT", *small).values()
+    assert values[0] > 1.0
+    assert cli.main(["kappa", "Si", "--potential", "ase:ase.calculators.emt:EMT", "--force-constants", "ad"]) == 2
+    assert "needs a JAX potential" in capsys.readouterr().err
+
+
 def test_phono3py_reference(capsys, shared: Path) -> None:
     """κ of NaCl as phono3py's linewidths and the published operator give it (wigner.json of the reference data).
 

@@ -15,6 +15,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
+from wigner_jax import potentials
 from wigner_jax.errors import InputError
 from wigner_jax.potentials import build_graph, load_potential, published_potentials
 from wigner_jax.potentials.checkpoints import Stub, read_archive, tensors
@@ -282,7 +283,7 @@ def test_a_download_is_kept_and_checked(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"is not the published mace-mpa-0-medium \(sha256"):
         load_potential("mace-mpa-0")
     wrong = MODELS["mace-mpa-0-medium"]._replace(sha256=hashlib.sha256(b"").hexdigest())
-    monkeypatch.setitem(MODELS, "mace-mpa-0-medium", wrong)
+    monkeypatch.setitem(potentials._MODELS, "mace-mpa-0-medium", wrong)
     file.write_bytes(data)
     with pytest.raises(InputError, match="expected e3b0c44298fc1c14"):
         load_potential("mace-mpa-0")

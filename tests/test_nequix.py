@@ -92,9 +92,15 @@ def test_cell_of_one_atom(shared, name):
     zoo.compare_with_original(name, load(zoo.weights(shared, f"{name}.nqx")), ["one atom"])
 
 
+def test_derivatives_are_what_differences_converge_to(shared):
+    zoo.check_derivatives(load(zoo.weights(shared, "nequix-mp-1.nqx")), zoo.structures()["Be2O2"])
+
+
 @slow
-def test_force_constants_are_what_differences_converge_to(shared):
-    zoo.check_hessian(load(zoo.weights(shared, "nequix-mp-1.nqx")), zoo.structures()["Be2O2"])
+def test_force_constants_of_a_crystal(shared):
+    zoo.check_force_constants(
+        load(zoo.weights(shared, "nequix-mp-1.nqx")), bulk("MgO", "rocksalt", a=4.26), 2 * np.eye(3, dtype=int)
+    )
 
 
 def test_energy_is_invariant_forces_turn_along(shared):

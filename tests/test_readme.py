@@ -73,7 +73,7 @@ def test_the_commands_parse() -> None:
     for command in commands:
         arguments = shlex.split(command)[1:]
         if "--help" not in arguments:
-            assert build_parser().parse_args(arguments).run in ("kappa", "plot")
+            assert build_parser().parse_args(arguments).run in ("kappa", "plot", "benchmark", "models", "finetune")
 
 
 def test_what_it_names_exists() -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from wigner_jax.physics.force_constants import force_constants, plan_force_constants
+from wigner_jax.plan.cells import cells_from_atoms
 from wigner_jax.potentials import build_graph
 
 FOLDER = Path(__file__).parent / "zoo_reference"
@@ -57,12 +59,6 @@ def energy_and_slopes(potential, graph):
 
 
 @jit
-def hessian_times(potential, graph, direction):
-    gradient = jax.grad(lambda y: potential.energy(potential.params, graph.at(y)))
-    return jax.jvp(gradient, (jnp.asarray(graph.positions),), (direction,))[1]
-
-
-@jit
 def second_and_third_along(potential, graph, direction):
     """Φ2 u and Φ3 u u, by the derivatives that force constants are made of. (N, 3) each"""
     gradient = jax.grad(lambda y: potential.energy(potential.params, graph.at(y)))
@@ -84,31 +80,75 @@ def curve(potential, graph, axis, x):
     return jnp.stack([value, slope, curvature])
 
 
-def compare_with_original(name: str, potential, labels) -> None:
-    """Energy 1e-8 relative, forces 1e-7 eV/Å, stress 1e-7 eV/Å³, as asked of every port; and a hundred times closer."""
+def compare_with_original(name: str, potential, labels, tolerance=(1e-12, 1e-11, 1e-9)) -> None:
+    """Energy (relative), forces (eV/Å) and stress (eV/Å³) are the original's.
+
+    Every port must meet 1e-8, 1e-7 and 1e-7, whatever it is asked to meet here.
+    """
+    assert all(t <= limit for t, limit in zip(tolerance, (1e-8, 1e-7, 1e-7), strict=True))
     reference = np.load(FOLDER / f"{name}.npz")
     for label in labels:
         atoms = structures()[label]
         value, (slope, strain) = energy_and_slopes(potential, graph_for(atoms, potential))
-        np.testing.assert_allclose(float(value), reference[f"{label}/energy"], rtol=1e-12, err_msg=label)
-        np.testing.assert_allclose(-slope, reference[f"{label}/forces"], atol=1e-11, rtol=0, err_msg=label)
-        stress = strain / atoms.cell.volume
-        np.testing.assert_allclose(stress, reference[f"{label}/stress"], atol=1e-9, rtol=0, err_msg=label)
+        energy, forces, stress = (reference[f"{label}/{kind}"] for kind in ("energy", "forces", "stress"))
+        assert np.abs(forces).max() > (0.01 if len(atoms) > 1 else -1)  # rattled: there is something to compare
+        np.testing.assert_allclose(float(value), energy, rtol=tolerance[0], err_msg=label)
+        np.testing.assert_allclose(-slope, forces, atol=tolerance[1], rtol=0, err_msg=label)
+        np.testing.assert_allclose(strain / atoms.cell.volume, stress, atol=tolerance[2], rtol=0, err_msg=label)
 
 
-def check_hessian(potential, atoms: Atoms) -> None:
-    """A column of Φ2 is what differences of the forces converge to, with the square of the step."""
+def check_derivatives(potential, atoms: Atoms) -> None:
+    """Φ2 u and Φ3 u u are what differences of the forces converge to, with the square of the step."""
     graph = graph_for(atoms, potential)
     u = np.random.default_rng(1).standard_normal((len(atoms), 3))
-    exact = hessian_times(potential, graph, u)
+    exact = [np.asarray(x) for x in second_and_third_along(potential, graph, u)]
 
-    def error(h: float) -> float:
-        ends = [energy_and_slopes(potential, graph.at(graph.positions + s * h * u))[1][0] for s in (1, -1)]
-        return float(np.abs((ends[0] - ends[1]) / (2 * h) - exact).max())
+    def errors(h: float) -> np.ndarray:
+        back, here, forth = (
+            energy_and_slopes(potential, graph.at(graph.positions + s * h * u))[1][0] for s in (-1, 0, 1)
+        )
+        found = (forth - back) / (2 * h), (forth + back - 2 * here) / h**2
+        return np.array([np.abs(a - b).max() / np.abs(b).max() for a, b in zip(found, exact, strict=True)])
 
-    coarse, fine = error(4e-3), error(1e-3)
-    assert fine < 1e-4 * float(np.abs(exact).max())
-    assert coarse / fine == pytest.approx(16, rel=0.05)
+    coarse, fine = errors(4e-3), errors(1e-3)
+    assert np.all(fine < 1e-4)
+    np.testing.assert_allclose(coarse / fine, 16, rtol=0.05)
+
+
+def check_force_constants(potential, atoms: Atoms, supercell) -> None:
+    """Force constants of a supercell: the fit of the symmetric form has no residual, and they are those of forces.
+
+    Forces of the displaced supercell minus those linear in the displacements, divided by h², converge to ½ Φ3 u u with
+    the square of the step.
+    """
+    cells = cells_from_atoms(atoms, supercell, supercell)
+    constants, report = force_constants(potential, cells)
+    assert max(report.residual) < 1e-11
+    assert not any("residual" in warning for warning in report.warnings)
+    plan, _, _ = plan_force_constants(potential, cells)
+    graph = plan.graph3
+    u = np.random.default_rng(2).standard_normal((graph.n_atoms, 3))
+    # the rows of compact force constants are atoms of the primitive cell: find them in the supercell
+    rows = np.flatnonzero(np.all(np.asarray(cells.fc3.cell) == 0, axis=1))
+    assert np.array_equal(np.asarray(cells.fc3.atom)[rows], np.arange(len(rows)))
+    second = np.einsum("injk,nk->ij", np.asarray(constants.second), u)
+    third = np.einsum("inmjkl,nk,ml->ij", np.asarray(constants.third), u, u)
+
+    def slopes(h: float) -> np.ndarray:
+        return np.asarray(energy_and_slopes(potential, graph.at(graph.positions + h * u))[1][0])[rows]
+
+    def errors(h: float) -> np.ndarray:
+        back, here, forth = (slopes(s * h) for s in (-1, 0, 1))
+        return np.array(
+            [
+                np.abs((forth - back) / (2 * h) - second).max() / np.abs(second).max(),
+                np.abs((forth + back - 2 * here) / h**2 - third).max() / np.abs(third).max(),
+            ]
+        )
+
+    coarse, fine = errors(4e-3), errors(1e-3)
+    assert np.all(fine < 1e-3)
+    np.testing.assert_allclose(coarse / fine, 16, rtol=0.1)
 
 
 def turned(atoms: Atoms, matrix: np.ndarray) -> tuple[Atoms, np.ndarray]:

@@ -8,7 +8,7 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .errors import InputError
@@ -26,6 +26,7 @@ examples:
   wigner-jax kappa phono3py.yaml --mesh 19 19 19     force constants (fc2.hdf5, fc3.hdf5) of a phono3py calculation
   wigner-jax kappa POSCAR --potential tersoff-1989   any structure that ASE reads, any potential that knows its elements
   wigner-jax plot si.hdf5 -o si.png                  linewidths, κ(T) and cumulative κ
+  wigner-jax benchmark --potential nequix-mp-1 --structures solids.extxyz --reference dft.json.gz --out campaign
 """
 
 KAPPA = """\
@@ -61,7 +62,16 @@ def build_parser() -> argparse.ArgumentParser:
     kappa.add_argument("source", metavar="SOURCE", help="prototype name, structure file, or phono3py yaml")
 
     model = kappa.add_argument_group("force constants (from a name or a structure)")
-    model.add_argument("--potential", metavar="NAME|FILE", help="default: a built-in one that knows the elements")
+    model.add_argument(
+        "--potential",
+        metavar="NAME|FILE",
+        help="default: a built-in one that knows the elements; ase:module:factory takes any ASE calculator",
+    )
+    model.add_argument(
+        "--force-constants",
+        choices=("ad", "finite-displacement"),
+        help="automatic differentiation, or phono3py's displacements of 0.03 Å (default: as `wigner-jax models` says)",
+    )
     supercell = "in units of the given cell (default: what the file says, else conventional cells to a thickness of"
     model.add_argument("--fc2-supercell", nargs=3, metavar=("a", "b", "c"), help=f"{supercell} 10 Å)")
     model.add_argument("--fc3-supercell", nargs=3, metavar=("a", "b", "c"), help=f"{supercell} 8 Å)")
@@ -118,15 +128,54 @@ def build_parser() -> argparse.ArgumentParser:
 
     plot = commands.add_parser(
         "plot",
-        help="figure of a kappa HDF5 file",
-        description="Lifetimes against frequency, κ against temperature with its parts, and cumulative κ.",
+        help="figure of a kappa HDF5 file, or of a benchmark",
+        description="Of a kappa file: lifetimes against frequency, κ against temperature with its parts, and cumulative κ."
+        " Of a benchmark's folder: κ against the reference, and SRME.",
     )
     plot.set_defaults(run="plot", threads=None)
-    plot.add_argument("file", metavar="FILE.hdf5", help="written by wigner-jax kappa -o, or by phono3py")
+    plot.add_argument(
+        "file", metavar="FILE.hdf5|FOLDER", help="of wigner-jax kappa -o or of phono3py; or of a benchmark"
+    )
     plot.add_argument("-o", "--output", metavar="FILE.png", help="default: FILE with the ending .png")
     plot.add_argument("-T", "--temperature", type=float, metavar="K", help="temperature of lifetimes and cumulative κ")
     plot.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _add_benchmark(commands)
+    _add_models(commands)
+    _add_finetune(commands)
     return parser
+
+
+def _add_benchmark(commands: Any) -> None:
+    from .commands_benchmark import DESCRIPTION, add_arguments
+
+    form = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(
+        "benchmark", help="a potential against reference conductivities", description=DESCRIPTION, formatter_class=form
+    )
+    parser.set_defaults(run="benchmark")
+    add_arguments(parser)
+
+
+def _add_models(commands: Any) -> None:
+    from .commands_models import DESCRIPTION, add_arguments
+
+    form = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(
+        "models", help="the potentials that go by name", description=DESCRIPTION, formatter_class=form
+    )
+    parser.set_defaults(run="models")
+    add_arguments(parser)
+
+
+def _add_finetune(commands: Any) -> None:
+    from .commands_finetune import DESCRIPTION, add_arguments
+
+    form = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(
+        "finetune", help="train a potential on conductivities", description=DESCRIPTION, formatter_class=form
+    )
+    parser.set_defaults(run="finetune")
+    add_arguments(parser)
 
 
 def cache_folder() -> Path | None:
@@ -171,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from . import commands
 
-        if parsed.run == "kappa":
+        if parsed.run in ("kappa", "benchmark", "finetune"):
             configure_jax(parsed.threads)
         return getattr(commands, parsed.run)(parsed)
     except KeyboardInterrupt:

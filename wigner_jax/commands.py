@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,11 +16,15 @@ from .errors import (
     require_finite,
     temperatures_above_zero,
 )
+from .finite_displacements import DISTANCE, calculator_of, finite_displacements
 from .io import read_born, read_kappa_hdf5, read_phono3py, read_structure, write_kappa_hdf5
+from .physics.force_constants import force_constants
 from .physics.nac import GonzeLee, Wang
 from .plan.defaults import default_cells, default_mesh
 from .plan.nac import dipole_plan, symmetrized_charges
 from .plan.symmetry import space_group
+from .potentials import Potential
+from .potentials.cards import recommended_route
 from .report import Stages, formula, kappa_table, progress_stream, times_table
 from .solve import AdaptiveGaussian, Gaussian, Scattering, make_plan, natural_isotopes, solve, tetrahedron
 
@@ -28,10 +32,10 @@ if TYPE_CHECKING:
     import argparse
 
     import ase
+    from ase.calculators.calculator import Calculator
 
     from .physics.broadening import Broadening
     from .physics.phonons import LongRange
-    from .potentials import Potential
     from .types import BornCharges, Cells, ForceConstants, Plan
 
 YAML_ENDINGS = (".yaml", ".yml", ".yaml.xz", ".yaml.gz", ".yaml.bz2", ".yaml.lzma")
@@ -94,11 +98,16 @@ def kappa(arguments: argparse.Namespace) -> int:
 
 
 def plot(arguments: argparse.Namespace) -> int:
-    """``wigner-jax plot``: a figure of a kappa HDF5 file."""
-    from .plot import summary_figure
-
+    """``wigner-jax plot``: a figure of a kappa HDF5 file, or of a benchmark's folder."""
     output = _writable(arguments.output or Path(arguments.file).with_suffix(".png"))
-    figure = summary_figure(read_kappa_hdf5(arguments.file), arguments.temperature)
+    if Path(arguments.file).is_dir():
+        from .campaign.plot import campaign_figure, read_table
+
+        figure = campaign_figure(read_table(arguments.file), arguments.temperature)
+    else:
+        from .plot import summary_figure
+
+        figure = summary_figure(read_kappa_hdf5(arguments.file), arguments.temperature)
     assert output is not None
     try:
         figure.savefig(output, dpi=150)
@@ -106,6 +115,27 @@ def plot(arguments: argparse.Namespace) -> int:
         raise InputError(f"cannot write {output}: {' '.join(str(error).split())}") from None
     print(f"written: {output}")
     return 0
+
+
+def benchmark(arguments: argparse.Namespace) -> int:
+    """``wigner-jax benchmark``: see commands_benchmark.py."""
+    from .commands_benchmark import benchmark as run
+
+    return run(arguments)
+
+
+def models(arguments: argparse.Namespace) -> int:
+    """``wigner-jax models``: see commands_models.py."""
+    from .commands_models import models as run
+
+    return run(arguments)
+
+
+def finetune(arguments: argparse.Namespace) -> int:
+    """``wigner-jax finetune``: see commands_finetune.py."""
+    from .commands_finetune import finetune as run
+
+    return run(arguments)
 
 
 def _problem(arguments: argparse.Namespace, stages: Stages) -> Problem:
@@ -124,7 +154,7 @@ def _problem(arguments: argparse.Namespace, stages: Stages) -> Problem:
 
 
 def _from_phono3py(arguments: argparse.Namespace, stages: Stages) -> Problem:
-    for option in ("potential", "fc2_supercell", "fc3_supercell", "relax"):
+    for option in ("potential", "fc2_supercell", "fc3_supercell", "relax", "force_constants"):
         if getattr(arguments, option) is not None:
             name = "--" + option.replace("_", "-")
             raise InputError(f"{name} does not go with {arguments.source}, which has force constants: leave it out")
@@ -134,29 +164,76 @@ def _from_phono3py(arguments: argparse.Namespace, stages: Stages) -> Problem:
 
 
 def _from_potential(arguments: argparse.Namespace, stages: Stages) -> Problem:
-    from .physics.force_constants import force_constants
-    from .relax import relax
-
     fc2, fc3 = (
         None if value is None else positive_integers(value, name)
         for value, name in ((arguments.fc2_supercell, "--fc2-supercell"), (arguments.fc3_supercell, "--fc3-supercell"))
     )
     atoms = _structure(arguments.source)
-    potential = _potential(arguments.potential, atoms)
+    name = arguments.potential
+    potential: Potential | Calculator
+    if name is not None and name.startswith("ase:"):
+        potential, route = calculator_of(name[4:]), "finite-displacement"
+        if arguments.force_constants == "ad":
+            raise InputError(
+                "--force-constants ad needs a JAX potential: an ASE calculator has finite displacements only"
+            )
+    else:
+        model = _potential(name, atoms)
+        potential, route = model, arguments.force_constants or recommended_route(model)
     if arguments.relax in (None, True):
         with stages("relax"):
-            atoms, relaxed = relax(atoms, potential)
-        if relaxed.message:
-            print(f"note: relaxation {relaxed.message}", file=sys.stderr)
-    cells = default_cells(atoms, fc2, fc3)
+            atoms, message = _relaxed(atoms, potential)
+        if message:
+            print(f"note: relaxation {message}", file=sys.stderr)
     progress = None if stages.stream is None else lambda _, done, total: stages.progress(done, total)
     with stages("force constants"):
-        constants, report = force_constants(potential, cells, progress=progress)
-    for warning in report.warnings:
+        cells, constants, notes, how = _constants(atoms, potential, route, (fc2, fc3), progress)
+    for warning in notes:
         print(f"note: {warning}", file=sys.stderr)
-    origin = f"{potential.name}, {'not ' if arguments.relax is False else ''}relaxed"
+    label = potential.name if isinstance(potential, Potential) else name
+    origin = f"{label}, {'not ' if arguments.relax is False else ''}relaxed{how}"
     mesh = atoms.info.get("q_mesh")
     return Problem(cells, constants, None, origin, None if mesh is None else positive_integers(mesh, "q_mesh"))
+
+
+def _relaxed(atoms: ase.Atoms, potential: Potential | Calculator) -> tuple[ase.Atoms, str]:
+    """Newton's method where there are derivatives, else FIRE; and a line if something is to be said."""
+    if isinstance(potential, Potential):
+        from .relax import relax
+
+        relaxed, report = relax(atoms, potential)
+        return relaxed, report.message
+    from .protocols import relax_k_srme
+
+    relaxed, fire = relax_k_srme(atoms, potential)
+    relaxed.info = dict(atoms.info)
+    return relaxed, fire.message
+
+
+def _constants(
+    atoms: ase.Atoms, potential: Potential | Calculator, route: str, supercells: tuple[Any, Any], progress: Any
+) -> tuple[Cells, ForceConstants, tuple[str, ...], str]:
+    """Cells, force constants, what a user should know of them, and a word for the header."""
+    cells = default_cells(atoms, *supercells)
+    if route == "ad":
+        assert isinstance(potential, Potential)
+        constants, report = force_constants(potential, cells, progress=progress)
+        return cells, constants, report.warnings, ""
+    from .calculator import WignerCalculator
+
+    calculator = WignerCalculator(potential) if isinstance(potential, Potential) else potential
+    # the same supercells, in units of the given cell: whole numbers of it unless that is larger than they are
+    given = np.linalg.inv(atoms.cell.array)
+    matrices = [cell.matrix @ np.asarray(cells.crystal.lattice) @ given for cell in (cells.fc2, cells.fc3)]
+    if max(np.abs(m - np.rint(m)).max() for m in matrices) > 1e-4:
+        raise InputError(
+            "the supercells are no multiples of the given cell: name them with --fc2-supercell and --fc3-supercell"
+        )
+    second, third = (np.rint(m).astype(int).T for m in matrices)
+    cells, constants, _ = finite_displacements(
+        atoms, calculator, fc2=second.ravel(), fc3=third.ravel(), progress=progress
+    )
+    return cells, constants, (), f", finite displacements of {DISTANCE:g} Å"
 
 
 def _structure(source: str) -> ase.Atoms:

@@ -1,15 +1,17 @@
 """What the original implementations make of the published models: the references of test_nequix.py and test_sevennet.py.
 
-    python tests/zoo_reference/make.py WEIGHTS [model ...]
+    python tests/zoo_reference/make.py COMPOUNDS WEIGHTS [model ...]
 
-WEIGHTS is the folder of the model files. Needs nequix 0.4.5 with e3nn-jax 0.21.0, and sevenn 0.13.0 with e3nn 0.6.0
+COMPOUNDS is phononDB-PBE-structures.extxyz, WEIGHTS the folder of the model files. Needs nequix 0.4.5 with e3nn-jax 0.21.0, and sevenn 0.13.0 with e3nn 0.6.0
 and torch 2.13.0, each for its own models. Both compute in float32; here they run in float64 with the file's numbers.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -26,19 +28,37 @@ FILES = {
     "sevennet-0": "checkpoint_sevennet_0.pth",
     "sevennet-l3i5": "checkpoint_sevennet_l3i5.pth",
 }
-Evaluate = "Callable[[Atoms], tuple[float, np.ndarray, np.ndarray]]"
+Result = tuple[float, np.ndarray, np.ndarray]  # energy, forces, stress
+Original = tuple[Callable[[Atoms], Any], Callable[[Any], Result]]
 
-ROCKSALT = {"MgO": 4.26, "NaCl": 5.69, "LiBr": 5.51, "CsF": 6.11, "PbTe": 6.57, "NaH": 4.83, "AgCl": 5.61, "BaSe": 6.68}
-ZINCBLENDE = {"GaAs": 5.75, "SiC": 4.38, "CuI": 6.08, "InSb": 6.64, "BN": 3.63, "ZnS": 5.45}
-WURTZITE = {"BeO": (2.71, 4.40), "AlN": (3.13, 5.02), "ZnO": (3.29, 5.31), "CdSe": (4.39, 7.17), "GaN": (3.25, 5.24)}
+#: of the phononDB compounds: space group and names
+CHOSEN = {
+    225: ("MgO", "NaCl", "LiBr", "CsF", "PbTe", "NaH", "AgCl", "BaSe"),
+    216: ("GaAs", "SiC", "CuI", "InSb", "BN", "ZnS"),
+    186: ("BeO", "AlN", "ZnO", "CdSe", "GaN", "CuH"),
+}
 
 
-def structures() -> list[Atoms]:
-    """Compounds of three prototypes, strained and rattled; then cells that are awkward. Four atoms, save one with one."""
+def primitive(atoms: Atoms) -> Atoms:
+    """The primitive cell that the compound's entry names; it names none where the cell is primitive."""
+    if "primitive_matrix" not in atoms.info:
+        return atoms
+    cell = atoms.info["primitive_matrix"].T @ np.asarray(atoms.cell)
+    scaled = np.linalg.solve(cell.T, atoms.positions.T).T
+    scaled -= np.floor(scaled + 1e-6)
+    _, first = np.unique(np.round(scaled, 5), axis=0, return_index=True)
+    return Atoms(numbers=atoms.numbers[first], scaled_positions=scaled[first], cell=cell, pbc=True)
+
+
+def structures(compounds: Path) -> list[Atoms]:
+    """Twenty of the phononDB compounds, strained and rattled; then awkward cells. Four atoms, save one with one."""
+    entries = {(a.info["name"], int(a.info["symm.no"])): a for a in ase.io.iread(compounds, ":")}
     found = []
-    for prototype, table in (("rocksalt", ROCKSALT), ("zincblende", ZINCBLENDE)):
-        found += [bulk(name, prototype, a=a).repeat((1, 1, 2)) for name, a in table.items()]
-    found += [bulk(name, "wurtzite", a=a, c=c) for name, (a, c) in WURTZITE.items()]
+    for group, names in CHOSEN.items():
+        for name in names:
+            cell = primitive(entries[name, group])
+            atoms = Atoms(numbers=cell.numbers, positions=cell.positions, cell=cell.cell, pbc=True)
+            found.append(atoms if len(atoms) == 4 else atoms.repeat((1, 1, 2)))
     for k, atoms in enumerate(found):
         rng = np.random.default_rng(k)
         atoms.set_cell(atoms.cell @ (np.eye(3) + 0.02 * rng.standard_normal((3, 3))), scale_atoms=True)
@@ -64,7 +84,7 @@ def structures() -> list[Atoms]:
     return found + awkward
 
 
-def nequix(path: Path) -> Evaluate:
+def nequix(path: Path) -> Original:
     import equinox
     import jax
     import jax.numpy as jnp
@@ -79,7 +99,7 @@ def nequix(path: Path) -> Evaluate:
     compiled = equinox.filter_jit(model)
     index = {z: k for k, z in enumerate(sorted(config["atomic_numbers"]))}
 
-    def evaluate(atoms: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
+    def prepare(atoms: Atoms) -> jraph.GraphsTuple:
         i, j, shift = matscipy.neighbours.neighbour_list(
             "ijS", positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, cutoff=config["cutoff"]
         )
@@ -92,15 +112,19 @@ def nequix(path: Path) -> Evaluate:
             receivers=i,
             globals={"cell": np.asarray(atoms.cell)[None]},
         )
-        # of one shape for all structures; padding becomes a second graph without atoms of its own
-        graph = jraph.pad_with_graphs(graph, n_node=5, n_edge=640, n_graph=2)
+        # padding becomes a second graph without atoms of its own; few structures have more than 640 edges
+        edges = 640 if len(i) < 640 else len(i) + 1
+        atoms_in_all = 5 if len(atoms) < 5 else len(atoms) + 1
+        return jraph.pad_with_graphs(graph, n_node=atoms_in_all, n_edge=edges, n_graph=2)
+
+    def evaluate(graph: jraph.GraphsTuple) -> Result:
         energy, forces, stress = compiled(graph)
-        return float(energy[0]), np.asarray(forces)[: len(atoms)], np.asarray(stress)[0]
+        return float(energy[0]), np.asarray(forces)[: graph.n_node[0]], np.asarray(stress)[0]
 
-    return evaluate
+    return prepare, evaluate
 
 
-def sevennet(path: Path) -> Evaluate:
+def sevennet(path: Path) -> Original:
     import torch
     from sevenn.checkpoint import SevenNetCheckpoint
     from sevenn.train.dataload import unlabeled_atoms_to_graph
@@ -108,34 +132,44 @@ def sevennet(path: Path) -> Evaluate:
     torch.Tensor.float = torch.Tensor.double  # of one-hot species
     model = SevenNetCheckpoint(path).build_model().double().eval()
     model.set_is_batch_data(False)
+    for parameter in model.parameters():  # no gradients for the weights
+        parameter.requires_grad_(False)
 
-    def evaluate(atoms: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
+    def prepare(atoms: Atoms) -> dict[str, torch.Tensor]:
         graph = unlabeled_atoms_to_graph(atoms, model.cutoff)
         # sevenn rounds the edges to float32 here
         data = {key: torch.as_tensor(np.asarray(value)) for key, value in graph.items() if key != "data_info"}
         assert data["edge_vec"].dtype == torch.float64
-        out = model(data)
+        return data
+
+    def evaluate(data: dict[str, torch.Tensor]) -> Result:
+        out = model({key: value.detach() for key, value in data.items()})
         stress = -out["inferred_stress"].detach().numpy()[[0, 1, 2, 4, 5, 3]]
         energy, forces = out["inferred_total_energy"], out["inferred_force"]
         assert energy.dtype == torch.float64
-        return energy.item(), forces.detach().numpy()[: len(atoms)], voigt_6_to_full_3x3_stress(stress)
+        return energy.item(), forces.detach().numpy(), voigt_6_to_full_3x3_stress(stress)
 
-    return evaluate
+    return prepare, evaluate
 
 
-def main(weights: Path, names: list[str]) -> None:
-    frames = structures()
+def original(name: str, weights: Path) -> Original:
+    """The original program's model: a function that makes its input, and one that evaluates it."""
+    return (nequix if name.startswith("nequix") else sevennet)(weights / FILES[name])
+
+
+def main(compounds: Path, weights: Path, names: list[str]) -> None:
+    frames = structures(compounds)
     ase.io.write(HERE / "structures.xyz", frames, columns=["symbols", "positions"], write_results=False)
     frames = ase.io.read(HERE / "structures.xyz", ":")  # as the tests see them: eight decimals
     for name in names or FILES:
-        evaluate = (nequix if name.startswith("nequix") else sevennet)(weights / FILES[name])
+        prepare, evaluate = original(name, weights)
         found = {}
         for atoms in frames:
             label = atoms.info["label"]
-            found[f"{label}/energy"], found[f"{label}/forces"], found[f"{label}/stress"] = evaluate(atoms)
+            found[f"{label}/energy"], found[f"{label}/forces"], found[f"{label}/stress"] = evaluate(prepare(atoms))
             print(name, label, found[f"{label}/energy"], np.abs(found[f"{label}/forces"]).max(), flush=True)
         np.savez_compressed(HERE / f"{name}.npz", **found)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

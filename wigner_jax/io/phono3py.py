@@ -283,6 +283,11 @@ def _from_forces(
         raise InputError(
             f"forces are missing for some displacements of {path}: complete the calculations, then collect them"
         )
+    return peer_constants(peer)
+
+
+def peer_constants(peer: Any) -> tuple[Cells, ForceConstants]:
+    """What a Phono3py object holds as compact fc2 and fc3, with the crystal snapped onto its space group."""
     p, s2, s3 = peer.primitive, peer.phonon_supercell, peer.supercell
     crystal = Crystal(p.cell, p.scaled_positions, p.masses, tuple(int(z) for z in p.numbers))
     map2, map3 = (make_supercell_map(crystal, s.cell, s.scaled_positions, s.numbers) for s in (s2, s3))

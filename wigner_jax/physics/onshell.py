@@ -21,7 +21,7 @@ from .blocks import degenerate_blocks
 from .broadening import TRIPLET_CHUNK, Pairs, Strength, in_chunks
 from .chunking import map_live
 from .meshes import neighbours
-from .tetrahedron import integration_weight
+from .tetrahedron import weighted
 
 if TYPE_CHECKING:
     from ..types import Array, Mesh
@@ -161,8 +161,8 @@ class Tetrahedron:
 
         def weigh(amplitude: Array, f: Array, s: Array, *places: Array) -> Array:
             x = on_shell_values(tables.frequencies, f, tables, jnp.asarray(self.tetrahedra.opposite), places)
-            weight = integration_weight(x, self.tetrahedra)
-            return (amplitude * weight[:, None]).T @ jax.nn.one_hot(s, S, dtype=weight.dtype)
+            gamma = weighted(amplitude, x, self.tetrahedra)
+            return gamma.T @ jax.nn.one_hot(s, S, dtype=gamma.dtype)
 
         items = (amplitude, f0[mode], mode, t * Q, q1, u * Q, q2, sign_t, sign_u)
         blocks = tuple(x.reshape(-1, ITEM_CHUNK, *x.shape[1:]) for x in items)
@@ -197,8 +197,8 @@ class Tetrahedron:
 
         def weigh(power: Array, f: Array, s: Array, *places: Array) -> Array:
             x = elastic_values(tables.frequencies, f, tables, places)
-            weight = integration_weight(jnp.where(jnp.abs(x) < TIE, 0.0, x), self.tetrahedra, elastic=True)
-            return (power * weight) @ jax.nn.one_hot(s, S, dtype=weight.dtype)
+            gamma = weighted(power[:, None], jnp.where(jnp.abs(x) < TIE, 0.0, x), self.tetrahedra, elastic=True)
+            return gamma[:, 0] @ jax.nn.one_hot(s, S, dtype=gamma.dtype)
 
         items = tuple(x.reshape(-1, ITEM_CHUNK) for x in (power, f0[mode], mode, t * Q, q))
         live = valid.reshape(-1, ITEM_CHUNK)[:, 0]

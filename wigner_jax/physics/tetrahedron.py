@@ -202,15 +202,14 @@ def integration_weight(values: Array, tetrahedra: Tetrahedra, elastic: bool = Fa
     Returns:
         (...) 1/THz; summed over a mesh and divided by its number of points it is the density of x at 0.
     """
-    return _weight(values, jnp.asarray(tetrahedra.vertices), jnp.asarray(tetrahedra.share), elastic)
+    return weighted(jnp.ones((*values.shape[1:], 1)), values, tetrahedra, elastic)[..., 0]
 
 
-# The weight is piecewise rational in x. Its derivative is written out (`vertex_slopes`): reverse mode through the sorted
-# form takes three times as long and gets ties wrong. It is summed tetrahedron by tetrahedron inside a scan: with
-# w = Σ_k share_k W(x_0, x_a, x_b, x_c),
-#     ∂w/∂x_v = Σ_k share_k [v is vertex l of k] ∂W/∂(argument l)
-# and the rule below is linear in the tangent, so that JAX transposes it: jvp and vjp both come from it.
-@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def weighted(amplitude: Array, values: Array, tetrahedra: Tetrahedra, elastic: bool = False) -> Array:
+    """amplitude · ∫δ(x), with amplitude (..., k) and the arguments of `integration_weight`. (..., k)"""
+    return _weighted(amplitude, values, jnp.asarray(tetrahedra.vertices), jnp.asarray(tetrahedra.share), elastic)
+
+
 def _weight(values: Array, vertices: Array, share: Array, elastic: bool) -> Array:
     def add(total: Array, tetrahedron: tuple[Array, Array]) -> tuple[Array, None]:
         vertex, part = tetrahedron
@@ -220,9 +219,22 @@ def _weight(values: Array, vertices: Array, share: Array, elastic: bool) -> Arra
     return jax.lax.scan(add, jnp.zeros_like(values[0]), (vertices, share))[0]
 
 
-@_weight.defjvp
-def _weight_jvp(elastic: bool, primals: tuple[Array, Array, Array], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    values, vertices, share = primals
+# The weight w is piecewise rational in x. Its derivative is written out (`vertex_slopes`): reverse mode through the
+# sorted form takes three times as long and gets ties wrong. It is summed tetrahedron by tetrahedron inside a scan: with
+# w = Σ_k share_k W(x_0, x_a, x_b, x_c),
+#     ∂w/∂x_v = Σ_k share_k [v is vertex l of k] ∂W/∂(argument l)
+# and the rule below is linear in the tangents, so that JAX transposes it: jvp and vjp both come from it. Because
+# w(λx) = w(x)/λ, Euler's theorem gives the factor of the amplitude's tangent from the slopes,
+#     w = -Σ_v x_v ∂w/∂x_v
+# so that a backward pass that recomputes needs the slopes alone. (FLAT breaks the scaling where both are 0.)
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _weighted(amplitude: Array, values: Array, vertices: Array, share: Array, elastic: bool) -> Array:
+    return amplitude * _weight(values, vertices, share, elastic)[..., None]
+
+
+@_weighted.defjvp
+def _weighted_jvp(elastic: bool, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    amplitude, values, vertices, share = primals
 
     def add(slopes: tuple[Array, Array], tetrahedron: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         centre, others = slopes
@@ -235,4 +247,6 @@ def _weight_jvp(elastic: bool, primals: tuple[Array, Array, Array], tangents: tu
 
     zero = (jnp.zeros_like(values[0]), jnp.zeros_like(values))
     (centre, others), _ = jax.lax.scan(add, zero, (vertices, share))
-    return _weight(*primals, elastic), jnp.sum(others.at[0].set(centre) * tangents[0], axis=0)
+    slopes = others.at[0].set(centre)
+    weight, change = -jnp.sum(slopes * values, axis=0), jnp.sum(slopes * tangents[1], axis=0)
+    return _weighted(*primals, elastic), tangents[0] * weight[..., None] + amplitude * change[..., None]

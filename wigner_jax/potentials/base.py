@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..elements import SYMBOLS
@@ -27,7 +28,7 @@ class Energy(Protocol):
     def __call__(self, params: Params, graph: Graph, /) -> Array: ...
 
 
-@pytree("energy", "name", "species", "cutoff", "pair_cutoffs", "kinks", "triplets")
+@pytree("energy", "name", "species", "cutoff", "pair_cutoffs", "kinks", "triplets", "bond_cutoff")
 class Potential:
     """An interatomic potential: E = energy(params, graph). A pytree whose leaves are the parameters.
 
@@ -43,6 +44,7 @@ class Potential:
     pair_cutoffs: tuple[tuple[float, ...], ...] | None = None  # Å per pair of species, where shorter than `cutoff`
     kinks: tuple[tuple[int, int, float], ...] = ()  # (species, species, Å): further distances where E is not smooth
     triplets: bool = False  # whether the graph lists angles
+    bond_cutoff: float | None = None  # Å; the graph lists, atom by atom, the edges shorter than this (`Graph.bonds`)
 
     def pair_cutoff(self, first: int, second: int) -> float:
         """Longest edge between two species (indices into `species`), Å."""
@@ -50,9 +52,7 @@ class Potential:
 
     def with_params(self, params: Params) -> Potential:
         """The same model with other parameters (a fine-tuned one, say)."""
-        return Potential(
-            params, self.energy, self.name, self.species, self.cutoff, self.pair_cutoffs, self.kinks, self.triplets
-        )
+        return dataclasses.replace(self, params=params)
 
     def species_of(self, numbers: Sequence[int] | np.ndarray) -> list[int]:
         """Indices into `species` of atomic numbers; ValueError for an element the potential does not know."""

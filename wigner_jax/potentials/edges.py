@@ -23,6 +23,7 @@ class EdgeBlocks:
     harmless unit vector. S = B · width.
     """
 
+    edges: Array  # (S,) int, the edge of each slot; any where there is none
     senders: Array  # (S,) int
     receivers: Array  # (S,) int
     owners: Array  # (B,) int, receiver of each block, ascending
@@ -35,6 +36,11 @@ class EdgeBlocks:
     def grouped(self, values: Array) -> Array:
         """Values of the slots, block by block. (S, ...) -> (B, width, ...)"""
         return values.reshape(-1, self.width, *values.shape[1:])
+
+    def repeated(self, values: Array) -> Array:
+        """Every receiver's values in all of its slots. (N, C) -> (S, C)"""
+        rows = values[self.owners]
+        return jnp.broadcast_to(rows[:, None, :], (rows.shape[0], self.width, rows.shape[1])).reshape(-1, rows.shape[1])
 
     def scatter(self, values: Array) -> Array:
         """Sums over the blocks of every receiver. (B, ...) -> (N, ...)"""
@@ -91,4 +97,4 @@ def edge_blocks(graph: Graph, width: int | None = None) -> EdgeBlocks:
     vectors = jnp.where(usable[:, None], vectors, jnp.array([1.0, 0.0, 0.0], vectors.dtype))
     lengths = jnp.sqrt(jnp.where(usable, square, 1.0))
     units = vectors / lengths[:, None]
-    return EdgeBlocks(ordered.senders, ordered.receivers, owners, filled, lengths, units, width, N)
+    return EdgeBlocks(order, ordered.senders, ordered.receivers, owners, filled, lengths, units, width, N)

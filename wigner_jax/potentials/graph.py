@@ -26,6 +26,18 @@ MARGIN_REACH = 0.5  # Å beyond the cutoff within which the margin is looked for
 
 
 @pytree()
+class Bonds:
+    """The short edges of a graph, atom by atom: slot (n, k) holds the k-th edge with receiver n, or nothing.
+
+    Pairs of bonds with a common atom are then pairs of slots of one row, and need no list.
+    """
+
+    edges: Array  # (N, K) int, numbers of edges; 0 in empty slots
+    reverse: Array  # (N, K) int, the same bond seen from its other end, as an index into the N K slots in a row
+    mask: Array  # (N, K) bool, False in empty slots
+
+
+@pytree()
 class Graph:
     """A periodic structure as a potential sees it.
 
@@ -44,6 +56,7 @@ class Graph:
     edge_mask: Array  # (E,) bool
     triplets: Array  # (T, 2) int, ordered pairs (e, e') of different edges with the same receiver
     triplet_mask: Array  # (T,) bool
+    bonds: Bonds | None = None  # where the potential has a `bond_cutoff`
 
     @property
     def n_atoms(self) -> int:
@@ -84,8 +97,8 @@ def graph_of(
 
     Returns:
         graph: numpy leaves.
-        margin: Å; no pair of atoms is closer than this to a distance at which the potential is not smooth (a cutoff or
-            one of `potential.kinks`); infinite if there is none within 0.5 Å of a cutoff.
+        margin: Å; no pair of atoms is closer than this to a distance at which the potential is not smooth (a cutoff,
+            `potential.bond_cutoff` or one of `potential.kinks`); infinite if there is none within 0.5 Å of a cutoff.
 
     Raises:
         InputError: two atoms closer than 0.3 Å.
@@ -127,7 +140,14 @@ def graph_of(
     T = padded_size(len(pairs)) if potential.triplets else 0
     triplets = np.pad(pairs, ((0, T - len(pairs)), (0, 0))).astype(np.int32)
     mask = np.arange(T) < len(pairs)
-    return Graph(positions, lattice, kinds.astype(np.int32), triplets=triplets, triplet_mask=mask, **edges), margin
+    bonds = None
+    if potential.bond_cutoff is not None:
+        margin = min(margin, float(np.min(np.abs(distance - potential.bond_cutoff), initial=np.inf)))
+        bonds = _bonds(lattice, positions, receivers, senders, shifts, potential.bond_cutoff)
+    graph = Graph(
+        positions, lattice, kinds.astype(np.int32), triplets=triplets, triplet_mask=mask, bonds=bonds, **edges
+    )
+    return graph, margin
 
 
 def build_graph(atoms: ase.Atoms, potential: Potential) -> tuple[Graph, float]:
@@ -147,3 +167,31 @@ def _pairs_of_edges(receivers: np.ndarray) -> np.ndarray:
         if count > 1
     ]
     return np.concatenate(pairs) if pairs else np.empty((0, 2), int)
+
+
+def _bonds(
+    lattice: np.ndarray, positions: np.ndarray, i: np.ndarray, j: np.ndarray, shift: np.ndarray, cutoff: float
+) -> Bonds:
+    """Slots of the edges (i, j, shift) shorter than `cutoff`; `i` is sorted."""
+    # the same numbers for both directions of an edge: rounding could put them on different sides of the cutoff
+    first = np.take_along_axis(shift, (shift != 0).argmax(axis=1)[:, None], axis=1)[:, 0]
+    turned = (i > j) | (i == j) & (first < 0)
+    start, end, lattice_vector = (
+        np.where(turned, j, i),
+        np.where(turned, i, j),
+        np.where(turned[:, None], -shift, shift),
+    )
+    length = np.linalg.norm(positions[end] + lattice_vector @ lattice - positions[start], axis=1)
+    short = np.flatnonzero(length < cutoff)
+    i, j, shift = i[short], j[short], shift[short]
+    forth, back = np.lexsort((*shift.T, j, i)), np.lexsort((*-shift.T, i, j))
+    reverse = np.empty(len(short), int)
+    reverse[back] = forth
+
+    counts = np.bincount(i, minlength=len(positions))
+    K = max(2, int(counts.max() + 1) // 2 * 2)  # few shapes
+    slot = i * K + np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = np.zeros((3, len(positions) * K), np.int32)
+    table[:, slot] = short, slot[reverse], np.ones(len(i))
+    edges, ends, mask = table.reshape(3, len(positions), K)
+    return Bonds(edges, ends, mask.astype(bool))

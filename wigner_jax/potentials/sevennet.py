@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import math
 import re
 from functools import partial
@@ -28,6 +27,7 @@ from .equivariant import (
     bessel,
     direction_monomials,
     polynomial_cutoff,
+    wigner_3j,
 )
 from .nequip import Convolution, convolution, gate, gated, hidden_layers, linear, message_passing, under
 
@@ -38,17 +38,23 @@ if TYPE_CHECKING:
 
 SevenNetParams = dict[str, "Array"]
 
+# sevenn has no address for these two: its package comes with the files, from this folder of its repository
 _URL = "https://github.com/MDIL-SNU/SevenNet/raw/main/sevenn/pretrained_potentials"
+_PACKAGE = "sevenn/pretrained_potentials"
 MODELS: dict[str, Published] = {
-    "sevennet-0": Published(
+    "sevennet-0": Published(  # of 11 July 2024
         f"{_URL}/SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
         "7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36",
+        package=f"{_PACKAGE}/SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
     ),
     "sevennet-l3i5": Published(
         f"{_URL}/SevenNet_l3i5/checkpoint_l3i5.pth",
         "a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d",
+        names=("checkpoint_sevennet_l3i5.pth",),
+        package=f"{_PACKAGE}/SevenNet_l3i5/checkpoint_l3i5.pth",
     ),
 }
+ALIASES = {"7net-0": "sevennet-0", "7net-l3i5": "sevennet-l3i5"}
 #: What the energy of a supported model is made of. Anything else in a file's configuration is refused by name.
 _REQUIRED: dict[str, Any] = {
     "_model_type": "E3_equivariant_model",
@@ -96,10 +102,10 @@ class SevenNet:
 
     h is an embedding of the species at first; R a network of Bessel functions with fitted wave numbers, times a cutoff.
 
-    Smoothness. SevenNet-0 has the XPLOR cutoff from 4.5 to 5 Å, which is C¹ only: its second derivative jumps by about
-    20 Å⁻² at both ends, so that force constants change when a shell of neighbours crosses one of them. These distances
-    are the potential's `kinks`, and a graph's margin says how near the nearest pair is. SevenNet-l3i5 has a polynomial
-    cutoff, C² at 5 Å; prefer it for third-order force constants.
+    Smoothness. SevenNet-0 has the XPLOR cutoff from 4.5 to 5 Å, which is C¹ only: its second derivative jumps by −21.5
+    and −26.6 Å⁻² at the two ends, so that force constants change when a shell of neighbours crosses one of them. These
+    distances are the potential's `kinks`, and a graph's margin says how near the nearest pair is. SevenNet-l3i5 has a
+    polynomial cutoff, C² at 5 Å; prefer it for third-order force constants.
 
     `params` has the names and shapes of the torch model's `state_dict()`. All normalisation constants are in the code.
     """
@@ -163,11 +169,15 @@ class SevenNet:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def load_sevennet(path: str | Path) -> Potential:
+def load_sevennet(path: str | Path, *, rounded: bool = False) -> Potential:
     """A checkpoint that sevenn saved (`.pth`), in float64, without torch and without executing anything in the file.
 
-    Couplings are those of the file: signs of some changed between versions of e3nn, and they are rounded to float32, so
-    that symmetry holds to 1e-8 only, as it does in sevenn.
+    Couplings have the signs of those in the file (some changed between versions of e3nn). Their values there are rounded
+    to float32, so that sevenn's energies are symmetric to 1e-8 only; here they are exact, which moves energies by 1e-10
+    of themselves and forces by 1e-8 eV/Å, and makes force constants symmetric to rounding.
+
+    Args:
+        rounded: take the couplings as they are in the file, for comparison with sevenn to the last digit.
 
     Raises:
         InputError: for a damaged or hostile file, a model that is not supported (it says which setting), or weights
@@ -179,7 +189,7 @@ def load_sevennet(path: str | Path) -> Potential:
         if not isinstance(archive, dict) or not {"config", "model_state_dict"} <= archive.keys():
             raise InputError("not a checkpoint of sevenn")
         state = tensors(archive["model_state_dict"])
-        config = _configuration(archive["config"], state)
+        config = _configuration(archive["config"], state, rounded)
         params = _parameters(config, state)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -192,17 +202,23 @@ def load_sevennet(path: str | Path) -> Potential:
     return Potential(params, SevenNet(config), path.stem, config.numbers, config.cutoff, kinks=kinks)
 
 
-def installed(name: str) -> Path | None:
-    """The file of a published model in an installed sevenn, which is not imported; None if there is none."""
-    spec = importlib.util.find_spec("sevenn")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder, *Path(MODELS[name].url).parts[-3:])
-        if path.is_file():
-            return path
-    return None
+def _couplings(state: dict[str, Tensor], layer: int, rounded: bool) -> dict[tuple[int, int, int], np.ndarray]:
+    """w3j of (l1, l2, l3) as a layer of the file has them, up to rounding."""
+    prefix = f"{layer}_convolution.convolution._compiled_main_left_right._w3j_"
+    found = {}
+    for name, tensor in state.items():
+        if not name.startswith(prefix):
+            continue
+        l1, l2, l3 = (int(l) for l in name.removeprefix(prefix).split("_"))
+        exact = wigner_3j(l1, l2, l3)
+        values = exact * np.sign(np.sum(exact * tensor.array))
+        if not np.abs(values - tensor.array).max() < 1e-6:
+            raise InputError(f"the coupling of l = {l1}, {l2}, {l3} is not e3nn's")
+        found[l1, l2, l3] = tensor.array if rounded else values
+    return found
 
 
-def _configuration(values: dict[str, Any], state: dict[str, Tensor]) -> SevenNetConfig:
+def _configuration(values: dict[str, Any], state: dict[str, Tensor], rounded: bool = False) -> SevenNetConfig:
     for key, expected in _REQUIRED.items():
         if values.get(key, expected) != expected:
             raise InputError(f"a SevenNet model with {key} = {values[key]!r} is not supported (only {expected!r})")
@@ -221,14 +237,7 @@ def _configuration(values: dict[str, Any], state: dict[str, Tensor]) -> SevenNet
     sort = tuple(int(n) for n in str(values["version"]).split(".")[:2]) >= (0, 11)
     layers = []
     for t, (sources, out) in enumerate(pairwise(features)):
-        prefix = f"{t}_convolution.convolution._compiled_main_left_right._w3j_"
-        couplings = {
-            (int(l1), int(l2), int(l3)): tensor.array
-            for name, tensor in state.items()
-            if name.startswith(prefix)
-            for l1, l2, l3 in [name.removeprefix(prefix).split("_")]
-        }
-        step = convolution(sources, harmonics, out, sort=sort, couplings=couplings)
+        step = convolution(sources, harmonics, out, sort=sort, couplings=_couplings(state, t, rounded))
         maps = linear(sources, gated(out)), linear(sources, sources), step, linear(step.out, gated(out))
         layers.append(Layer(*maps, out))
     cutoff = values["cutoff_function"]

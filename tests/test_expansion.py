@@ -1,0 +1,153 @@
+"""Grüneisen parameters from Φ3 against strained crystals, elastic constants, thermal expansion."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from wigner_jax import default_cells, force_constants, load_potential, make_plan, relax
+from wigner_jax.expansion import elastic_constants, mean_gruneisen, thermal_expansion
+from wigner_jax.physics.conductivity import heat_capacity
+from wigner_jax.physics.force_constants import fitted
+from wigner_jax.physics.gruneisen import mean_separations
+from wigner_jax.plan.cells import shortest_vectors
+from wigner_jax.plan.patterns import plan_fit
+from wigner_jax.potentials import graph_of
+from wigner_jax.solve import phonons
+
+MESH = (3, 3, 2)
+STRAIN = 1e-4
+
+
+@pytest.fixture(scope="module")
+def tersoff():
+    return load_potential("tersoff-1989")
+
+
+def crystal_of(name):
+    if name == "diamond":
+        return bulk("Si", a=5.43), (3, 3, 3)
+    if name == "zincblende":
+        return bulk("SiC", "zincblende", a=4.32), (3, 3, 3)
+    return bulk("SiC", "wurtzite", a=3.08, c=5.04, u=0.376), (3, 3, 2)
+
+
+def harmonic(atoms, supercell, potential, mesh=MESH):
+    """Cells, plan, force constants and phonons; both supercells are the same, as the comparison needs."""
+    cells = default_cells(atoms, supercell, supercell)
+    plan = make_plan(cells, mesh)
+    fc, _ = force_constants(potential, cells)
+    return cells, plan, fc, phonons(plan, fc.second)
+
+
+def strained_frequencies(atoms, supercell, potential, plan):
+    """Frequencies of another geometry of the same crystal, from Φ2 alone."""
+    cells = default_cells(atoms, supercell, supercell)
+    fit, _ = plan_fit(cells.crystal, cells.fc2, 2)
+    lattice = cells.crystal.lattice
+    positions = (cells.crystal.positions[cells.fc2.atom] + cells.fc2.cell) @ lattice
+    numbers = np.asarray(cells.crystal.numbers)[cells.fc2.atom]
+    graph, _ = graph_of(cells.fc2.matrix @ lattice, positions, numbers, potential)
+    second = jax.jit(fitted, static_argnums=0)(potential.energy, potential.params, graph, fit)
+    moved = dataclasses.replace(plan, crystal=cells.crystal)
+    return np.asarray(phonons(moved, second).frequencies)[np.asarray(plan.mesh.irreducible)]
+
+
+@pytest.mark.parametrize(
+    ("name", "relaxed_ions"),
+    [
+        ("diamond", True),
+        pytest.param("zincblende", True, marks=pytest.mark.slow),
+        pytest.param("wurtzite", True, marks=pytest.mark.slow),
+        pytest.param("wurtzite", False, marks=pytest.mark.slow),
+    ],
+)
+def test_against_strained_crystals(tersoff, name, relaxed_ions):
+    """-d ln f/dε by central differences of the whole calculation, for strains that keep the symmetry."""
+    atoms, supercell = crystal_of(name)
+    atoms, _ = relax(atoms, tersoff)
+    cells, plan, fc, waves = harmonic(atoms, supercell, tersoff)
+    ours = thermal_expansion(tersoff, cells, plan, fc, waves, (300.0,), relaxed_ions)
+    moving = np.asarray(waves.frequencies)[np.asarray(plan.mesh.irreducible)] > 0.1
+    strains = {"xx+yy": np.diag([1.0, 1.0, 0.0]), "zz": np.diag([0.0, 0.0, 1.0])}
+    if name != "wurtzite":
+        strains = {"all": np.eye(3)}
+    for which, strain in strains.items():
+        logs = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.set_cell(atoms.cell[:] @ (np.eye(3) + sign * STRAIN * strain), scale_atoms=True)
+            if relaxed_ions and name == "wurtzite":
+                moved, _ = relax(moved, tersoff, cell=False)
+            f = strained_frequencies(moved, supercell, tersoff, plan)
+            logs.append(np.log(np.where(moving, f, 1.0)))
+        expected = -(logs[0] - logs[1]) / (2 * STRAIN)
+        weights = {"all": [1, 1, 1], "xx+yy": [1, 1, 0], "zz": [0, 0, 1]}[which]
+        found = np.where(moving, np.asarray(ours.mode_gruneisen)[..., :3] @ weights, 0.0)
+        # modes that cross or touch have no slope of their own: compare sums over the point instead of single modes
+        np.testing.assert_allclose(found.sum(axis=1), expected.sum(axis=1), rtol=1e-5, atol=1e-5)
+        close = np.abs(found - expected) < 1e-5 * np.abs(expected).max()
+        assert close.mean() > 0.9
+
+
+def test_elastic_constants_of_silicon(tersoff):
+    """c11, c12, c44 of Tersoff's potential as published: 143, 75, 69 GPa (Tersoff, PRB 39, 5566 (1989), Si(C): table)."""
+    atoms, _ = relax(bulk("Si", a=5.43), load_potential("tersoff-1988-si"))
+    cells = default_cells(atoms, (2, 2, 2), (2, 2, 2))
+    c = elastic_constants(load_potential("tersoff-1988-si"), cells.crystal) * 160.21766208
+    cubic = [c[0, 0], c[0, 1], c[3, 3]]
+    np.testing.assert_allclose(cubic, [142.5, 75.4, 69.0], rtol=5e-3)
+    np.testing.assert_allclose(c, c.T, atol=1e-8)
+    expected = np.zeros((6, 6))
+    expected[:3, :3] = c[0, 1]
+    expected[np.arange(6), np.arange(6)] = [c[0, 0]] * 3 + [c[3, 3]] * 3
+    np.testing.assert_allclose(c, expected, atol=1e-6)
+
+
+def test_thermal_expansion_of_a_cubic_crystal(tersoff):
+    """α = γ C_V/(3 K V) and C_P - C_V = T V K (3α)², the scalar forms."""
+    atoms, _ = relax(bulk("SiC", "zincblende", a=4.32), tersoff)
+    cells, plan, fc, waves = harmonic(atoms, (2, 2, 2), tersoff, (3, 3, 3))
+    T = (100.0, 300.0, 1500.0)
+    found = thermal_expansion(tersoff, cells, plan, fc, waves, T)
+    f = np.asarray(waves.frequencies)[np.asarray(plan.mesh.irreducible)]
+    C = np.asarray(heat_capacity(f, np.array(T))) * np.asarray(plan.mesh.weights)[:, None]
+    gamma = np.asarray(mean_gruneisen(np.asarray(found.mode_gruneisen), C))
+    volume = abs(np.linalg.det(cells.crystal.lattice))
+    per_cell = C.sum(axis=(1, 2)) / len(plan.mesh.qpoints)
+    bulk_modulus = float(found.bulk_modulus) / 160.21766208
+    expected = gamma[:, :3].mean(axis=1) * per_cell / (bulk_modulus * volume)
+    np.testing.assert_allclose(found.alpha_volume, expected, rtol=1e-9)
+    np.testing.assert_allclose(found.alpha[:, 0], found.alpha[:, 2], rtol=1e-9)
+    np.testing.assert_allclose(found.alpha[:, 3:], 0.0, atol=1e-12)
+    np.testing.assert_allclose(
+        found.heat_capacity_pressure - found.heat_capacity,
+        np.array(T) * volume * bulk_modulus * np.asarray(found.alpha_volume) ** 2,
+        rtol=1e-9,
+    )
+    assert np.all(np.diff(found.heat_capacity) > 0)
+    assert found.heat_capacity[-1] < 6 * 8.617338256808316e-5
+
+
+def test_separations():
+    cells = default_cells(bulk("Si", a=5.43), (3, 3, 3), (3, 3, 3))
+    r = mean_separations(cells.crystal, cells.fc3)
+    assert r.shape == (2, 54, 3)
+    np.testing.assert_allclose(r[[0, 1], cells.fc3.home], 0.0, atol=1e-12)
+    images = shortest_vectors(cells.crystal, cells.fc3)[0]
+    bonds = np.isclose(np.linalg.norm(r[0], axis=1), 5.43 * np.sqrt(3) / 4, rtol=1e-9)
+    bonds &= np.array([len(shifts) == 1 for shifts in images])
+    assert bonds.sum() == 4
+    np.testing.assert_allclose(r[0][bonds].sum(axis=0), 0.0, atol=1e-9)
+    # an atom as far on one side as on the other lies in the middle on average
+    many = [J for J, shifts in enumerate(images) if len(shifts) > 1]
+    assert many
+    positions = cells.crystal.positions
+    for J in many:
+        at = (positions[cells.fc3.atom[J]] + np.array(images[J]) - positions[0]) @ cells.crystal.lattice
+        np.testing.assert_allclose(np.linalg.norm(at, axis=1), np.linalg.norm(at[0]), rtol=1e-6)
+        np.testing.assert_allclose(r[0, J], at.mean(axis=0), atol=1e-12)

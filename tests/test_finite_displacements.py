@@ -1,0 +1,99 @@
+"""Finite displacements of any ASE calculator: they converge to automatic differentiation."""
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from wigner_jax import WignerCalculator, default_cells, force_constants, load_potential
+from wigner_jax.errors import InputError
+from wigner_jax.finite_displacements import calculator_of, finite_displacements
+
+SMALL = {"fc2": (1, 1, 1), "fc3": (1, 1, 1)}  # conventional cells
+
+
+def silicon():
+    return bulk("Si", a=5.432, cubic=True)  # the minimum of Tersoff's potential to 1e-4 Å
+
+
+def sizes(constants):
+    """Norms of Φ2 and Φ3, which do not depend on the order of the atoms."""
+    return np.array([np.linalg.norm(np.asarray(constants.second)), np.linalg.norm(np.asarray(constants.third))])
+
+
+def test_they_converge_to_automatic_differentiation():
+    """The error is of second order in the displacement."""
+    potential = load_potential("tersoff-1988-si")
+    cells = default_cells(silicon(), SMALL["fc2"], SMALL["fc3"])
+    exact = sizes(force_constants(potential, cells)[0])
+    errors, calls = [], []
+    for distance in (0.04, 0.02):
+        _, constants, report = finite_displacements(silicon(), WignerCalculator(potential), **SMALL, distance=distance)
+        errors.append(sizes(constants) / exact - 1)
+        calls.append(report.calls)
+    assert np.abs(errors[1]).max() < 0.02
+    assert np.abs(errors[0]).min() > 1e-5
+    np.testing.assert_allclose(errors[0] / errors[1], 4.0, rtol=0.1)
+    assert calls[0] == calls[1]
+    assert calls[0][0] == 1
+    assert calls[0][1] > 10
+
+
+def test_any_calculator():
+    """ASE's EMT on aluminium: the acoustic sum rule and the symmetry hold; supercells come from the structure."""
+    atoms = bulk("Al", cubic=True)
+    atoms.info |= {"fc2_supercell": [2, 2, 2], "fc3_supercell": [[2, 0, 0], [0, 2, 0], [0, 0, 1]]}
+    seen = []
+    cells, constants, report = finite_displacements(
+        atoms, calculator_of("ase.calculators.emt:EMT"), progress=lambda *x: seen.append(x)
+    )
+    assert constants.second.shape == (1, 32, 3, 3)
+    assert constants.third.shape == (1, 16, 16, 3, 3, 3)
+    assert np.abs(constants.second.sum(axis=1)).max() < 1e-10 * np.abs(constants.second).max()
+    assert cells.crystal.n_atoms == 1
+    assert seen[0] == ("fc2", 1, report.calls[0])
+    assert seen[-1] == ("fc3", report.calls[1], report.calls[1])
+
+
+def test_misuse(monkeypatch):
+    with pytest.raises(InputError, match="no fc2 supercell"):
+        finite_displacements(bulk("Al", cubic=True), EMT(), fc3=(1, 1, 1))
+    with pytest.raises(InputError, match="3 or 9 integers"):
+        finite_displacements(bulk("Al", cubic=True), EMT(), fc2=(1, 1), fc3=(1, 1, 1))
+    with pytest.raises(InputError, match="take a larger one"):  # atoms half a cell apart: inversion kills Φ3
+        finite_displacements(bulk("Al", cubic=True), EMT(), **SMALL)
+    with pytest.raises(InputError, match="above zero"):
+        finite_displacements(bulk("Al", cubic=True), EMT(), **SMALL, distance=0.0)
+    alone = bulk("Al", cubic=True)
+    alone.pbc = False
+    with pytest.raises(InputError, match=r"atoms\.pbc"):
+        finite_displacements(alone, EMT(), **SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(SinglePointCalculator, "get_forces", lambda self, atoms: np.full((len(atoms), 3), np.nan))
+        with pytest.raises(InputError, match="a force"):
+            finite_displacements(bulk("Al", cubic=True), SinglePointCalculator(bulk("Al")), **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("emt", "write module:factory"),
+        ("no_such_module:f", "cannot import no_such_module"),
+        ("ase.calculators.emt:Emt", "has no Emt"),
+        ("ase.build:bulk", "cannot be called without arguments"),
+        ("builtins:dict", "not an ASE calculator"),
+    ],
+)
+def test_what_is_no_calculator(name, message):
+    with pytest.raises(InputError, match=message):
+        calculator_of(name)
+
+
+def test_a_module_of_the_user(monkeypatch):
+    module = ModuleType("my_potential")
+    module.make = EMT
+    monkeypatch.setitem(__import__("sys").modules, "my_potential", module)
+    assert isinstance(calculator_of("my_potential:make"), EMT)

@@ -1,0 +1,248 @@
+"""dκ/dθ through the seam, against central differences; sampled gradients; temperature and masses."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from wigner_jax import metrics
+from wigner_jax.plan.cells import cells_from_atoms
+from wigner_jax.potentials import load_potential
+from wigner_jax.potentials.mace import load_mace
+from wigner_jax.solve import Gaussian, Scattering, kappa
+from wigner_jax.training import Sampling, adapt, make_material, value_and_grad
+from wigner_jax.training.gradient import systematic
+from wigner_jax.training.material import solution_of, subset
+
+
+def log_kappa(solution):
+    k = metrics.average(solution.conductivity.kappa_TOT)
+    return jnp.mean(jnp.log(k)), k
+
+
+def tersoff_case(name: str):
+    potential = load_potential("tersoff-1989")
+    atoms = bulk("Si", a=5.432) if name == "Si" else bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378)
+    cells = cells_from_atoms(atoms, *(((2, 2, 2), (2, 2, 2)) if name == "Si" else ((2, 2, 2), (2, 2, 1))))
+    mesh = (3, 3, 3) if name == "Si" else (3, 3, 2)
+    return potential, make_material(name, cells, potential, mesh, (300.0,))
+
+
+@pytest.fixture(scope="module")
+def silicon():
+    return tersoff_case("Si")
+
+
+def directions(params, count: int, seed: int = 0, skip=()):
+    """Random changes of all parameters, each as large as the parameter itself."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield {k: (k not in skip) * np.abs(v) * rng.standard_normal(np.shape(v)) for k, v in params.items()}
+
+
+def check(potential, material, count: int, h: float, skip=(), tolerance: float = 1e-5) -> None:
+    """Central differences of fourth order in random directions of all parameters at once.
+
+    The step must be short: κ has small jumps where an accidental degeneracy opens or closes (linewidths are averaged over
+    blocks of modes closer than 1e-4 THz), and the narrowest Gaussians are 0.01 THz wide.
+    """
+    gradient = value_and_grad(material, potential.energy, log_kappa)(potential.params)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient.params))
+    assert gradient.noise == (0, 0)
+
+    def at(x, direction):
+        params = {k: v + x * direction[k] for k, v in potential.params.items()}
+        solution = material.solution(material.force_constants(potential.energy, params))
+        return float(log_kappa(solution)[0])
+
+    assert at(0, dict.fromkeys(potential.params, 0.0)) == pytest.approx(float(gradient.value), rel=1e-12)
+    for direction in directions(potential.params, count, skip=skip):
+        slope = sum(float(np.vdot(gradient.params[k], d)) for k, d in direction.items())
+        f = {k: at(k * h, direction) for k in (-2, -1, 1, 2)}
+        expected = (8 * (f[1] - f[-1]) - (f[2] - f[-2])) / (12 * h)
+        np.testing.assert_allclose(slope, expected, rtol=tolerance)
+
+
+CUTOFFS = ("R", "S")  # no atom is near them: no derivative
+
+
+def test_tersoff_silicon(silicon):
+    """20 random directions, 1e-5 relative."""
+    check(*silicon, 20, 2e-6, CUTOFFS)
+
+
+@pytest.mark.slow
+def test_tersoff_wurtzite():
+    check(*tersoff_case("wurtzite"), 20, 2e-6, CUTOFFS)
+
+
+@pytest.mark.slow
+def test_small_mace():
+    """Random weights, LiBr's structure: springs beneath make all frequencies real."""
+    model = load_mace(Path(__file__).parent / "mace_reference/mace-mp-0-small.model")
+    pair = tuple(model.species[:2])
+    a = 4.4
+    atoms = Atoms(numbers=pair, cell=a / 2 * (1 - np.eye(3)), scaled_positions=[[0, 0, 0], [0.5] * 3], pbc=True)
+    held = dataclasses.replace(model, energy=Held(model.energy))
+    cells = cells_from_atoms(atoms, (2, 2, 2), (2, 2, 2))
+    material = make_material("rocksalt", cells, held, (3, 3, 3), (300.0,), broadening=Gaussian(0.5))
+    solution = material.solution(material.force_constants(held.energy, held.params))
+    assert np.asarray(solution.phonons.frequencies)[1:].min() > 0.1
+    check(held, material, 20, 3e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A model on top of springs within the first two shells of rocksalt: E + Σ k (r - r0)² exp(-(r - r0)²/w²)."""
+
+    energy: object
+
+    def __call__(self, params, graph):
+        square = jnp.sum(graph.vectors() ** 2, axis=-1)
+        r = jnp.sqrt(jnp.where(graph.edge_mask, square, 1.0))
+        springs = sum((r - r0) ** 2 * jnp.exp(-(((r - r0) / 0.4) ** 2)) for r0 in (2.2, 2.2 * np.sqrt(2)))
+        return self.energy(params, graph) + 20.0 * jnp.sum(jnp.where(graph.edge_mask, springs, 0.0))
+
+
+@pytest.mark.slow
+def test_nequix_libr(shared):
+    """Weights of a published model. 20 directions in all 707,658 parameters."""
+    path = shared / "weights/nequix-mp-1.nqx"
+    if not path.is_file():
+        pytest.skip(f"weights not found: {path}")
+    potential = load_potential(path)
+    cells = cells_from_atoms(bulk("LiBr", "rocksalt", a=5.51), (2, 2, 2), (2, 2, 2))
+    material = make_material("LiBr", cells, potential, (3, 3, 3), (300.0,))
+    check(potential, material, 20, 1e-4)
+
+
+# --- other derivatives -----------------------------------------------------------------------------------------------
+
+
+def test_temperature_masses_and_isotopes(silicon):
+    potential, material = silicon
+    gradient = value_and_grad(material, potential.energy, log_kappa)(potential.params)
+    fc = material.force_constants(potential.energy, potential.params)
+    bars = gradient.conditions
+
+    def at(**changes):
+        conditions = dataclasses.replace(material.conditions, **changes)
+        return float(log_kappa(solution_of(material.plan, fc, conditions, material.broadening, None))[0])
+
+    start, h = material.conditions, 1e-4
+    T = start.temperatures
+    slope = (at(temperatures=T * (1 + h)) - at(temperatures=T * (1 - h))) / (2 * h * 300)
+    np.testing.assert_allclose(bars.temperatures[0], slope, rtol=1e-6)
+    # both masses at once: one alone would break the symmetry of diamond
+    slope = (at(masses=start.masses * (1 + h)) - at(masses=start.masses * (1 - h))) / (2 * h)
+    np.testing.assert_allclose(np.vdot(bars.masses, start.masses), slope, rtol=1e-5)
+    g = start.scattering.isotope
+    slope = (at(scattering=Scattering(g * (1 + h))) - at(scattering=Scattering(g * (1 - h)))) / (2 * h)
+    np.testing.assert_allclose(np.vdot(bars.scattering.isotope, g), slope, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_seam_gives_what_jax_grad_of_the_whole_gives(silicon):
+    potential, material = silicon
+
+    def whole(params):
+        fc = material.force_constants(potential.energy, params)
+        return jnp.log(sum(kappa(material.plan, fc))[0, :3].mean())
+
+    expected = jax.grad(whole)(potential.params)
+    found = value_and_grad(material, potential.energy, log_kappa)(potential.params).params
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-12 * np.abs(value).max() + 1e-300)
+
+
+def test_frozen_parameters_change_nothing(silicon):
+    potential, material = silicon
+    energy, trained, frozen = adapt(potential, train=["A", "B"], freeze=["B"])
+    assert set(trained) == {"A"}
+    part = value_and_grad(material, energy, log_kappa)(trained, frozen)
+    whole = value_and_grad(material, potential.energy, log_kappa)(potential.params)
+    np.testing.assert_allclose(part.params["A"], whole.params["A"], rtol=1e-10)
+    assert part.value == pytest.approx(float(whole.value), rel=1e-13)
+
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
+
+def test_a_subset_of_points_has_their_linewidths(silicon):
+    potential, material = silicon
+    fc = material.force_constants(potential.energy, potential.params)
+    whole = material.solution(fc)
+    points = np.array([3, 0, 3, 2])
+    part = solution_of(subset(material.plan, points), fc, material.conditions, material.broadening, None)
+    np.testing.assert_allclose(part.linewidths.total, whole.linewidths.total[:, points], rtol=1e-11, atol=1e-15)
+    np.testing.assert_allclose(
+        part.conductivity.mode_kappa_P, whole.conductivity.mode_kappa_P[:, points], rtol=1e-11, atol=1e-12
+    )
+
+
+def test_systematic_samples_have_their_probabilities():
+    weight = np.array([5.0, 0.0, 1.0, 1.0, 2.0, 0.3])
+    counts, inverse = np.zeros(6), np.zeros(6)
+    for seed in range(4000):
+        drawn, scale = systematic(weight, 3, np.random.default_rng(seed))
+        assert len(set(drawn)) == 3
+        counts[drawn] += 1
+        inverse[drawn] += scale
+    np.testing.assert_allclose(inverse / 4000, 1.0, atol=0.15)  # E[1/π] = 1 for every item: no bias
+    assert counts[0] == 4000  # capped at certainty
+    assert counts[1] > 0  # out of no one's reach
+
+
+def test_sampled_gradients_are_unbiased_and_say_how_noisy_they_are(silicon):
+    """At the seam, where the draws are: the mean of many is the exact cotangent, within its own standard error."""
+    from wigner_jax.training.gradient import EXACT, seam
+
+    potential, material = silicon
+    fc = material.force_constants(potential.energy, potential.params)
+    _, _, _, (exact, _), noise = seam(material, fc, log_kappa, EXACT, np.random.default_rng(0))
+    assert noise == 0
+    mean, squares, errors, n = 0.0, 0.0, [], 24
+    for seed in range(n):
+        bars, error = seam(material, fc, log_kappa, Sampling(points=3, draws=2), np.random.default_rng(seed))[3:]
+        x = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(bars[0])])
+        mean, squares = mean + x / n, squares + x**2 / n
+        errors.append(float(error))
+    spread = np.sqrt(np.maximum(squares - mean**2, 0).sum())
+    exact = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(exact)])
+    size = np.linalg.norm(exact)
+    assert 0.02 < spread / size < 2  # it is a sample
+    assert np.linalg.norm(mean - exact) < 2.5 * spread / np.sqrt(n)
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(spread / size, rel=0.5)
+
+
+def test_all_points_drawn_is_exact(silicon):
+    potential, material = silicon
+    exact = value_and_grad(material, potential.energy, log_kappa)(potential.params)
+    P = len(material.plan.mesh.irreducible)
+    drawn = value_and_grad(material, potential.energy, log_kappa, Sampling(P, 1, 99))(potential.params, None, 3)
+    for name, value in exact.params.items():
+        np.testing.assert_allclose(drawn.params[name], value, rtol=1e-8, atol=1e-12)
+    assert np.isnan(drawn.noise[0])  # one draw does not know its error
+
+
+def test_sampled_patterns_are_unbiased(silicon):
+    from wigner_jax.training.gradient import pull
+
+    potential, material = silicon
+    rng = np.random.default_rng(1)
+    fc = material.force_constants(potential.energy, potential.params)
+    bars = jax.tree.map(lambda x: x * 0.01, fc)
+    exact, _ = pull(potential.energy, potential.params, None, material.constants, bars)
+    assert material.constants.fit3.n_evaluations == 2
+    draws = [pull(potential.energy, potential.params, None, material.constants, bars, 1, rng) for _ in range(40)]
+    a = np.array([float(d[0]["A"][1]) for d in draws])
+    assert a.std() > 0
+    assert abs(a.mean() - float(exact["A"][1])) < 3 * a.std() / np.sqrt(len(a))
+    assert all(np.isnan(float(d[1])) for d in draws)  # one pattern does not know its error

@@ -1,0 +1,158 @@
+"""What a campaign keeps: one HDF5 file per material, which appears whole or not at all, and its settings.
+
+OUT/settings.json            what was asked for; a campaign is continued only with the same settings
+OUT/records/mp-661.hdf5      phono3py's kappa schema with the Wigner terms; the scores as JSON in its attribute
+                             `record`; a material that failed has that attribute alone
+OUT/times/mp-661.json        wall times of its stages
+OUT/table.csv, summary.json  made from the records, in the order of the structure file
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from ..errors import InputError
+from ..io.kappa_hdf5 import kappa_datasets
+
+if TYPE_CHECKING:
+    from ..types import Crystal, Mesh, Solution
+
+PROTOCOLS = ("k_srme", "matbench", "newton")
+ROUTES = ("ad", "finite-displacement")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides the numbers of a campaign."""
+
+    potential: str  # name or path, as given
+    protocol: str = "k_srme"  # of the relaxation: k_srme, matbench, newton
+    route: str = "ad"  # of the force constants: ad, finite-displacement
+    distance: float = 0.03  # Å, of finite displacements
+    temperatures: tuple[float, ...] = (300.0,)  # K
+    boundary_mfp: float = 1e6  # µm
+    broadening: str = "tetrahedron"  # tetrahedron or adaptive
+
+    def __post_init__(self) -> None:
+        for value, name, allowed in (
+            (self.protocol, "protocol", PROTOCOLS),
+            (self.route, "route", ROUTES),
+            (self.broadening, "broadening", ("tetrahedron", "adaptive")),
+        ):
+            if value not in allowed:
+                raise InputError(f"unknown {name} {value!r}: choose from {', '.join(allowed)}")
+
+
+def record_path(folder: str | Path, mp_id: str) -> Path:
+    return Path(folder) / "records" / f"{mp_id}.hdf5"
+
+
+def open_campaign(folder: str | Path, settings: Settings) -> None:
+    """Make the folders, or check that they belong to the same settings.
+
+    Raises:
+        InputError: the folder holds a campaign with other settings, or cannot be written to.
+    """
+    folder = Path(folder)
+    try:
+        for name in ("records", "times"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        path = folder / "settings.json"
+        asked = dataclasses.asdict(settings) | {"temperatures": list(settings.temperatures)}
+        if path.is_file():
+            there = json.loads(path.read_text())
+            different = [k for k in asked if there.get(k) != asked[k]]
+            if different:
+                k = different[0]
+                raise InputError(
+                    f"{folder} holds a campaign with {k} {there.get(k)!r}, not {asked[k]!r}: give another --out, or the"
+                    " same options"
+                )
+        else:
+            write_text(path, json.dumps(asked, indent=1) + "\n")
+        for part in (folder / "records").glob(".*.part"):  # of a run that was killed; another shard's is younger
+            if not _alive(part):
+                part.unlink(missing_ok=True)
+    except json.JSONDecodeError:
+        raise InputError(f"{folder}/settings.json is not readable: give another --out") from None
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror or error}): give another --out") from None
+
+
+def _alive(part: Path) -> bool:
+    """Whether the process that writes this file still runs (its number is in the name)."""
+    try:
+        os.kill(int(part.name.split(".")[-2]), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomically."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def write_record(
+    folder: str | Path, record: dict[str, Any], times: dict[str, float],
+    result: tuple[Crystal, Mesh, Solution, float] | None = None,
+) -> None:  # fmt: skip
+    """Write the record of one material, and its times.
+
+    Args:
+        record: scores and facts, JSON values; `mp_id` names the file.
+        times: seconds by stage.
+        result: crystal, mesh, solution and boundary mean free path (µm), if there is one.
+    """
+    path = record_path(folder, record["mp_id"])
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(part, "w") as file:
+            file.attrs["record"] = json.dumps(record, allow_nan=False)
+            if result is not None:
+                for name, value in kappa_datasets(*result).items():
+                    large = getattr(value, "size", 0) > 64
+                    file.create_dataset(name, data=value, compression="gzip" if large else None)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    write_text(Path(folder) / "times" / f"{record['mp_id']}.json", json.dumps(times) + "\n")
+
+
+def read_record(path: str | Path) -> dict[str, Any] | None:
+    """The record of one material; None if there is none, or it is not readable (it is made again)."""
+    try:
+        with h5py.File(path, "r") as file:
+            return json.loads(file.attrs["record"])
+    except (OSError, KeyError, ValueError, RuntimeError):
+        return None
+
+
+def plain(value: Any) -> Any:
+    """Arrays and numpy numbers as JSON values; numbers that are not finite as None."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+__all__ = [
+    "PROTOCOLS", "ROUTES", "Settings", "open_campaign", "plain", "read_record", "record_path", "write_record",
+    "write_text",
+]  # fmt: skip

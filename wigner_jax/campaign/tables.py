@@ -1,0 +1,164 @@
+"""The table and the summary of a campaign, made from its records alone: the same records give the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..io.kappa_hdf5 import read_kappa_hdf5
+from ..metrics import WORST, factor_of_two
+from .records import plain, read_record, record_path, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COLUMNS = (
+    "mp_id", "name", "space_group", "temperature", "kappa", "kappa_P", "kappa_C", "kappa_DFT", "SRD", "SRE", "SRME",
+    "heat_capacity_error", "frequency_error", "frequency_error_high", "frequency_shift_high", "space_group_after",
+    "converged", "imaginary", "failure",
+)  # fmt: skip
+TYPES = {225: "rocksalt", 216: "zincblende", 186: "wurtzite"}
+
+
+def rows_of(folder: str | Path, mp_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per material and temperature, in the order of `mp_ids`; materials without a record are left out."""
+    rows = []
+    for mp_id in mp_ids:
+        record = read_record(record_path(folder, mp_id))
+        if record is None:
+            continue
+        for k, temperature in enumerate(record["temperatures"]):
+            row = {name: record.get(name) for name in COLUMNS}
+            row |= {"temperature": temperature, "space_group_after": (record.get("space_groups") or [None, None])[1]}
+            row |= {n: record[n][k] for n in ("kappa_DFT", "SRD", "SRE", "SRME")}
+            row |= {n: record[n][k] if n in record else None for n in ("kappa", "heat_capacity_error")}
+            for name in ("kappa_P", "kappa_C"):
+                row[name] = float(np.mean(record[name][k][:3])) if name in record else None
+            rows.append(row)
+    return rows
+
+
+def summary_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the materials at every temperature, overall and by type of structure.
+
+    SRME and SRE: means, a material that failed counting 2 (κ_SRME's rule). within_factor_two: share of materials with
+    κ between half and twice the reference's. cancelling: materials whose κ is within 20 % of the reference although
+    SRME exceeds 0.4, where errors of modes cancel. coherence_share: mean κ_C/κ.
+    """
+    result: dict[str, Any] = {}
+    for temperature in sorted({row["temperature"] for row in rows}):
+        here = [row for row in rows if row["temperature"] == temperature]
+        groups = {"all": here}
+        for number, name in TYPES.items():
+            if some := [row for row in here if row["space_group"] == number]:
+                groups[name] = some
+        result[f"{temperature:g} K"] = {name: _summary(some) for name, some in groups.items()}
+    return plain(result)
+
+
+def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def mean(name: str) -> float | None:
+        values = [row[name] for row in rows if row[name] is not None]
+        return float(np.mean(values)) if values else None
+
+    kappa = [np.nan if row["kappa"] is None else row["kappa"] for row in rows]
+    solved = [row for row in rows if row["kappa"] is not None]
+    return {
+        "materials": len(rows),
+        "failed": sorted(row["name"] for row in rows if row["kappa"] is None),
+        "SRME": mean("SRME"),
+        "SRE": mean("SRE"),
+        "within_factor_two": factor_of_two(kappa, [row["kappa_DFT"] for row in rows]),
+        "heat_capacity_error": mean("heat_capacity_error"),
+        "frequency_error": mean("frequency_error"),
+        "frequency_error_high": mean("frequency_error_high"),
+        "frequency_shift_high": mean("frequency_shift_high"),
+        "coherence_share": float(np.mean([row["kappa_C"] / row["kappa"] for row in solved])) if solved else None,
+        "cancelling": sorted(row["name"] for row in solved if row["SRE"] < 0.2 and row["SRME"] > 0.4),
+        "worst": [row["name"] for row in sorted(solved, key=lambda row: -row["SRME"])[:5] if row["SRME"] < WORST],
+    }
+
+
+def csv_of(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as CSV: numbers to seven digits, so that rounding in the last place does not show."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        values = (row[name] for name in COLUMNS)
+        writer.writerow(f"{v:.7g}" if isinstance(v, float) else "" if v is None else v for v in values)
+    return text.getvalue()
+
+
+def write_tables(folder: str | Path, mp_ids: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """table.csv and summary.json of all records there are; returns rows and summary."""
+    folder = Path(folder)
+    rows = rows_of(folder, mp_ids)
+    summary = summary_of(rows)
+    write_text(folder / "table.csv", csv_of(rows))
+    write_text(folder / "summary.json", json.dumps(_rounded(summary), indent=1) + "\n")
+    return rows, summary
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def write_matbench(folder: str | Path, mp_ids: Sequence[str], path: str | Path) -> int:
+    """The records as the table matbench-discovery takes for its conductivity task (`.json.gz`); returns their number.
+
+    A JSON table of columns, each a dictionary by row number: material_id, formula, kappa_tot_rta, kappa_p_rta, kappa_c
+    (T, 6), mode_kappa_tot_avg (T, P, m), mode_weights, q_points, ph_freqs, heat_capacity, init_spg_num, final_spg_num,
+    has_imag_ph_modes, reached_max_steps, broken_symmetry, temperatures, errors.
+    """
+    rows = []
+    for mp_id in mp_ids:
+        record = read_record(record_path(folder, mp_id))
+        if record is None:
+            continue
+        groups = record.get("space_groups") or [None, None]
+        row = {
+            "material_id": mp_id,
+            "formula": record["name"],
+            "init_spg_num": groups[0],
+            "final_spg_num": groups[1],
+            "broken_symmetry": groups[0] != groups[1],
+            "has_imag_ph_modes": record.get("imaginary"),
+            "reached_max_steps": None if "converged" not in record else not record["converged"],
+            "temperatures": record["temperatures"],
+            "errors": [] if record["failure"] is None else [record["failure"]],
+        }
+        if "kappa" in record:
+            data = read_kappa_hdf5(record_path(folder, mp_id))
+            row |= {
+                "kappa_tot_rta": data["kappa_TOT_RTA"],
+                "kappa_p_rta": data["kappa_P_RTA"],
+                "kappa_c": data["kappa_C"],
+                "mode_kappa_tot_avg": data["mode_kappa"][..., :3].mean(axis=-1),
+                "mode_weights": data["weight"],
+                "q_points": data["qpoint"],
+                "ph_freqs": data["frequency"],
+                "heat_capacity": data["heat_capacity"],
+            }
+        rows.append(plain(row))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = {name: {str(k): row.get(name) for k, row in enumerate(rows)} for name in names}
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as file:
+        file.write(json.dumps(table).encode())
+    part.replace(path)
+    return len(rows)
+
+
+__all__ = ["COLUMNS", "TYPES", "csv_of", "rows_of", "summary_of", "write_matbench", "write_tables"]

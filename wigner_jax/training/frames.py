@@ -1,0 +1,131 @@
+"""Structures with energies, forces and stresses: what a potential should not forget while it learns conductivities."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import losses
+from ..calculator import padded
+from ..errors import InputError
+from ..potentials.graph import Graph, build_graph
+from ..types import pytree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import ase
+
+    from ..potentials.base import Energy, Params, Potential
+    from ..types import Array
+
+
+@pytree()
+class Frame:
+    """One structure with its targets and their weights; a weight of 0 leaves a target out."""
+
+    graph: Graph
+    energy: Array  # () eV
+    forces: Array  # (N, 3) eV/Å
+    stress: Array  # (3, 3) eV/Å³, ASE's sign
+    weights: Array  # (3,) of energy, forces, stress
+    scales: Array  # (3,) eV/atom, eV/Å, eV/Å³: an error of this size counts 1
+
+
+def frame_of(
+    atoms: ase.Atoms,
+    potential: Potential,
+    weights: Sequence[float] = (0.0, 1.0, 0.0),
+    scales: Sequence[float] = (0.01, 0.05, 0.002),
+) -> Frame:
+    """A frame from an ASE structure whose calculator (or `info`, `arrays`) holds the targets.
+
+    Raises:
+        InputError: a target with a weight that the structure does not have.
+    """
+    graph, _ = build_graph(atoms, potential)
+    stored = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc is not None else {})}
+    needed = {"energy": (), "forces": (len(atoms), 3), "stress": (3, 3)}
+    found = {}
+    for (key, shape), weight in zip(needed.items(), weights, strict=True):
+        value = stored.get(key)
+        if value is None and weight:
+            raise InputError(f"a frame of {atoms.get_chemical_formula()} has no {key}: set its weight to 0")
+        value = np.zeros(shape) if value is None else np.asarray(value, float)
+        if key == "stress" and value.shape == (6,):
+            xx, yy, zz, yz, xz, xy = value
+            value = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        if value.shape != shape or not np.isfinite(value).all():
+            raise InputError(f"a frame of {atoms.get_chemical_formula()}: {key} of shape {value.shape}, or not finite")
+        found[key] = value
+    return Frame(graph, found["energy"], found["forces"], found["stress"], np.asarray(weights), np.asarray(scales))
+
+
+def labelled(atoms: Sequence[ase.Atoms], potential: Potential, **options: Sequence[float]) -> list[Frame]:
+    """Frames whose targets are the potential's own predictions: what it knew before training (self-distillation)."""
+    frames = []
+    for frame in same_size([frame_of(structure, potential, (0.0, 0.0, 0.0)) for structure in atoms]):
+        E, F, S = predict(potential.energy, potential.params, None, frame.graph)
+        weights, scales = options.get("weights", (1.0, 1.0, 1.0)), options.get("scales", (0.01, 0.05, 0.002))
+        frames.append(Frame(frame.graph, *map(np.asarray, (E, F, S, weights, scales))))
+    return frames
+
+
+def same_size(frames: Sequence[Frame]) -> list[Frame]:
+    """The same frames with lists of edges as long as the longest: one compilation for each number of atoms."""
+    room = [max((len(getattr(f.graph, name)) for f in frames), default=0) for name in ("senders", "triplets")]
+    return [dataclasses.replace(f, graph=padded(f.graph, *room)) for f in frames]
+
+
+@partial(jax.jit, static_argnums=0)
+def predict(energy: Energy, params: Params, frozen: Params, graph: Graph) -> tuple[Array, Array, Array]:
+    """E (eV), forces (N, 3) eV/Å and stress (3, 3) eV/Å³ of a graph, differentiable in `params`."""
+    both = params if frozen is None else (params, frozen)
+
+    def deformed(positions: Array, strain: Array) -> Array:
+        return energy(both, graph.at(positions).strained(strain))
+
+    E, (slope, virial) = jax.value_and_grad(deformed, argnums=(0, 1))(jnp.asarray(graph.positions), jnp.zeros((3, 3)))
+    return E, -slope, 0.5 * (virial + virial.T) / jnp.abs(jnp.linalg.det(jnp.asarray(graph.cell)))
+
+
+def frame_loss(energy: Energy, params: Params, frozen: Params, frame: Frame) -> Array:
+    """Weighted sum of the three losses of a frame."""
+    E, F, S = predict(energy, params, frozen, frame.graph)
+    N = frame.forces.shape[0]
+    parts = [
+        losses.energy_loss(E, frame.energy, N, frame.scales[0]),
+        losses.force_loss(F, frame.forces, frame.scales[1]),
+        losses.stress_loss(S, frame.stress, frame.scales[2]),
+    ]
+    return jnp.dot(frame.weights, jnp.stack(parts))
+
+
+@partial(jax.jit, static_argnums=0)
+def frame_value_and_grad(energy: Energy, params: Params, frozen: Params, frame: Frame) -> tuple[Array, Params]:
+    """`frame_loss` and its derivative by `params`."""
+    return jax.value_and_grad(frame_loss, argnums=1)(energy, params, frozen, frame)
+
+
+def force_error(energy: Energy, params: Params, frozen: Params, frames: Sequence[Frame]) -> float:
+    """Root mean square error of all force components, eV/Å."""
+    squares = [
+        np.square(np.asarray(predict(energy, params, frozen, frame.graph)[1]) - frame.forces).ravel()
+        for frame in frames
+    ]
+    return float(np.sqrt(np.concatenate(squares).mean())) if squares else float("nan")
+
+
+def reweighted(frame: Frame, factor: float) -> Frame:
+    """The same frame, counting `factor` times as much."""
+    return dataclasses.replace(frame, weights=np.asarray(frame.weights) * factor)
+
+
+__all__ = [
+    "Frame", "force_error", "frame_loss", "frame_of", "frame_value_and_grad", "labelled", "predict", "reweighted", "same_size",
+]  # fmt: skip
