@@ -40,9 +40,9 @@ def main() -> None:
     parser.add_argument("--potential", default=str(SHARED / "weights/nequix-mp-1.nqx"))
     parser.add_argument("--train", nargs="+", default=["layers.3.*", "readout"], help="patterns of parameter names")
     parser.add_argument("--stages", type=int, default=3, help="how often the two levels are compared")
-    parser.add_argument("--steps", type=int, default=12, help="of each stage")
+    parser.add_argument("--steps", type=int, default=18, help="of each stage")
     parser.add_argument("--points", type=int, default=16, help="q-points in the gradient of a step")
-    parser.add_argument("--share", type=float, default=0.1, help="of the loss, for the first step of a stage")
+    parser.add_argument("--share", type=float, default=0.35, help="of the loss, for the first step of a stage")
     parser.add_argument("--l2sp", type=float, default=1e-2)
     parser.add_argument(
         "--held-out", nargs="*", default=[], choices=sorted(HALIDES), help="κ of these, before and after"

@@ -14,6 +14,8 @@ from ase import Atoms
 from ase.build import bulk
 
 from wigner_jax.errors import InputError
+from wigner_jax.physics.force_constants import force_constants
+from wigner_jax.plan.cells import cells_from_atoms
 from wigner_jax.potentials import CARDS, Potential, build_graph, sevennet
 from wigner_jax.potentials.checkpoints import Tensor
 from wigner_jax.potentials.equivariant import MulIrrep
@@ -109,9 +111,11 @@ def test_derivatives_are_what_differences_converge_to(shared, name):
 
 
 @slow
-@pytest.mark.parametrize("name", MODELS)
-def test_force_constants_of_a_crystal(shared, name):
-    zoo.check_force_constants(load(shared, name), bulk("MgO", "rocksalt", a=4.26), 2 * np.eye(3, dtype=int))
+def test_force_constants_of_a_crystal_break_its_mirror_symmetry(shared):
+    """The features have no parity: the fit of fully symmetric force constants leaves what the model does not respect."""
+    cells = cells_from_atoms(bulk("MgO", "rocksalt", a=4.26), 2 * np.eye(3, dtype=int), 2 * np.eye(3, dtype=int))
+    _, report = force_constants(load(shared, "sevennet-0"), cells)
+    assert report.residual == pytest.approx((1.2e-4, 4.3e-4), rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["sevennet-0", pytest.param("sevennet-l3i5", marks=slow)])
@@ -123,6 +127,8 @@ def test_energy_is_invariant_under_rotations(shared, name):
     found, (other_slope, _) = zoo.energy_and_slopes(potential, zoo.graph_for(other, potential))
     np.testing.assert_allclose(found, value, rtol=1e-12)
     np.testing.assert_allclose(other_slope, (slope @ R.T)[order], atol=1e-11)
+    mirrored, _ = zoo.energy_and_slopes(potential, zoo.graph_for(zoo.turned(atoms, -R)[0], potential))
+    assert 1e-7 < abs(float(mirrored - value)) < 1e-3  # eV: but not under inversion, as in sevenn
 
 
 @pytest.mark.parametrize("name", MODELS)

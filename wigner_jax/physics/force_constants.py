@@ -249,8 +249,8 @@ def _warnings(potential: Potential, cells: Cells, residuals: tuple[float, float]
     for name, residual in zip(("fc2", "fc3"), residuals, strict=True):
         if not residual < 1e-10:
             messages.append(
-                f"{name}: residual {residual:.1e} of the symmetric fit is above 1e-10: the potential is not equivariant"
-                ", computes in lower precision, or a pair sits on a cutoff"
+                f"{name}: residual {residual:.1e} of the symmetric fit is above 1e-10: the potential lacks a symmetry of"
+                " space (mirrors, in models without parity), computes in lower precision, or a pair sits on a cutoff"
             )
     if margin < 1e-3:
         messages.append(f"a pair lies {margin:.1e} Å from a distance where {potential.name} is not smooth")

@@ -60,9 +60,10 @@ class M3GNet:
     - MP-2021.2.8-EFS (m3gnet for TensorFlow): R are three functions that are C² at 5 Å, w(R) = swish(W'' R). E is C² at
       4 Å (the potential's `kinks`) and at 5 Å: Φ2 exists everywhere, Φ3 jumps where a pair crosses one of them.
     - MP-2021.2.8-PES (matgl's retrained model, with which most κ were published): R are nine spherical Bessel functions
-      j_l(z_ln r/5 Å) that vanish at 5 Å with a slope. E is only C⁰ there: the force on a lone Na–Cl pair jumps by 0.87 eV/Å
-      when it crosses 5 Å, and force constants by automatic differentiation know nothing of that. w is linear, and the message of an edge goes
-      to its end j instead of its centre i, as in the matgl of its time; its weights make no sense otherwise.
+      j_l(z_ln r/5 Å) that vanish at 5 Å with a slope. E is only C⁰ there: the force on a lone Na–Cl pair jumps by
+      0.87 eV/Å when it crosses 5 Å, and force constants by automatic differentiation know nothing of that. w is linear,
+      and the message of an edge goes to its end j instead of its centre i, as in the matgl of its time; its weights
+      make no sense otherwise.
 
     That matgl also made the three-body sums of wrong edges (it used numbers among the edges below 4 Å as numbers among
     all), so that its energy depends on the order of the atoms, and training made the term almost vanish. Here the sums

@@ -107,6 +107,10 @@ class SevenNet:
     distances are the potential's `kinks`, and a graph's margin says how near the nearest pair is. SevenNet-l3i5 has a
     polynomial cutoff, C² at 5 Å; prefer it for third-order force constants.
 
+    Symmetry. The features have no parity, so that the energy is invariant under rotations but not under inversions and
+    mirrors: for SevenNet-0 forces of a mirrored cell differ by 3e-4 eV/Å, and the fit of force constants of MgO with
+    all of its symmetry leaves residuals of 1e-4 (Φ2) and 4e-4 (Φ3).
+
     `params` has the names and shapes of the torch model's `state_dict()`. All normalisation constants are in the code.
     """
 
@@ -174,7 +178,8 @@ def load_sevennet(path: str | Path, *, rounded: bool = False) -> Potential:
 
     Couplings have the signs of those in the file (some changed between versions of e3nn). Their values there are rounded
     to float32, so that sevenn's energies are symmetric to 1e-8 only; here they are exact, which moves energies by 1e-10
-    of themselves and forces by 1e-8 eV/Å, and makes force constants symmetric to rounding.
+    of themselves and forces by 1e-8 eV/Å, and makes energies invariant under
+    rotations to rounding.
 
     Args:
         rounded: take the couplings as they are in the file, for comparison with sevenn to the last digit.
