@@ -186,7 +186,9 @@ def total_derivative(name, potential, supercells, mesh, d, h, broadening=None):
     return *slopes, (again(1) - again(-1)) / (2 * h)
 
 
+@pytest.mark.slow
 def test_total_derivative_of_kappa_tersoff(tersoff):
+    """One strain."""
     d = direction(tersoff.params, 0)
     total, fixed, expected = total_derivative("zincblende", tersoff, ((2, 2, 2), (2, 2, 2)), (3, 3, 3), d, 2e-5)
     np.testing.assert_allclose(total, expected, rtol=1e-5)
@@ -209,7 +211,7 @@ def test_total_derivative_of_kappa_mace(mace):
     supercells, broadening = ((2, 2, 2), (2, 2, 2)), Gaussian(0.5)
     total, fixed, expected = total_derivative("rocksalt", mace, supercells, (2, 2, 2), d, 1e-5, broadening)
     np.testing.assert_allclose(total, expected, rtol=1e-5)
-    assert abs(total - fixed) > 0.01 * abs(total)
+    assert abs(total - fixed) > 0.002 * abs(total)
 
 
 def test_what_goes_wrong_is_said(tersoff):
@@ -224,10 +226,10 @@ def test_what_goes_wrong_is_said(tersoff):
     # 2.70 Å, the inner edge of the cutoff function, is crossed on the way from 2.72 Å to the minimum
     edge = cells_from_atoms(bulk("Si", a=4 * 2.72 / np.sqrt(3)), 1, 1).crystal
     geometry = relaxed(tersoff.energy, tersoff.params, plan_relaxation(tersoff, edge))
-    if geometry.converged:
-        assert geometry.crossed
-        with pytest.raises(InputError, match="across a cutoff"):
-            geometry.require_valid()
+    assert geometry.converged
+    assert geometry.crossed
+    with pytest.raises(InputError, match="across a cutoff"):
+        geometry.require_valid()
 
 
 def test_nothing_to_relax(tersoff):

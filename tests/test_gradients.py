@@ -246,7 +246,7 @@ def test_tetrahedra(request, record_property, name, dims):
             np.testing.assert_allclose(tangent[key], numeric, rtol=0, atol=1e-4 * np.abs(numeric).max(), err_msg=key)
     share = np.mean(np.array(crossing) > 0)
     print(f"{100 * share:.0f} % of the directions cross a kink within the step, {np.mean(crossing):.0f} kinks each")
-    record_property("share_of_directions_that_cross_a_kink", share)
+    record_property("share_of_directions_that_cross_a_kink", float(share))
     # reverse mode once, along the last direction
     pulled = jax.vjp(function, fc)[1](jax.tree.map(jnp.ones_like, value))[0]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(pulled))

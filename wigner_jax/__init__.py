@@ -8,12 +8,15 @@ Importing changes nothing: switch double precision on yourself, ``jax.config.upd
 
 from .calculator import WignerCalculator
 from .errors import ImaginaryModes, InputError
+from .expansion import thermal_expansion
+from .geometry import kappa_fn
 from .io import read_born, read_kappa_hdf5, read_phono3py, read_structure, write_kappa_hdf5
 from .physics.force_constants import force_constants, force_constants_fn
 from .physics.nac import GonzeLee, Wang
 from .plan.cells import cells_from_atoms
 from .plan.defaults import default_cells, default_mesh
 from .potentials import Potential, available_potentials, load_potential
+from .protocols import relax_k_srme
 from .prototypes import available_prototypes, prototype
 from .relax import relax
 from .solve import (
@@ -58,6 +61,7 @@ __all__ = [
     "force_constants",
     "force_constants_fn",
     "kappa",
+    "kappa_fn",
     "load_potential",
     "make_plan",
     "prototype",
@@ -66,8 +70,10 @@ __all__ = [
     "read_phono3py",
     "read_structure",
     "relax",
+    "relax_k_srme",
     "reserve",
     "solve",
     "tetrahedron",
+    "thermal_expansion",
     "write_kappa_hdf5",
 ]
