@@ -35,16 +35,20 @@ REFERENCES = {  # compound, with charges
 }
 
 
+def problem(shared: Path, reference: str):
+    """Plan, material, long-range part and the stored arrays of a reference."""
+    name, polar = REFERENCES[reference]
+    material, stored = load(shared, name), np.load(shared / f"data/reference/{reference}.npz")
+    nac = GonzeLee(material.born, dipole_plan(material.cells.crystal, material.cells.fc2)) if polar else None
+    return make_plan(material.cells, stored["D_diag"]), material, nac, stored
+
+
 @functools.cache
 def solved(shared: Path, reference: str):
     """Plan, our solution and the stored arrays of a reference."""
-    name, polar = REFERENCES[reference]
-    material, stored = load(shared, name), np.load(shared / f"data/reference/{reference}.npz")
-    crystal = material.cells.crystal
-    plan = make_plan(material.cells, stored["D_diag"])
-    nac = GonzeLee(material.born, dipole_plan(crystal, material.cells.fc2)) if polar else None
+    plan, material, nac, stored = problem(shared, reference)
     broadening = Gaussian(0.1) if "sigma" in reference else None
-    scattering = Scattering(natural_isotopes(crystal), 1e6)
+    scattering = Scattering(natural_isotopes(plan.crystal), 1e6)
     return plan, solve(plan, material.constants, (300.0,), broadening, scattering, nac), stored
 
 

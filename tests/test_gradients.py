@@ -229,21 +229,25 @@ def sign_changes(plan, before, after) -> int:
 def test_tetrahedra(request, record_property, name, dims):
     """Along 20 directions, kinks or not: the weights are continuous, so that a kink inside the step costs little.
 
-    Shorter steps are no better: rounding errors of the frequencies are magnified by nearly flat tetrahedra.
+    κ itself jumps by some 1e-9 of its value where an exact tie of frequencies at a vertex is decided by rounding. Such a
+    jump spoils a difference, but not those of two steps at once.
     """
     cells, fc = material(name, request)
     plan = make_plan(cells, dims)
     function = functools.partial(everything, plan, broadening=reserve(plan, fc), scattering=scattering_of(plan))
-    h, crossing = 1e-4, []
+    steps, crossing = (1e-4, 3e-5), []
     for seed in range(20):
         direction = symmetric_direction(cells, fc, seed)
         value, tangent = jax.jvp(function, (fc,), (direction,))
-        ends = [function(stepped(fc, direction, s * h)) for s in (-1, 1)]
-        waves = [phonons(plan, stepped(fc, direction, s * h).second) for s in (-1, 1)]
+        waves = [phonons(plan, stepped(fc, direction, s * steps[0]).second) for s in (-1, 1)]
         crossing.append(sign_changes(plan, *waves))
-        for key in value:
-            numeric = (ends[1][key] - ends[0][key]) / (2 * h)
-            np.testing.assert_allclose(tangent[key], numeric, rtol=0, atol=1e-4 * np.abs(numeric).max(), err_msg=key)
+        errors = {key: [] for key in value}
+        for h in steps:
+            down, up = (function(stepped(fc, direction, s * h)) for s in (-1, 1))
+            for key in value:
+                numeric = (up[key] - down[key]) / (2 * h)
+                errors[key].append(np.abs(tangent[key] - numeric).max() / np.abs(numeric).max())
+        assert {key: min(e) for key, e in errors.items() if not min(e) < 1e-4} == {}, f"direction {seed}"
     share = np.mean(np.array(crossing) > 0)
     print(f"{100 * share:.0f} % of the directions cross a kink within the step, {np.mean(crossing):.0f} kinks each")
     record_property("share_of_directions_that_cross_a_kink", float(share))

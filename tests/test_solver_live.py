@@ -103,7 +103,7 @@ def peer_isotope(peer, dims, sigma, points, monkeypatch):
     monkeypatch.setattr(isotope, "get_integration_weights", both_sides)
     run = isotope.Isotope(
         np.array(dims), peer.primitive, average_degenerate_weights=True, exclude_gamma_acoustic=True,
-        bz_grid=peer.grid, sigma=sigma,
+        bz_grid=peer.grid, sigma=sigma, cutoff_frequency=peer.phph_interaction.cutoff_frequency,
     )  # fmt: skip
     run.init_dynamical_matrix(peer.fc2, peer.phonon_supercell, peer.phonon_primitive)
     widths = []

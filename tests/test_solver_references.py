@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import load
-from support import REFERENCES, solved
+from support import REFERENCES, problem, solved
 
+from wigner_jax.physics import onshell
+from wigner_jax.physics import tetrahedron as tetrahedra
 from wigner_jax.physics.conductivity import conductivity, mode_kappa_total
 from wigner_jax.physics.linewidths import Leg, isotope, prepare
 from wigner_jax.physics.nac import GonzeLee
@@ -85,8 +87,8 @@ def test_three_phonon_widths(shared, reference):
 def test_conductivity(shared, reference):
     """κ from our three-phonon widths and the stored isotope widths.
 
-    With the tetrahedron method the stored isotope widths of single modes are rounding noise (next test), so that ours
-    cannot reproduce them; the Gaussian reference has no such modes, and ours are used throughout.
+    With the tetrahedron method the stored isotope widths of single modes are decided by rounding (the tests below);
+    the Gaussian reference has no such modes, and ours are used throughout.
     """
     plan, solution, stored = solved(shared, reference)
     expected, widths = wigner(shared, reference), solution.linewidths
@@ -116,6 +118,72 @@ def test_conductivity_with_our_isotope_widths(shared, reference):
     else:
         # modes whose star meets no face agree: half of them on 7³, where faces are many, most on finer meshes
         assert np.mean(np.abs(ours - expected) < 1e-6 * expected.max()) > 0.45
+
+
+def peer_neighbourhoods(plan, method, stored):
+    """The stored frequencies, to the last bit, of every mesh point, (Q, m), and of its tetrahedra, (V, m, Q).
+
+    A vertex on the zone's border has several images, whose frequencies differ in the last bits. phono3py takes the one
+    at the very address where the tetrahedron ends if it has it, else the first.
+    """
+    dims, addresses = np.array(plan.mesh.dims), stored["bz_addresses"]
+    row = {tuple(address): i for i, address in enumerate(addresses)}
+    place = (addresses % dims) @ [1, dims[0], dims[0] * dims[1]]
+    first = np.unique(place, return_index=True)[1]
+    rows = []
+    for offset in np.asarray(method.tetrahedra.neighbours):
+        ends = addresses[first] + offset
+        others = first[(ends % dims) @ [1, dims[0], dims[0] * dims[1]]]
+        rows.append([row.get(tuple(end), other) for end, other in zip(ends, others, strict=True)])
+    f = stored["all_frequencies_bz"]
+    return f[first], np.maximum(f[np.array(rows)].swapaxes(1, 2), 0.0)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        pytest.param(r, marks=pytest.mark.slow) if r in (*SLOW, "gi_nacl_nac_m11_smm19") else r
+        for r in REFERENCES
+        if "sigma" not in r
+    ],
+)
+def test_isotope_widths_with_the_last_bits_of_the_reference(shared, reference, monkeypatch):
+    """With the stored frequencies of all points, and its treatment of ties, rounding decides as it did there.
+
+    phono3py takes ties at face value, and drops a tetrahedron where two vertices closer than 1e-10 THz enclose f0.
+    """
+    plain, weight = onshell.weighted, tetrahedra.vertex_weight
+
+    def without_near_ties(*values):
+        v = jnp.sort(jnp.stack(values[:4]), axis=0)
+        gap = jnp.where(v[2] <= 0, v[3] - v[2], jnp.where(v[1] > 0, v[1] - v[0], v[2] - v[1]))
+        return jnp.where(gap < 1e-10, 0.0, weight(*values))
+
+    monkeypatch.setattr(tetrahedra, "vertex_weight", without_near_ties)
+    monkeypatch.setattr(onshell, "TIE", 0.0)
+    monkeypatch.setattr(onshell, "weighted", lambda amplitude, x, cells, elastic: plain(amplitude, x, cells))
+    plan, material, nac, stored = problem(shared, reference)
+    waves, method, n = phonons(plan, material.constants.second, nac), tetrahedron(plan), plan.crystal.n_atoms
+    f, around = peer_neighbourhoods(plan, method, stored)
+    np.testing.assert_allclose(f, waves.frequencies, rtol=0, atol=1e-6)
+    waves = dataclasses.replace(waves, frequencies=f)
+    state = jax.jit(prepare)(waves, material.constants.third, plan, np.array([300.0]), method, None)
+    tables = dataclasses.replace(state.broadening, around=around, low=around.min(axis=0), high=around.max(axis=0))
+    state = dataclasses.replace(state, broadening=tables)
+    method = dataclasses.replace(method, rooms=((0, 0, 16 * ITEM_CHUNK),))
+
+    @jax.jit
+    def widths(points, state):
+        def one(q):
+            projectors = state.projectors.reshape(9 * n, -1, len(f))[:, :, q]
+            return isotope(Leg(state.frequencies[q], state.rotation[q], projectors), state, plan.variances, method)
+
+        return jax.lax.map(one, points)
+
+    ours, overflow = widths(jnp.asarray(plan.mesh.irreducible), state)
+    assert not np.any(overflow)
+    expected = stored["gamma_isotope"][0]
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6 * expected.max())
 
 
 @pytest.mark.slow

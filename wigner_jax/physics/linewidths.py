@@ -49,7 +49,9 @@ class State:
 
     frequencies: Array  # (Q, m) THz
     rotation: Array  # (Q, 2m, 2m), see scattering.rotations
-    projectors: Array  # (9 n, m Q), see `site_projectors`; averaged over degenerate blocks if the broadening wants it
+    projectors: (
+        Array  # (9 n, m Q), see `site_projectors`; 0 for modes below the cut-off, averaged if the broadening wants
+    )
     entries: tuple[Array, ...]  # Φ3 by cells
     occupation: Array  # (Q, m, T)
     broadening: Any  # the broadening's tables
@@ -93,7 +95,7 @@ def prepare(
 ) -> State:
     """Tables for all q-points; differentiable in phonons and third."""
     f = phonons.frequencies
-    projectors = site_projectors(phonons.eigenvectors)
+    projectors = jnp.where((f > CUTOFF_FREQUENCY).T, site_projectors(phonons.eigenvectors), 0.0)
     if broadening.averages:
         projectors = jnp.einsum("qst,jptq->jpsq", degenerate_blocks(f), projectors)
     return State(
