@@ -150,7 +150,7 @@ class CHGNet:
     def _to_atoms(self, edges: EdgeBlocks, part: CHGNetParams, v: Array, e: Array, weight: Array) -> Array:
         C = v.shape[-1]
 
-        def first(W: list[Array], bias: Array) -> Array:
+        def first(W: list[Array], bias: Array | float) -> Array:
             return edges.repeated(v @ W[0] + bias) + e @ W[1] + (v @ W[2])[edges.senders]
 
         return edges.total(gated(part, (C, e.shape[-1], C), first) * weight) @ part["out"]
@@ -188,7 +188,7 @@ class ShortBonds:
         N, K = self.shape
         C, width = v.shape[-1], e.shape[-1]
 
-        def first(W: list[Array], bias: Array) -> Array:
+        def first(W: list[Array], bias: Array | float) -> Array:
             at_first = (e @ W[0]).reshape(N, K, 1, -1) + (v @ W[3] + bias)[:, None, None]
             return a @ W[2] + at_first + (e @ W[1]).reshape(N, 1, K, -1)
 

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from ..types import Array
 
     Part = dict[str, Array]  # core.k.weight, gate.k.weight (in, out); with bias (out,); core.norm, gate.norm (2, out)
-    First = Callable[[list[Array], Array], Array]
+    First = Callable[[list[Array], Array | float], Array]
 
-NAMES = ("core", "gate")
 NORM_EPSILON = 1e-5  # of torch.nn.LayerNorm
 
 
@@ -43,24 +42,19 @@ def gated(part: Part, widths: Sequence[int], first: First, *, linear: bool = Fal
             block contributes, in the shape of the result.
         linear: whether the core's last layer is left without silu.
     """
-    norms = [part.get(f"{name}.norm") for name in NAMES]
-    depth = sum(k.startswith("core.") and k.endswith("weight") for k in part)
-    layers = [[_layer(part, name, k, norm is not None and k == depth - 1) for name, norm in zip(NAMES, norms, strict=True)]
-              for k in range(depth)]  # fmt: skip
-    # both networks see the same input: one product with their weights side by side
-    weight, bias = (jnp.concatenate(x, axis=-1) for x in zip(*layers[0], strict=True))
-    ends = jnp.split(first(_blocks(weight, widths), bias), 2, axis=-1)
-    for layer in layers[1:]:
-        ends = [jax.nn.silu(x) @ weight + bias for x, (weight, bias) in zip(ends, layer, strict=True)]
-    core, gate = (x if norm is None else _scaled(x, norm) for x, norm in zip(ends, norms, strict=True))
+    ends = []
+    for name in ("core", "gate"):
+        depth, norm = sum(k.startswith(f"{name}.") and k.endswith("weight") for k in part), part.get(f"{name}.norm")
+        x: Array = None
+        for k in range(depth):
+            weight, bias = part[f"{name}.{k}.weight"], part.get(f"{name}.{k}.bias", 0.0)
+            if norm is not None and k == depth - 1:
+                # centred weights make centred results: no mean to be taken of these
+                weight, bias = (w - jnp.mean(w, axis=-1, keepdims=True) for w in (weight, bias))
+            x = first(_blocks(weight, widths), bias) if k == 0 else jax.nn.silu(x) @ weight + bias
+        ends.append(x if norm is None else _scaled(x, norm))
+    core, gate = ends
     return (core if linear else jax.nn.silu(core)) * jax.nn.sigmoid(gate)
-
-
-def _layer(part: Part, name: str, k: int, centred: bool) -> tuple[Array, Array]:
-    """Weight and bias of a layer. `centred` weights make centred results, of which a norm need not take the mean."""
-    weight = part[f"{name}.{k}.weight"]
-    bias = part.get(f"{name}.{k}.bias", jnp.zeros(weight.shape[-1:], weight.dtype))
-    return (weight - jnp.mean(weight, axis=-1, keepdims=True), bias - jnp.mean(bias)) if centred else (weight, bias)
 
 
 def _blocks(weight: Array, widths: Sequence[int]) -> list[Array]:

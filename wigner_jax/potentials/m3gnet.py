@@ -139,7 +139,7 @@ class M3GNet:
         near, far = (1, 0) if config.to_end else (0, 1)  # which block of the input is that of the slot's receiver
 
         def message(network: M3GNetParams, e: Array) -> Array:
-            def first(W: list[Array], bias: Array) -> Array:
+            def first(W: list[Array], bias: Array | float) -> Array:
                 return edges.repeated(v @ W[near] + bias) + (v @ W[far])[edges.senders] + e @ W[2]
 
             return gated(network, (C, C, e.shape[-1]), first)
