@@ -65,8 +65,9 @@ def plot_kappa(ax: Axes, data: Data, reference: Reference | None = None) -> None
         bars = [(name, float(value[0]), color) for name, value, color, _ in parts]
         row = reference_index(reference, data, 0)
         if reference is not None and row is not None:
-            bars.append(("reference", float(reference.kappa[row]), BLACK))
-        shown = ax.bar([b[0] for b in bars], [b[1] for b in bars], color=[b[2] for b in bars], width=0.6)
+            bars.append(("reference", float(reference.kappa[row]), "white"))
+        shown = ax.bar([b[0] for b in bars], [b[1] for b in bars], color=[b[2] for b in bars], width=0.6,
+                       ec=[BLACK if b[2] == "white" else b[2] for b in bars])  # fmt: skip
         ax.bar_label(shown, labels=[f"{b[1]:.3g}" for b in bars], padding=2)
         ax.set_title(f"conductivity, {kelvin(data, 0)}", loc="left")
         ax.margins(y=0.1)
