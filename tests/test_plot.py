@@ -28,6 +28,23 @@ from wigner_jax.solve import phonons
 from wigner_jax.types import Linewidths, Solution
 
 MESH = (4, 4, 4)
+PHONO3PY = [
+    "version",
+    "mesh",
+    "temperature",
+    "frequency",
+    "group_velocity",
+    "gv_by_gv",
+    "heat_capacity",
+    "gamma",
+    "gamma_isotope",
+    "kappa",
+    "mode_kappa",
+    "qpoint",
+    "weight",
+    "grid_point",
+    "kappa_unit_conversion",
+]
 
 
 def springs(cells) -> np.ndarray:
@@ -210,9 +227,7 @@ def test_the_command(file, reference, tmp_path, capsys):
     assert main(["plot", str(file), "-o", str(tmp_path / "a.pdf"), *more, "NaCl"]) == 0
     assert (tmp_path / "a.pdf").read_bytes()[:4] == b"%PDF"
     capsys.readouterr()
-    small = {
-        k: v for k, v in read_kappa_hdf5(file).items() if k not in ("bands", "crystal", "kappa_C_map", "mode_kappa_C")
-    }
+    small = {k: v for k, v in read_kappa_hdf5(file).items() if k in PHONO3PY}
     write_datasets(tmp_path / "old.hdf5", small)
     write_datasets(tmp_path / "failed.hdf5", {"nothing": np.zeros(1)})
     with h5py.File(tmp_path / "failed.hdf5", "a") as record:
@@ -232,7 +247,8 @@ def test_the_command(file, reference, tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
     assert set(tmp_path.iterdir()) == before
-    assert main(["plot", str(tmp_path / "old.hdf5"), "--figure", "all"]) == 0
+    for name in ("all", "spectral", "summary"):  # what phono3py writes is enough for these
+        assert main(["plot", str(tmp_path / "old.hdf5"), "--figure", name]) == 0
 
 
 def test_another_mesh_is_refused(file, reference):

@@ -10,7 +10,8 @@ import jax
 
 from .campaign.records import PROTOCOLS, Settings, open_campaign, read_record, record_path, write_record
 from .campaign.run import run_material
-from .campaign.tables import TYPES, details_of, write_matbench, write_tables, write_times
+from .campaign.tables import TYPES, details_of, write_matbench, write_tables
+from .campaign.times import write_times
 from .errors import InputError, temperatures_above_zero
 from .io.phonondb import Reference, read_phonondb, read_phonondb_structures
 from .report import Stages, duration, progress_stream, times_table

@@ -140,15 +140,6 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
         return None
 
 
-def read_times(folder: str | Path, mp_id: str) -> dict[str, float] | None:
-    """Seconds by stage; None if they are not there (a record may be copied without them)."""
-    try:
-        found = json.loads((Path(folder) / "times" / f"{mp_id}.json").read_text())
-        return {str(stage): float(seconds) for stage, seconds in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return None
-
-
 def plain(value: Any) -> Any:
     """Arrays and numpy numbers as JSON values; numbers that are not finite as None."""
     if isinstance(value, dict):
@@ -163,6 +154,6 @@ def plain(value: Any) -> Any:
 
 
 __all__ = [
-    "PROTOCOLS", "ROUTES", "Settings", "open_campaign", "plain", "read_record", "read_times", "record_path",
-    "write_record", "write_text",
+    "PROTOCOLS", "ROUTES", "Settings", "open_campaign", "plain", "read_record", "record_path", "write_record",
+    "write_text",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..io.kappa_hdf5 import read_kappa_hdf5
 from ..metrics import WORST, factor_of_two
-from .records import plain, read_record, read_times, record_path, write_text
+from .records import plain, read_record, record_path, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,22 +158,6 @@ def write_tables(folder: str | Path, mp_ids: Sequence[str]) -> tuple[list[dict[s
     return rows, summary
 
 
-def write_times(folder: str | Path, mp_ids: Sequence[str]) -> dict[str, float]:
-    """times.csv: seconds by material and stage, where they are known. Apart from the table, which is the same every time.
-
-    Returns:
-        seconds by stage, over all materials.
-    """
-    rows = {mp_id: times for mp_id in mp_ids if (times := read_times(folder, mp_id)) is not None}
-    stages = list(dict.fromkeys(stage for times in rows.values() for stage in times))
-    lines = [",".join(["mp_id", *(s.replace(" ", "_") for s in stages), "total"])]
-    for mp_id, times in rows.items():
-        values = [f"{times[s]:.3f}" if s in times else "" for s in stages]
-        lines.append(",".join([mp_id, *values, f"{sum(times.values()):.3f}"]))
-    write_text(Path(folder) / "times.csv", "\n".join(lines) + "\n")
-    return {stage: sum(times.get(stage, 0.0) for times in rows.values()) for stage in stages}
-
-
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _rounded(v) for k, v in value.items()}
@@ -229,7 +213,4 @@ def write_matbench(folder: str | Path, mp_ids: Sequence[str], path: str | Path) 
     return len(rows)
 
 
-__all__ = [
-    "COLUMNS", "TYPES", "csv_of", "details_of", "rows_of", "summary_of", "write_matbench", "write_tables",
-    "write_times",
-]  # fmt: skip
+__all__ = ["COLUMNS", "TYPES", "csv_of", "details_of", "rows_of", "summary_of", "write_matbench", "write_tables"]

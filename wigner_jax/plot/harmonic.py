@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..io.phonondb import Reference
 
 heat_capacity = jax.jit(conductivity.heat_capacity)
+IMAGINARY = 0.05  # THz: less below zero is rounding, and is not shown
 MOLAR = 8.314462618 / K_B  # J/(mol K) of one eV/K
 
 
@@ -58,11 +59,11 @@ def plot_bands(ax: Axes, data: Data, reference: Reference | None = None) -> None
         ax.plot(np.repeat(where, modes), reference.frequencies[which].ravel(), ls="", marker="o", ms=3, mfc="none",
                 c=BLACK, mew=0.6, label="reference")  # fmt: skip
         ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), frameon=False, fontsize="small", handletextpad=0)
-    if frequency.min() < -0.05:
+    if frequency.min() < -IMAGINARY:
         ax.axhline(0, c=GREY, lw=0.8)
     ax.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
     ax.set(xlim=(distance[0], distance[-1]), ylabel="frequency (THz)")
-    ax.set_ylim(min(0.0, 1.05 * float(frequency.min())), 1.05 * float(frequency.max()))
+    ax.set_ylim(0.0 if frequency.min() > -IMAGINARY else 1.05 * float(frequency.min()), 1.05 * float(frequency.max()))
     ax.set_title("bands", loc="left")
 
 
@@ -101,7 +102,8 @@ def plot_dos(ax: Axes, data: Data, reference: Reference | None = None, sideways:
     """
     frequency = np.asarray(data["frequency"])
     width = SMOOTHING * frequency.max()
-    at = np.linspace(min(0.0, frequency.min() - 4 * width), frequency.max() + 4 * width, 400)
+    start = 0.0 if frequency.min() > -IMAGINARY else frequency.min() - 4 * width
+    at = np.linspace(start, frequency.max() + 4 * width, 400)
     curves: list[tuple[np.ndarray, Data]] = []
     curves.append(
         (density_of_states(frequency, np.asarray(data["weight"]), at, width), {"c": BLUE, "label": "this file"})
