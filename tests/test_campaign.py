@@ -29,7 +29,7 @@ from wigner_jax import (
 )
 from wigner_jax.campaign import Settings, read_record, record_path, run
 from wigner_jax.campaign.plot import campaign_figure, read_table
-from wigner_jax.campaign.tables import csv_of, summary_of
+from wigner_jax.campaign.tables import csv_of, details_of, summary_of
 from wigner_jax.cli import main
 from wigner_jax.commands_benchmark import shard_of
 from wigner_jax.io.phonondb import read_phonondb
@@ -102,14 +102,39 @@ def test_a_potential_against_itself(whole):
         assert max(record["SRME"]) < 1e-9
         assert max(np.abs(record["heat_capacity_error"])) < 1e-12
         assert record["frequency_error"] < 1e-9
+        assert record["beyond_wigner"] == record["beyond_ioffe_regel"] == [0.0, 0.0]
         with h5py.File(record_path(whole, mp_id)) as file:
             total = file["mode_kappa"][...].sum(axis=(1, 2)) / np.prod(MESH)
             np.testing.assert_allclose(total, file["kappa_TOT_RTA"][...], rtol=1e-9)
+            assert file["bands/frequency"].shape == (240, 6)
     summary = json.loads((whole / "summary.json").read_text())
     assert set(summary) == {"300 K", "600 K"}
     assert summary["300 K"]["all"]["materials"] == 3
     assert summary["300 K"]["all"]["within_factor_two"] == 1.0
     assert summary["300 K"]["zincblende"]["materials"] == 1
+
+
+def test_times_are_apart(inputs, whole, capsys):
+    """Stages of every material in a file of their own; a record without times (copied from a shard) has no row."""
+    header, *rows = [line.split(",") for line in (whole / "times.csv").read_text().splitlines()]
+    assert (header[0], header[-1]) == ("mp_id", "total")
+    assert {"relax", "force_constants", "plan", "phonons", "conductivity", "bands"} <= set(header)
+    assert [row[0] for row in rows] == list(CRYSTALS)
+    for row in rows:
+        np.testing.assert_allclose(sum(map(float, row[1:-1])), float(row[-1]), atol=0.01)
+    before = tables(whole)
+    (whole / "times" / "mp-2.json").rename(whole / "times" / "aside")
+    try:
+        assert main(options(inputs, whole, "-T", "300", "600")) == 0
+        assert [line.split(",")[0] for line in (whole / "times.csv").read_text().splitlines()] == [
+            "mp_id",
+            "mp-1",
+            "mp-3",
+        ]
+        assert "time: relax" in capsys.readouterr().out
+    finally:
+        (whole / "times" / "aside").rename(whole / "times" / "mp-2.json")
+    assert tables(whole) == before
 
 
 def test_matbench_table(whole):
@@ -251,10 +276,23 @@ def test_another_campaign_in_the_folder(inputs, whole, capsys):
 
 def test_summary_arithmetic():
     row = {"temperature": 300.0, "space_group": 225, "kappa_P": 1.0, "heat_capacity_error": None,
-           "frequency_error": None, "frequency_error_high": None, "frequency_shift_high": None}  # fmt: skip
+           "frequency_error": None, "frequency_error_high": None, "frequency_shift_high": None,
+           "beyond_wigner": None, "beyond_ioffe_regel": None}  # fmt: skip
+    whole = {"heat_capacity_error": 0.01, "frequency_error": 0.2, "frequency_error_high": 0.4,
+             "frequency_shift_high": -0.3, "beyond_wigner": 0.5, "beyond_ioffe_regel": 0.25}  # fmt: skip
     rows = [
-        row | {"name": "A", "kappa": 10.0, "kappa_DFT": 11.0, "SRE": 2 / 21, "SRME": 0.6, "kappa_C": 1.0},
-        row | {"name": "B", "kappa": 10.0, "kappa_DFT": 30.0, "SRE": 1.0, "SRME": 1.2, "kappa_C": 3.0},
+        row | whole | {"name": "A", "kappa": 10.0, "kappa_DFT": 11.0, "SRE": 2 / 21, "SRME": 0.6, "kappa_C": 1.0},
+        row
+        | whole
+        | {
+            "heat_capacity_error": -0.03,
+            "name": "B",
+            "kappa": 10.0,
+            "kappa_DFT": 30.0,
+            "SRE": 1.0,
+            "SRME": 1.2,
+            "kappa_C": 3.0,
+        },
         row | {"name": "C", "kappa": None, "kappa_DFT": 5.0, "SRE": 2.0, "SRME": 2.0, "kappa_C": None},
     ]
     s = summary_of(rows)["300 K"]["rocksalt"]
@@ -262,12 +300,22 @@ def test_summary_arithmetic():
     np.testing.assert_allclose(s["within_factor_two"], 1 / 3)
     np.testing.assert_allclose(s["coherence_share"], 0.2)
     assert s["cancelling"] == ["A"]
+    assert s["coherent"] == ["B"]
+    np.testing.assert_allclose(s["heat_capacity_error"], 0.02)  # errors of opposite sign do not cancel
+    assert details_of(s) == [
+        "frequencies 0.200 THz off, the highest third 0.400 THz (shifted by -0.300 THz)",
+        "C_V 2 % off",
+        "coherences carry 20 % of κ, most in B",
+        "50 % of the modes beyond the Wigner limit, 25 % beyond the Ioffe-Regel limit",
+        "κ right and modes wrong, in A",
+    ]
+    assert details_of(summary_of(rows[2:])["300 K"]["all"]) == []
     assert s["failed"] == ["C"]
     assert csv_of([]).startswith("mp_id,name,")
     assert shard_of("2/8") == (2, 8)
 
 
-def test_figure(whole, tmp_path, capsys):
+def test_figure(inputs, whole, tmp_path, capsys):
     output = tmp_path / "campaign.png"
     assert main(["plot", str(whole), "-o", str(output), "-T", "600"]) == 0
     assert output.read_bytes()[:4] == b"\x89PNG"
@@ -275,6 +323,9 @@ def test_figure(whole, tmp_path, capsys):
     points = np.concatenate([np.asarray(c.get_offsets()) for c in parity.collections if len(c.get_offsets()) > 0])
     np.testing.assert_allclose(points[:, 0], points[:, 1], rtol=1e-6)
     assert len(scores.patches) == 3
+    assert "100 % within a factor of two" in parity.get_title(loc="left")
+    dft = ["--reference", str(inputs / "dft.json.gz")]  # the record says which material it is
+    assert main(["plot", str(record_path(whole, "mp-1")), "-o", str(output), *dft]) == 0
     assert main(["plot", str(whole), "-o", str(output), "-T", "77"]) == 2
     assert "no 77 K but 300, 600 K" in capsys.readouterr().err
     assert main(["plot", str(tmp_path)]) == 2

@@ -17,11 +17,13 @@ from phono3py.file_IO import write_fc2_to_hdf5, write_fc3_to_hdf5
 from phonopy.file_IO import parse_BORN
 from phonopy.structure.atoms import PhonopyAtoms
 
+from wigner_jax.bands import Bands
 from wigner_jax.errors import InputError
 from wigner_jax.io import default_filename, read_born, read_kappa_hdf5, read_phono3py, read_structure, write_kappa_hdf5
-from wigner_jax.io.kappa_hdf5 import bz_grid_index, kappa_datasets
+from wigner_jax.io.kappa_hdf5 import bz_grid_index, kappa_datasets, write_datasets
 from wigner_jax.physics.conductivity import conductivity
 from wigner_jax.plan.mesh import make_mesh
+from wigner_jax.plan.path import high_symmetry_path
 from wigner_jax.types import Linewidths, Phonons, Solution
 
 NON_DIAGONAL = [[-1, 1, 1], [1, -1, 1], [1, 1, -1]]
@@ -253,7 +255,8 @@ def test_grid_points_are_the_peers(lattice, dims) -> None:
 @pytest.mark.parametrize("flag", [[], ["--mfp"], ["--gv"], ["--tau"], ["--cv"]], ids=lambda f: " ".join(f) or "kappa")
 def test_phono3py_kaccum_reads_the_file(made_up, tmp_path: Path, flag: list[str]) -> None:
     crystal, mesh, solution = made_up
-    write_kappa_hdf5(tmp_path / "kappa-m444.hdf5", crystal, mesh, solution)
+    bands = Bands(high_symmetry_path(crystal), np.zeros((240, 6)))
+    write_datasets(tmp_path / "kappa-m444.hdf5", kappa_datasets(crystal, mesh, solution, bands=bands))
     cell = PhonopyAtoms(
         numbers=crystal.numbers, cell=crystal.lattice, scaled_positions=crystal.positions, masses=crystal.masses
     )

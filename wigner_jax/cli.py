@@ -126,23 +126,22 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="print nothing but the table of results")
     run.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
-    plot = commands.add_parser(
-        "plot",
-        help="figure of a kappa HDF5 file, or of a benchmark",
-        description="Of a kappa file: lifetimes against frequency, κ against temperature with its parts, and cumulative κ."
-        " Of a benchmark's folder: κ against the reference, and SRME.",
-    )
-    plot.set_defaults(run="plot", threads=None)
-    plot.add_argument(
-        "file", metavar="FILE.hdf5|FOLDER", help="of wigner-jax kappa -o or of phono3py; or of a benchmark"
-    )
-    plot.add_argument("-o", "--output", metavar="FILE.png", help="default: FILE with the ending .png")
-    plot.add_argument("-T", "--temperature", type=float, metavar="K", help="temperature of lifetimes and cumulative κ")
-    plot.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _add_plot(commands)
     _add_benchmark(commands)
     _add_models(commands)
     _add_finetune(commands)
     return parser
+
+
+def _add_plot(commands: Any) -> None:
+    from .commands_plot import DESCRIPTION, add_arguments
+
+    form = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(
+        "plot", help="figures of a kappa HDF5 file, or of a benchmark", description=DESCRIPTION, formatter_class=form
+    )
+    parser.set_defaults(run="plot", threads=None)
+    add_arguments(parser)
 
 
 def _add_benchmark(commands: Any) -> None:
@@ -220,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from . import commands
 
-        if parsed.run in ("kappa", "benchmark", "finetune"):
+        if parsed.run in ("kappa", "plot", "benchmark", "finetune"):
             configure_jax(parsed.threads)
         return getattr(commands, parsed.run)(parsed)
     except KeyboardInterrupt:

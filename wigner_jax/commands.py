@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .bands import phonon_bands
 from .errors import (
     InputError,
     check_force_constants,
@@ -17,7 +18,8 @@ from .errors import (
     temperatures_above_zero,
 )
 from .finite_displacements import DISTANCE, calculator_of, finite_displacements
-from .io import read_born, read_kappa_hdf5, read_phono3py, read_structure, write_kappa_hdf5
+from .io import read_born, read_phono3py, read_structure
+from .io.kappa_hdf5 import kappa_datasets, write_datasets
 from .physics.force_constants import force_constants
 from .physics.nac import GonzeLee, Wang
 from .plan.defaults import default_cells, default_mesh
@@ -89,7 +91,11 @@ def kappa(arguments: argparse.Namespace) -> int:
         require_finite(solution.conductivity.kappa_TOT, "κ")
     print(kappa_table(solution.conductivity))
     if output is not None:
-        write_kappa_hdf5(output, crystal, plan.mesh, solution, arguments.boundary_mfp, _sigma(arguments))
+        with stages("bands"):
+            bands = phonon_bands(plan, problem.force_constants.second, nac)
+        write_datasets(
+            output, kappa_datasets(crystal, plan.mesh, solution, arguments.boundary_mfp, _sigma(arguments), bands)
+        )
     if not arguments.quiet:
         print(f"\n{times_table(stages.times)}")
         if output is not None:
@@ -98,23 +104,10 @@ def kappa(arguments: argparse.Namespace) -> int:
 
 
 def plot(arguments: argparse.Namespace) -> int:
-    """``wigner-jax plot``: a figure of a kappa HDF5 file, or of a benchmark's folder."""
-    output = _writable(arguments.output or Path(arguments.file).with_suffix(".png"))
-    if Path(arguments.file).is_dir():
-        from .campaign.plot import campaign_figure, read_table
+    """``wigner-jax plot``: see commands_plot.py."""
+    from .commands_plot import plot as run
 
-        figure = campaign_figure(read_table(arguments.file), arguments.temperature)
-    else:
-        from .plot import summary_figure
-
-        figure = summary_figure(read_kappa_hdf5(arguments.file), arguments.temperature)
-    assert output is not None
-    try:
-        figure.savefig(output, dpi=150)
-    except ValueError as error:  # an ending that matplotlib does not know
-        raise InputError(f"cannot write {output}: {' '.join(str(error).split())}") from None
-    print(f"written: {output}")
-    return 0
+    return run(arguments)
 
 
 def benchmark(arguments: argparse.Namespace) -> int:

@@ -10,10 +10,11 @@ import jax
 
 from .campaign.records import PROTOCOLS, Settings, open_campaign, read_record, record_path, write_record
 from .campaign.run import run_material
-from .campaign.tables import TYPES, write_matbench, write_tables
+from .campaign.tables import TYPES, details_of, write_matbench, write_tables
+from .campaign.times import write_times
 from .errors import InputError, temperatures_above_zero
 from .io.phonondb import Reference, read_phonondb, read_phonondb_structures
-from .report import Stages, duration, progress_stream
+from .report import Stages, duration, progress_stream, times_table
 
 if TYPE_CHECKING:
     import argparse
@@ -99,7 +100,10 @@ def benchmark(arguments: argparse.Namespace) -> int:
     rows, summary = write_tables(arguments.out, order)
     if arguments.matbench:
         write_matbench(arguments.out, order, arguments.matbench)
+    times = write_times(arguments.out, order)
     print(summary_table(summary))
+    if times and not arguments.quiet:
+        print(times_table(times))
     print(f"written: {Path(arguments.out) / 'table.csv'} ({len({r['mp_id'] for r in rows})} of {len(order)} materials)")
     return 0
 
@@ -187,4 +191,5 @@ def summary_table(summary: dict[str, Any]) -> str:
                 f"  {name:<10}{s['materials']:>10}{s['SRME']:>8.3f}{s['SRE']:>8.3f}"
                 f"{100 * s['within_factor_two']:>10.0f}%{len(s['failed']):>8}"
             )
+        lines += [f"  {line}" for line in details_of(groups["all"])]
     return "\n".join(lines) if lines else "no records yet"

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
+from ..metrics import factor_of_two
+from ..plot.style import BLACK, BLUE, GREEN, GREY, VERMILION, new_figure, open_frame
 from .tables import TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = {"rocksalt": "#2b5c8a", "zincblende": "#d1703c", "wurtzite": "#5a8f4a", "other": "#6b6b6b"}
+# colour and marker of a type: Okabe and Ito's palette, with shapes for prints in grey
+KINDS = {"rocksalt": (BLUE, "o"), "zincblende": (VERMILION, "s"), "wurtzite": (GREEN, "^"), "other": (GREY, "D")}
 
 
 def read_table(folder: str | Path) -> list[dict[str, Any]]:
@@ -39,12 +43,12 @@ def read_table(folder: str | Path) -> list[dict[str, Any]]:
 def campaign_figure(rows: Sequence[dict[str, Any]], temperature: float | None = None) -> Figure:
     """κ of the potential against the reference with the band of a factor of two, and SRME in ascending order.
 
+    Materials without a conductivity are crosses at the lower edge, and count as outside the band.
+
     Args:
         rows: of `read_table`.
         temperature: K; by default the one nearest to 300 K.
     """
-    from matplotlib.figure import Figure
-
     there = sorted({row["temperature"] for row in rows})
     if not there:
         raise InputError("the campaign has no finished material yet")
@@ -52,35 +56,67 @@ def campaign_figure(rows: Sequence[dict[str, Any]], temperature: float | None = 
     if temperature is not None and abs(T - temperature) > 1e-6:
         raise InputError(f"the campaign has no {temperature:g} K but {', '.join(f'{t:g}' for t in there)} K")
     rows = [row for row in rows if row["temperature"] == T]
-    solved = [row for row in rows if row["kappa"] is not None]
-    figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+    figure = new_figure(9.6, 4.5)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
-    values = [v for row in solved for v in (row["kappa"], row["kappa_DFT"])] or [1.0, 100.0]
-    ends = np.array([min(values) / 2, max(values) * 2])
-    left.fill_between(ends, ends / 2, ends * 2, color="#000000", alpha=0.07, lw=0, label="factor of two")
-    left.plot(ends, ends, c="#000000", lw=0.8)
-    for kind, color in COLORS.items():
-        some = [row for row in solved if TYPES.get(int(row["space_group"]), "other") == kind]
-        if some:
-            label = f"{kind} ({len(some)})"
-            left.scatter([r["kappa_DFT"] for r in some], [r["kappa"] for r in some], s=22, c=color, lw=0, label=label)
-    left.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="κ of the reference (W/(m K))",
-             ylabel="κ of the potential (W/(m K))")  # fmt: skip
-    left.set_title(f"conductivity, {T:g} K", loc="left")
-    left.legend(frameon=False, fontsize=8, loc="upper left")
-    order = sorted(rows, key=lambda row: row["SRME"])
-    kinds = [TYPES.get(int(row["space_group"]), "other") for row in order]
-    right.bar(range(len(order)), [row["SRME"] for row in order], color=[COLORS[k] for k in kinds])
-    mean = float(np.mean([row["SRME"] for row in order]))
-    right.axhline(mean, c="#000000", lw=0.8, ls="--")
-    right.annotate(f"mean {mean:.3f}", (0, mean), xytext=(2, 3), textcoords="offset points", fontsize=8)
-    right.set(ylim=(0, 2.05), ylabel="SRME", xlim=(-0.6, len(order) - 0.4))
-    if len(order) <= 40:
-        right.set_xticks(range(len(order)), [row["name"] for row in order], rotation=90, fontsize=7)
-    else:
-        right.set_xlabel("materials in ascending order")
-    right.set_title(f"{len(order)} materials, {len(order) - len(solved)} without conductivity", loc="left")
+    _parity(left, rows, f"{T:g} K")
+    _scores(right, rows)
+    for ax in (left, right):
+        open_frame(ax)
     return figure
 
 
-__all__ = ["COLORS", "campaign_figure", "read_table"]
+def kind_of(row: dict[str, Any]) -> str:
+    """Type of structure, by the reference's space group."""
+    return TYPES.get(int(row["space_group"]), "other")
+
+
+def _parity(ax: Axes, rows: Sequence[dict[str, Any]], temperature: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    solved = [row for row in rows if row["kappa"] is not None]
+    values = [row[name] for row in rows for name in ("kappa", "kappa_DFT") if row[name] is not None]
+    ends = np.array([min(values) / 2, max(values) * 2])
+    ax.fill_between(ends, ends / 2, ends * 2, color=BLACK, alpha=0.08, lw=0, label="factor of two")
+    ax.plot(ends, ends, c=BLACK, lw=0.8)
+    for kind, (color, marker) in KINDS.items():
+        some = [row for row in rows if kind_of(row) == kind]
+        good = [row for row in some if row["kappa"] is not None]
+        if some:
+            x, y = [r["kappa_DFT"] for r in good], [r["kappa"] for r in good]
+            ax.scatter(x, y, s=26, c=color, marker=marker, lw=0.4, ec="white", label=f"{kind} ({len(good)})")
+        failed = [row["kappa_DFT"] for row in some if row["kappa"] is None]
+        if failed:
+            ax.plot(failed, np.full(len(failed), 0.025), c=color, ls="", marker="x", ms=5,
+                    transform=ax.get_xaxis_transform())  # fmt: skip
+    ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="κ of the reference (W/(m K))",
+           ylabel="κ of the potential (W/(m K))", aspect="equal")  # fmt: skip
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0,) if ends[1] > 100 * ends[0] else (1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if ends[1] < 100 * ends[0]:
+            axis.set_minor_locator(NullLocator())
+    inside = factor_of_two([r["kappa"] or np.nan for r in rows], [r["kappa_DFT"] for r in rows])
+    ax.set_title(f"{temperature}: {100 * inside:.0f} % within a factor of two", loc="left")
+    if len(solved) < len(rows):
+        ax.plot([], [], c=GREY, ls="", marker="x", ms=5, label=f"no conductivity ({len(rows) - len(solved)})")
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
+
+
+def _scores(ax: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    order = sorted(rows, key=lambda row: row["SRME"])
+    ax.bar(range(len(order)), [row["SRME"] for row in order], color=[KINDS[kind_of(row)][0] for row in order],
+           width=min(0.8, 0.2 * len(order)))  # fmt: skip
+    mean = float(np.mean([row["SRME"] for row in order]))
+    ax.axhline(mean, c=BLACK, lw=0.8, ls="--")
+    ax.annotate(f"mean {mean:.3f}", (0.01, mean), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                textcoords="offset points", fontsize=8)  # fmt: skip
+    ax.set(ylim=(0, 2.05), ylabel="SRME", xlim=(-0.6, len(order) - 0.4))
+    if len(order) <= 40:
+        ax.set_xticks(range(len(order)), [row["name"] for row in order], rotation=90 if len(order) > 10 else 0,
+                      fontsize=7 if len(order) > 20 else 9)  # fmt: skip
+    else:
+        ax.set_xlabel("materials in ascending order")
+    ax.set_title(f"{len(order)} materials", loc="left")
+
+
+__all__ = ["KINDS", "campaign_figure", "kind_of", "read_table"]

@@ -5,6 +5,7 @@ OUT/records/mp-661.hdf5      phono3py's kappa schema with the Wigner terms; the 
                              `record`; a material that failed has that attribute alone
 OUT/times/mp-661.json        wall times of its stages
 OUT/table.csv, summary.json  made from the records, in the order of the structure file
+OUT/times.csv                made from the times
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..errors import InputError
 from ..io.kappa_hdf5 import kappa_datasets
 
 if TYPE_CHECKING:
-    from ..types import Crystal, Mesh, Solution
+    from .run import Result
 
 PROTOCOLS = ("k_srme", "matbench", "newton")
 ROUTES = ("ad", "finite-displacement")
@@ -106,14 +107,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_record(
     folder: str | Path, record: dict[str, Any], times: dict[str, float],
-    result: tuple[Crystal, Mesh, Solution, float] | None = None,
+    result: Result | None = None,
 ) -> None:  # fmt: skip
     """Write the record of one material, and its times.
 
     Args:
         record: scores and facts, JSON values; `mp_id` names the file.
         times: seconds by stage.
-        result: crystal, mesh, solution and boundary mean free path (µm), if there is one.
+        result: the arguments of kappa_datasets, if there is a conductivity.
     """
     path = record_path(folder, record["mp_id"])
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from ..bands import Bands, phonon_bands
 from ..errors import ImaginaryModes, InputError, imaginary_modes
 from ..metrics import WORST, average, frequency_distance, mode_kappa, sre, srme
+from ..physics.conductivity import transporting
+from ..physics.spectra import beyond_limits
 from ..plan.symmetry import space_group
 from ..potentials import Potential
 from ..protocols import relax_k_srme
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
     from ..types import Cells, Conductivity, ForceConstants
     from .records import Settings
 
-Result = tuple[Crystal, Mesh, Solution, float]  # what write_record keeps: with the boundary mean free path in µm
+# what write_record keeps: the arguments of kappa_datasets, the mean free path in µm
+Result = tuple[Crystal, Mesh, Solution, float, None, Bands | None]
 
 
 def run_material(
@@ -46,7 +50,8 @@ def run_material(
         stages: takes the times.
 
     Returns:
-        record, result. In the record: mp_id, name, failure (a line, or None), space_groups (before, after),
+        record, result. In the record: mp_id, name, failure (a line, or None), space_groups (before, after), by temperature
+        beyond_wigner and beyond_ioffe_regel (shares of the modes),
         converged, imaginary, and by temperature kappa_TOT, kappa_P, kappa_C (6 components), kappa (a third of the
         trace), kappa_DFT, SRD, SRE, SRME; heat_capacity_error (relative, of the total), frequency_error and
         frequency_error_high (Wasserstein-1 distances in THz of all modes and of the highest third).
@@ -92,7 +97,7 @@ def _solve(
         points = np.asarray(plan.mesh.qpoints)[np.asarray(plan.mesh.irreducible)]
         reference.require_mesh(plan.mesh.dims, points)
     with stages("phonons"):
-        frequencies = np.asarray(phonons(plan, jax.numpy.asarray(constants.second)).frequencies)
+        frequencies = np.asarray(phonons(plan, jax.numpy.asarray(constants.second), None).frequencies)
         _compare_frequencies(frequencies[np.asarray(plan.mesh.irreducible)], reference, record)
         record["lowest_frequency"] = float(frequencies.min())
         record["imaginary"] = bool(len(imaginary_modes(plan.mesh, frequencies)))
@@ -102,7 +107,10 @@ def _solve(
         solution = solve(plan, constants, settings.temperatures, broadening, scattering)
         jax.block_until_ready(solution.conductivity.kappa_P)
     _score(solution.conductivity, reference, record)
-    return cells.crystal, plan.mesh, solution, settings.boundary_mfp
+    _regimes(solution, plan.mesh, record)
+    with stages("bands"):
+        bands = phonon_bands(plan, jax.numpy.asarray(constants.second))
+    return cells.crystal, plan.mesh, solution, settings.boundary_mfp, None, bands
 
 
 def relax_by(protocol: str, atoms: ase.Atoms, potential: Potential | Calculator, record: dict[str, Any]) -> ase.Atoms:
@@ -182,6 +190,14 @@ def _score(result: Conductivity, reference: Reference, record: dict[str, Any]) -
         "SRME": srme(mode_kappa(result), reference.mode_kappa[rows], reference.weights, kappa, expected),
         "heat_capacity_error": capacity / expected_capacity - 1,
     }
+
+
+def _regimes(solution: Solution, mesh: Mesh, record: dict[str, Any]) -> None:
+    """Shares of the modes beyond the Wigner and the Ioffe-Regel limit, at every temperature (physics/spectra.py)."""
+    frequencies = solution.phonons.frequencies[mesh.irreducible]
+    carries = transporting(solution.phonons, mesh)
+    wigner, ioffe_regel = beyond_limits(frequencies, solution.linewidths.total, mesh.weights, carries)
+    record |= {"beyond_wigner": wigner, "beyond_ioffe_regel": ioffe_regel}
 
 
 __all__ = ["relax_by", "run_material"]

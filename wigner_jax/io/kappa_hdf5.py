@@ -13,11 +13,13 @@ import spglib
 from ..errors import InputError
 from ..physics.blocks import same_block
 from ..physics.conductivity import mode_kappa_total, star_average, velocity_squared
+from ..physics.spectra import bin_edges, coherence_map
 from ..units import KAPPA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..bands import Bands
     from ..types import Crystal, Mesh, Solution
 
 
@@ -42,7 +44,11 @@ def write_kappa_hdf5(
             gamma (T, P, m), gamma_isotope (P, m), kappa (T, 6), mode_kappa (T, P, m, 6), qpoint (P, 3), weight (P,),
             grid_point (P,) index in phono3py's BZ grid, kappa_unit_conversion, boundary_mfp (µm), sigma (THz).
         ours: kappa_P_RTA, kappa_C, kappa_TOT_RTA (T, 6), mode_kappa_P_RTA (T, P, m, 6), mode_kappa_C (T, P, m, m, 6),
-            gamma_boundary (P, m), velocity_operator (P, m, m, 3) complex THz Å, and the group crystal.
+            gamma_boundary (P, m), velocity_operator (P, m, m, 3) complex THz Å, and the group crystal;
+            kappa_C_map (T, B, B), a third of the trace of κ_C by the frequencies of the two modes of a pair, and
+            kappa_C_map_edges (B + 1,) THz of its bins: the sum over both is κ_C;
+            with bands (`kappa_datasets`) the group bands: qpoint (K, 3), distance (K,) 1/Å, segment (K,), frequency (K, m), and label
+            (segments, 2), the names of the ends of each segment.
 
     `kappa` is the total. `mode_kappa` adds up to it (over modes, by the number of mesh points): populations plus each
     mode's share of its coherences, 2 Σ_s' C_s/(C_s + C_s') κ_C(s, s'). Where only populations are meant, read *_P_RTA.
@@ -52,14 +58,22 @@ def write_kappa_hdf5(
     Raises:
         InputError: the folder cannot be written to.
     """
+    write_datasets(path, kappa_datasets(crystal, mesh, solution, boundary_mfp, sigma))
+
+
+def write_datasets(path: str | Path, data: dict[str, Any]) -> None:
+    """Write the datasets of `kappa_datasets`; completely or not at all, InputError if the folder cannot be written to."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with h5py.File(part, "w") as file:
-            for name, value in kappa_datasets(crystal, mesh, solution, boundary_mfp, sigma).items():
+            for name, value in data.items():
                 large = getattr(value, "size", 0) > 64
                 file.create_dataset(name, data=value, compression="gzip" if large else None)
-            file["mode_kappa"].attrs["meaning"] = "populations + share of coherences; adds up to kappa = kappa_TOT_RTA"
+            if "mode_kappa" in file:
+                file["mode_kappa"].attrs["meaning"] = (
+                    "populations + share of coherences; adds up to kappa = kappa_TOT_RTA"
+                )
         os.replace(part, path)
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror or error}): choose another place with -o") from error
@@ -92,9 +106,14 @@ def _as_dict(group: h5py.Group) -> dict[str, Any]:
 
 
 def kappa_datasets(
-    crystal: Crystal, mesh: Mesh, solution: Solution, boundary_mfp: float | None = None, sigma: float | None = None
-) -> dict[str, Any]:
-    """The datasets of `write_kappa_hdf5` by name, as plot.py and other readers use them."""
+    crystal: Crystal, mesh: Mesh, solution: Solution, boundary_mfp: float | None = None, sigma: float | None = None,
+    bands: Bands | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The datasets of `write_kappa_hdf5` by name, as plot/ and other readers use them.
+
+    Args:
+        bands: of `phonon_bands`, to be kept beside.
+    """
     from .. import __version__
 
     conductivity, linewidths, phonons = solution.conductivity, solution.linewidths, solution.phonons
@@ -102,6 +121,8 @@ def kappa_datasets(
     frequency = np.asarray(phonons.frequencies)[at]
     V = np.asarray(phonons.velocity_operator)
     volume = abs(np.linalg.det(np.asarray(crystal.lattice)))
+    edges = np.asarray(bin_edges(frequency))
+    pairs = np.asarray(conductivity.mode_kappa_C)[..., :3].mean(axis=-1)
     data: dict[str, Any] = {
         "version": np.bytes_(f"wigner-jax {__version__}"),
         "mesh": np.array(mesh.dims, dtype="int64"),
@@ -120,6 +141,8 @@ def kappa_datasets(
         "kappa_TOT_RTA": np.asarray(conductivity.kappa_TOT),
         "mode_kappa_P_RTA": np.asarray(conductivity.mode_kappa_P),
         "mode_kappa_C": np.asarray(conductivity.mode_kappa_C),
+        "kappa_C_map": np.asarray(coherence_map(frequency, pairs, len(mesh.qpoints), edges)),
+        "kappa_C_map_edges": edges,
         "velocity_operator": V,
         "qpoint": np.asarray(mesh.qpoints)[at],
         "weight": np.asarray(mesh.weights, dtype="int64"),
@@ -134,6 +157,14 @@ def kappa_datasets(
         data["boundary_mfp"] = float(boundary_mfp)
     if sigma is not None:
         data["sigma"] = float(sigma)
+    if bands is not None:
+        data |= {
+            "bands/qpoint": bands.path.qpoints,
+            "bands/distance": bands.path.distance,
+            "bands/segment": bands.path.segment,
+            "bands/frequency": bands.frequencies,
+            "bands/label": np.array(bands.path.labels, dtype=bytes),
+        }
     return data
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,11 @@ import numpy as np
 from ..errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import ase
+
+    from ..types import Mesh, Solution
 
 COLUMNS = (
     "mp_id", "name", "symm.no", "q_mesh", "qpoints", "weights", "temperatures", "frequencies", "heat_capacity",
@@ -67,6 +72,49 @@ class Reference:
                 raise InputError(
                     f"the irreducible points of {self.name} are not those of the reference: use its primitive cell"
                 )
+
+
+def reference_of(solution: Solution, mesh: Mesh, mp_id: str, name: str, space_group: int) -> Reference:
+    """A solution as a reference for others: any potential or set of force constants may play DFT's part.
+
+    Args:
+        mp_id: a name for the row; the structure file has the same in its info.
+        space_group: international number; it sorts the material into rocksalt, zincblende, wurtzite or other.
+    """
+    from ..metrics import average, mode_kappa
+
+    result, at = solution.conductivity, np.asarray(mesh.irreducible)
+    return Reference(
+        mp_id, name, space_group, mesh.dims, np.asarray(result.temperatures), np.asarray(mesh.qpoints)[at],
+        np.asarray(mesh.weights), np.asarray(solution.phonons.frequencies)[at], np.asarray(result.heat_capacity),
+        np.asarray(mode_kappa(result)), np.asarray(average(result.kappa_TOT)),
+    )  # fmt: skip
+
+
+def write_phonondb(path: str | Path, references: Iterable[Reference]) -> None:
+    """The file that `read_phonondb` reads (`.json` or `.json.gz`); it appears complete or not at all."""
+    rows = [
+        dict(
+            zip(
+                COLUMNS,
+                (r.mp_id, r.name, r.space_group, list(r.mesh), *(x.tolist() for x in (
+                    r.qpoints, r.weights, r.temperatures, r.frequencies, r.heat_capacity, r.kappa, r.mode_kappa
+                ))),
+                strict=True,
+            )
+        )
+        for r in references
+    ]  # fmt: skip
+    table = {name: {str(k): row[name] for k, row in enumerate(rows)} for name in COLUMNS}
+    content, path = json.dumps(table).encode(), Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror or error}): choose another place") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_phonondb(path: str | Path) -> dict[str, Reference]:
@@ -149,4 +197,7 @@ def read_phonondb_structures(path: str | Path) -> dict[str, ase.Atoms]:
     return structures
 
 
-__all__ = ["Reference", "read_phonondb", "read_phonondb_structure", "read_phonondb_structures"]
+__all__ = [
+    "Reference", "read_phonondb", "read_phonondb_structure", "read_phonondb_structures", "reference_of",
+    "write_phonondb",
+]  # fmt: skip

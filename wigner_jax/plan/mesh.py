@@ -48,6 +48,12 @@ def images(address: np.ndarray, operations: np.ndarray, dims: Sequence[int]) -> 
     return np.stack([index_of(address @ S.T, dims) for S in on_mesh])
 
 
+def star_of(crystal: Crystal, dims: Sequence[int]) -> np.ndarray:
+    """For every mesh point the irreducible point of its star, as a position among `Mesh.irreducible`. (Q,) int"""
+    first = images(addresses(dims), mesh_operations(crystal, dims), dims).min(axis=0)
+    return np.unique(first, return_inverse=True)[1].ravel()
+
+
 def first_zone(qpoints: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     """The shortest equivalent of each q (fractional), in the first Brillouin zone. (Q, 3)
 

@@ -1,0 +1,125 @@
+"""Whole figures of one compound, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .harmonic import plot_bands, plot_dos, plot_heat_capacity
+from .style import Data, group, new_figure, open_frame
+from .transport import (
+    plot_coherences,
+    plot_cumulative,
+    plot_free_paths,
+    plot_kappa,
+    plot_lifetimes,
+    plot_spectrum,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.gridspec import SubplotSpec
+
+    from ..io.phonondb import Reference
+
+FIGURES = {
+    "summary": "lifetimes, κ(T) and cumulative κ",
+    "lifetimes": "lifetimes against frequency, with the Wigner and Ioffe-Regel limits",
+    "kappa": "κ against temperature, populations and coherences apart",
+    "spectral": "κ by frequency, cumulative by frequency and by mean free path",
+    "coherence": "κ_C by the frequencies of the two modes",
+    "bands": "bands along the high-symmetry path, and density of states",
+    "dos": "density of states",
+    "heat-capacity": "C_V against temperature",
+    "all": "bands, C_V, lifetimes, κ, spectrum and coherences on one page",
+}
+SINGLE = (4.6, 3.6)  # inches, of one panel
+
+
+def make_figure(
+    name: str, data: Data, temperature: float | None = None, reference: Reference | None = None
+) -> Figure:  # fmt: skip
+    """One of `FIGURES`. A Figure without a window: ``make_figure("bands", data).savefig(path)``.
+
+    Args:
+        data: of ``read_kappa_hdf5``, or ``io.kappa_hdf5.kappa_datasets``.
+        temperature: K, of what holds for one temperature; by default the one nearest to 300 K.
+        reference: drawn beside; it must be on the same mesh.
+
+    Raises:
+        InputError: no such figure; the file lacks what it needs, or the temperature; another mesh than the reference's.
+    """
+    if name not in FIGURES:
+        raise InputError(f"no figure {name!r}: choose from {', '.join(FIGURES)}")
+    if reference is not None:
+        reference.require_mesh(data["mesh"], data.get("qpoint"))
+    if name == "summary":
+        return summary_figure(data, temperature, reference)
+    if name == "spectral":
+        figure = new_figure(11, 3.4)
+        axes = figure.subplots(1, 3)
+        plot_spectrum(axes[0], data, temperature, reference)
+        plot_cumulative(axes[1], data, temperature, reference)
+        plot_free_paths(axes[2], data, temperature)
+    elif name == "all":
+        figure = _all(data, temperature, reference)
+    elif name == "bands":
+        figure = new_figure(6.4, 3.8)
+        _bands_and_dos(figure, figure.add_gridspec(1, 1)[0], data, reference)
+    else:
+        figure = new_figure(*SINGLE)
+        ax = figure.subplots()
+        {
+            "lifetimes": lambda: plot_lifetimes(ax, data, temperature),
+            "kappa": lambda: plot_kappa(ax, data, reference),
+            "coherence": lambda: plot_coherences(ax, data, temperature),
+            "dos": lambda: plot_dos(ax, data, reference),
+            "heat-capacity": lambda: plot_heat_capacity(ax, data, reference),
+        }[name]()
+    if name not in ("bands", "coherence"):
+        for ax in figure.axes:
+            open_frame(ax)
+    return figure
+
+
+def summary_figure(data: Data, temperature: float | None = None, reference: Reference | None = None) -> Figure:
+    """Lifetimes, κ(T) and cumulative κ beside each other."""
+    figure = new_figure(11, 3.4)
+    axes = figure.subplots(1, 3)
+    plot_lifetimes(axes[0], data, temperature)
+    plot_kappa(axes[1], data, reference)
+    plot_cumulative(axes[2], data, temperature, reference)
+    for ax in axes:
+        open_frame(ax)
+    return figure
+
+
+def _bands_and_dos(figure: Figure, place: SubplotSpec, data: Data, reference: Reference | None) -> None:
+    """Bands with the density of states beside them, on one axis of frequencies."""
+    cells = place.subgridspec(1, 2, width_ratios=(3.4, 1), wspace=0.04)
+    left = figure.add_subplot(cells[0])
+    plot_bands(left, data, reference)
+    plot_dos(figure.add_subplot(cells[1], sharey=left), data, reference, sideways=True)
+
+
+def _all(data: Data, temperature: float | None, reference: Reference | None) -> Figure:
+    """Six panels. Without bands the density of states stands alone; without coherences, mean free paths."""
+    figure = new_figure(13, 7.4)
+    grid = figure.add_gridspec(2, 3)
+    if group(data, "bands") is not None:
+        _bands_and_dos(figure, grid[0, 0], data, reference)
+    else:
+        plot_dos(figure.add_subplot(grid[0, 0]), data, reference)
+    plot_heat_capacity(figure.add_subplot(grid[0, 1]), data, reference)
+    plot_lifetimes(figure.add_subplot(grid[0, 2]), data, temperature)
+    plot_kappa(figure.add_subplot(grid[1, 0]), data, reference)
+    plot_spectrum(figure.add_subplot(grid[1, 1]), data, temperature, reference)
+    last = figure.add_subplot(grid[1, 2])
+    if "kappa_C_map" in data or "mode_kappa_C" in data:
+        plot_coherences(last, data, temperature)
+    else:
+        plot_free_paths(last, data, temperature)
+    return figure
+
+
+__all__ = ["FIGURES", "make_figure", "summary_figure"]
