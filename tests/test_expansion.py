@@ -13,7 +13,7 @@ from wigner_jax import default_cells, force_constants, load_potential, make_plan
 from wigner_jax.expansion import elastic_constants, mean_gruneisen, thermal_expansion
 from wigner_jax.physics.conductivity import heat_capacity
 from wigner_jax.physics.force_constants import fitted
-from wigner_jax.physics.gruneisen import mean_separations
+from wigner_jax.physics.gruneisen import internal_strain, mean_separations
 from wigner_jax.plan.cells import shortest_vectors
 from wigner_jax.plan.patterns import plan_fit
 from wigner_jax.potentials import graph_of
@@ -133,6 +133,16 @@ def test_thermal_expansion_of_a_cubic_crystal(tersoff):
     assert found.heat_capacity[-1] < 6 * 8.617338256808316e-5
 
 
+def test_a_single_atom_has_no_internal_strain():
+    """One atom in the cell has nothing but translations, which the response leaves out."""
+    cells = default_cells(bulk("Si", "fcc", a=3.9), (2, 2, 2), (2, 2, 2))
+    second = np.random.default_rng(0).normal(size=(1, 8, 3, 3))
+    second -= second.mean(axis=1, keepdims=True)
+    response = internal_strain(second, mean_separations(cells.crystal, cells.fc2), cells.fc2.atom)
+    np.testing.assert_allclose(response, 0.0, atol=1e-12)
+
+
+@pytest.mark.slow
 def test_thermal_expansion_of_a_hexagonal_crystal(tersoff):
     """Wurtzite: α is a tensor of its symmetry, and balances the thermal stress c α = C_V γ/V component by component."""
     atoms, _ = relax(crystal_of("wurtzite")[0], tersoff)

@@ -58,7 +58,7 @@ def test_a_solid_with_a_known_answer():
     np.testing.assert_allclose(found.alpha_volume[2], slope, rtol=2e-3)
     B = found.bulk_modulus / EV_A3_TO_GPA
     difference = found.heat_capacity_pressure - found.heat_capacity
-    np.testing.assert_allclose(difference, T * found.volume * found.alpha_volume**2 * B, rtol=1e-12)
+    np.testing.assert_allclose(difference, T * found.volume * found.alpha_volume**2 * B, rtol=1e-9)
     assert found.volume[0] > V0  # zero-point pressure
     assert np.all(np.diff(found.bulk_modulus[[0, 1, 2, 5]]) < 0)
     np.testing.assert_allclose(found.heat_capacity[-1], 3 * K_B, rtol=0.02)
@@ -92,6 +92,7 @@ def test_misuse():
         quasi_harmonic(dataclasses.replace(one, energies=one.energies * np.nan), (300.0,))
 
 
+@pytest.mark.slow
 def test_silicon_against_the_first_order():
     """Tersoff's silicon at room temperature: the same as α = S γ C/V at the static volume, to second-order effects."""
     potential = load_potential("tersoff-1989")

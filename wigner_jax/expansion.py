@@ -85,7 +85,8 @@ def _response(potential: Potential, crystal: Crystal) -> tuple[np.ndarray, np.nd
     n = crystal.n_atoms
     strain, mixed, ions = hessian[:6, :6], hessian[:6, 6:], hessian[6:, 6:]
     translation = np.tile(np.eye(3), (n, 1)) / np.sqrt(n)
-    lifted = ions + np.trace(ions) * translation @ translation.T
+    # a single atom has nothing but translations: its matrix is zero
+    lifted = ions + max(float(np.trace(ions)), 1.0) * translation @ translation.T
     forces = mixed.T - translation @ (translation.T @ mixed.T)
     return strain, mixed, -np.linalg.solve(lifted, forces)
 

@@ -91,9 +91,9 @@ def internal_strain(second: Array, separations: Array, atom: Array) -> Array:
     same = jax.nn.one_hot(atom, n, dtype=second.dtype)
     stiffness = jnp.einsum("iJab,Jj->iajb", second, same).reshape(3 * n, 3 * n)
     stiffness = (stiffness + stiffness.T) / 2
-    # translations cost nothing: they are moved up, out of the way
+    # translations cost nothing: they are moved up, out of the way (a single atom has nothing else)
     translation = jnp.tile(jnp.eye(3, dtype=second.dtype), (n, 1)) / jnp.sqrt(n)
-    lifted = stiffness + jnp.trace(stiffness) * translation @ translation.T
+    lifted = stiffness + jnp.maximum(jnp.trace(stiffness), 1.0) * translation @ translation.T
     raised = raised - translation @ (translation.T @ raised)
     response = -jnp.linalg.solve(lifted, raised)
     return response.reshape(n, 3, 3, 3)
