@@ -85,8 +85,6 @@ def gamma_of(
         atoms: relaxed, with fc2_supercell and q_mesh in its info.
         harmonic: its cells and force constants.
     """
-    if settings.gruneisen is None:
-        return
     cells, constants = harmonic
     mesh = [int(n) for n in np.ravel(atoms.info["q_mesh"])]
     try:

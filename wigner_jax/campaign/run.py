@@ -99,8 +99,9 @@ def _solve(
         _compare_frequencies(frequencies[np.asarray(plan.mesh.irreducible)], reference, record)
         record["lowest_frequency"] = float(frequencies.min())
         record["imaginary"] = bool(len(imaginary_modes(plan.mesh, frequencies)))
-    with stages("gruneisen"):
-        gamma_of(relaxed, potential, (cells, constants), settings, record)
+    if settings.gruneisen is not None:
+        with stages("gruneisen"):
+            gamma_of(relaxed, potential, (cells, constants), settings, record)
     with stages("conductivity"):
         broadening = AdaptiveGaussian() if settings.broadening == "adaptive" else tetrahedron(plan)
         scattering = Scattering(natural_isotopes(cells.crystal), settings.boundary_mfp)
