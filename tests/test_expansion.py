@@ -13,7 +13,7 @@ from wigner_jax import default_cells, force_constants, load_potential, make_plan
 from wigner_jax.expansion import elastic_constants, mean_gruneisen, thermal_expansion
 from wigner_jax.physics.conductivity import heat_capacity
 from wigner_jax.physics.force_constants import fitted
-from wigner_jax.physics.gruneisen import mean_separations
+from wigner_jax.physics.gruneisen import internal_strain, mean_separations
 from wigner_jax.plan.cells import shortest_vectors
 from wigner_jax.plan.patterns import plan_fit
 from wigner_jax.potentials import graph_of
@@ -131,6 +131,60 @@ def test_thermal_expansion_of_a_cubic_crystal(tersoff):
     )
     assert np.all(np.diff(found.heat_capacity) > 0)
     assert found.heat_capacity[-1] < 6 * 8.617338256808316e-5
+
+
+def test_a_single_atom_has_no_internal_strain():
+    """One atom in the cell has nothing but translations, which the response leaves out."""
+    cells = default_cells(bulk("Si", "fcc", a=3.9), (2, 2, 2), (2, 2, 2))
+    second = np.random.default_rng(0).normal(size=(1, 8, 3, 3))
+    second -= second.mean(axis=1, keepdims=True)
+    response = internal_strain(second, mean_separations(cells.crystal, cells.fc2), cells.fc2.atom)
+    np.testing.assert_allclose(response, 0.0, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_thermal_expansion_of_a_hexagonal_crystal(tersoff):
+    """Wurtzite: α is a tensor of its symmetry, and balances the thermal stress c α = C_V γ/V component by component."""
+    atoms, _ = relax(crystal_of("wurtzite")[0], tersoff)
+    cells, plan, fc, waves = harmonic(atoms, (2, 2, 1), tersoff, (3, 3, 2))
+    T = (300.0, 1000.0)
+    found = thermal_expansion(tersoff, cells, plan, fc, waves, T)
+    np.testing.assert_allclose(found.alpha[:, 0], found.alpha[:, 1], rtol=1e-9)
+    np.testing.assert_allclose(found.alpha[:, 3:], 0.0, atol=1e-11)
+    assert np.abs(found.alpha[:, 2] / found.alpha[:, 0] - 1).min() > 1e-3
+    volume = abs(np.linalg.det(cells.crystal.lattice))
+    stress = np.asarray(found.alpha) @ (found.elastic / 160.21766208)
+    np.testing.assert_allclose(stress, found.gruneisen * found.heat_capacity[:, None] / volume, atol=1e-12)
+    compliance = np.linalg.inv(found.elastic)
+    np.testing.assert_allclose(found.bulk_modulus, 1 / compliance[:3, :3].sum(), rtol=1e-9)
+    # the two-by-two problem of a hexagonal crystal: pressures along a (twice) and c
+    c = found.elastic
+    a_and_c = np.linalg.solve(
+        [[c[0, 0] + c[0, 1], c[0, 2]], [2 * c[0, 2], c[2, 2]]], 160.21766208 * stress[:, [0, 2]].T
+    )
+    np.testing.assert_allclose(np.asarray(found.alpha)[:, [0, 2]], a_and_c.T, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_entropy_under_strain_of_a_hexagonal_crystal(tersoff):
+    """∂S/∂ε_zz and ∂S/∂(ε_xx + ε_yy) are C_V γ: by differences of the whole calculation, atoms relaxed."""
+    from wigner_jax.quasiharmonic import mode_entropy
+
+    atoms, _ = relax(crystal_of("wurtzite")[0], tersoff)
+    cells, plan, fc, waves = harmonic(atoms, (3, 3, 2), tersoff)
+    found = thermal_expansion(tersoff, cells, plan, fc, waves, (300.0,))
+    share = np.asarray(plan.mesh.weights)[:, None] / len(plan.mesh.qpoints)
+    for strain, weights in (([1.0, 1.0, 0.0], [1, 1, 0]), ([0.0, 0.0, 1.0], [0, 0, 1])):
+        entropies = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.set_cell(atoms.cell[:] @ (np.eye(3) + sign * STRAIN * np.diag(strain)), scale_atoms=True)
+            moved, _ = relax(moved, tersoff, cell=False)
+            f = strained_frequencies(moved, (3, 3, 2), tersoff, plan)
+            entropies.append(np.sum(np.asarray(mode_entropy(f, np.array([300.0])))[0] * share))
+        slope = (entropies[0] - entropies[1]) / (2 * STRAIN)
+        expected = found.heat_capacity[0] * (np.asarray(found.gruneisen)[0, :3] @ weights)
+        np.testing.assert_allclose(slope, expected, rtol=1e-5)
 
 
 def test_separations():

@@ -10,6 +10,7 @@ from .calculator import WignerCalculator
 from .errors import ImaginaryModes, InputError
 from .expansion import thermal_expansion
 from .geometry import kappa_fn
+from .gruneisen import gruneisen_by_strain, gruneisen_by_third_order, gruneisen_by_volumes
 from .io import read_born, read_kappa_hdf5, read_phono3py, read_structure, write_kappa_hdf5
 from .physics.force_constants import force_constants, force_constants_fn
 from .physics.nac import GonzeLee, Wang
@@ -18,6 +19,7 @@ from .plan.defaults import default_cells, default_mesh
 from .potentials import Potential, available_potentials, load_potential
 from .protocols import relax_k_srme
 from .prototypes import available_prototypes, prototype
+from .quasiharmonic import quasi_harmonic
 from .relax import relax
 from .solve import (
     AdaptiveGaussian,
@@ -60,11 +62,15 @@ __all__ = [
     "default_mesh",
     "force_constants",
     "force_constants_fn",
+    "gruneisen_by_strain",
+    "gruneisen_by_third_order",
+    "gruneisen_by_volumes",
     "kappa",
     "kappa_fn",
     "load_potential",
     "make_plan",
     "prototype",
+    "quasi_harmonic",
     "read_born",
     "read_kappa_hdf5",
     "read_phono3py",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from .campaign.records import PROTOCOLS, Settings, open_campaign, read_record, record_path, write_record
+from .campaign.expansion import read_gammas
+from .campaign.records import GRUNEISEN, PROTOCOLS, Settings, open_campaign, read_record, record_path, write_record
 from .campaign.run import run_material
 from .campaign.tables import TYPES, details_of, write_matbench, write_tables
 from .campaign.times import write_times
@@ -64,6 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distance", type=float, default=0.03, metavar="Å", help="of finite displacements")
     parser.add_argument("-T", "--temperatures", nargs="+", type=float, default=[300.0], metavar="K")
     parser.add_argument("--broadening", choices=("tetrahedron", "adaptive"), default="tetrahedron")
+    parser.add_argument(
+        "--gruneisen",
+        nargs="?",
+        const="volumes",
+        choices=GRUNEISEN,
+        help="the mean Grüneisen parameter as well: from Φ2 at volumes of ±1 %% (default), its derivative by strain, or Φ3",
+    )
+    parser.add_argument(
+        "--gruneisen-reference", metavar="FILE.csv[:COLUMN]", help="published γ at 300 K by mp_id (default: gamma_DFT)"
+    )
     parser.add_argument("--matbench", metavar="FILE.json.gz", help="write the records for matbench-discovery as well")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but the summary")
@@ -82,8 +93,13 @@ def benchmark(arguments: argparse.Namespace) -> int:
     chosen = choose(structures, reference, arguments.only)
     potential, route = _potential(arguments.potential, arguments.route)
     settings = Settings(
-        arguments.potential, arguments.protocol, route, arguments.distance, temperatures, 1e6, arguments.broadening
-    )
+        arguments.potential, arguments.protocol, route, arguments.distance, temperatures, 1e6, arguments.broadening,
+        arguments.gruneisen, arguments.gruneisen_reference,
+    )  # fmt: skip
+    if settings.gruneisen_reference is not None:
+        if settings.gruneisen is None:
+            raise InputError("--gruneisen-reference needs --gruneisen")
+        read_gammas(settings.gruneisen_reference)
     open_campaign(arguments.out, settings)
     order = list(structures)
     todo = [m for m in chosen[index - 1 :: pieces] if read_record(record_path(arguments.out, m)) is None]
@@ -174,6 +190,8 @@ def line_of(record: dict[str, Any], times: dict[str, float], number: int, total:
     """One line of progress for a finished material."""
     name = f"[{number}/{total}] {record['mp_id']:>10} {record['name']:<6}"
     took = duration(sum(times.values()))
+    if record.get("gamma") and record["gamma"][0] is not None:
+        name += f" γ {record['gamma'][0]:7.3f}"
     if "kappa" not in record:
         return f"{name} failed after {took}: {record['failure']}"
     return (
@@ -190,6 +208,7 @@ def summary_table(summary: dict[str, Any]) -> str:
             lines.append(
                 f"  {name:<10}{s['materials']:>10}{s['SRME']:>8.3f}{s['SRE']:>8.3f}"
                 f"{100 * s['within_factor_two']:>10.0f}%{len(s['failed']):>8}"
+                + (f"   γ: mean SRE {s['gamma_SRE']:.3f} of {s['gamma_materials']}" if "gamma_SRE" in s else "")
             )
         lines += [f"  {line}" for line in details_of(groups["all"])]
     return "\n".join(lines) if lines else "no records yet"

@@ -65,14 +65,30 @@ def elastic_constants(potential: Potential, crystal: Crystal) -> np.ndarray:
 
     With E(ε, u) of one cell, u the displacements: c = (1/V) [E_εε - E_εu (E_uu)⁺ E_uε], translations left out.
     """
+    strain, mixed, response = _response(potential, crystal)
+    return (strain + mixed @ response) / abs(np.linalg.det(np.asarray(crystal.lattice)))
+
+
+def internal_response(potential: Potential, crystal: Crystal) -> np.ndarray:
+    """How the atoms of a relaxed crystal move under strain, -(E_uu)⁺ E_uε, without translations. (n, 3, 6) Å, Voigt
+
+    Of the potential itself; `physics.gruneisen.internal_strain` has the same from the Φ2 of a supercell.
+    """
+    return _response(potential, crystal)[2].reshape(crystal.n_atoms, 3, 6)
+
+
+def _response(potential: Potential, crystal: Crystal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """E_εε (6, 6), E_εu (6, 3n) and u(ε) (3n, 6)."""
     lattice = np.asarray(crystal.lattice)
     graph, _ = graph_of(lattice, np.asarray(crystal.positions) @ lattice, np.asarray(crystal.numbers), potential)
     hessian = np.asarray(_energy_hessian(potential, graph))
     n = crystal.n_atoms
     strain, mixed, ions = hessian[:6, :6], hessian[:6, 6:], hessian[6:, 6:]
     translation = np.tile(np.eye(3), (n, 1)) / np.sqrt(n)
-    lifted = ions + np.trace(ions) * translation @ translation.T
-    return (strain - mixed @ np.linalg.solve(lifted, mixed.T)) / abs(np.linalg.det(lattice))
+    # a single atom has nothing but translations: its matrix is zero
+    lifted = ions + max(float(np.trace(ions)), 1.0) * translation @ translation.T
+    forces = mixed.T - translation @ (translation.T @ mixed.T)
+    return strain, mixed, -np.linalg.solve(lifted, forces)
 
 
 @jax.jit
@@ -132,4 +148,4 @@ def _symmetrized(modes: Array, rotations: np.ndarray) -> Array:
     return modes @ np.stack([turned[a, b] for a, b in VOIGT]).T
 
 
-__all__ = ["Expansion", "elastic_constants", "mean_gruneisen", "thermal_expansion"]
+__all__ = ["Expansion", "elastic_constants", "internal_response", "mean_gruneisen", "thermal_expansion"]

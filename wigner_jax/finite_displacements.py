@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError, require_finite
-from .io.phono3py import peer_constants
+from .io.phono3py import make_supercell_map, peer_constants
 from .plan.cells import masses_of, primitive_matrix_of
-from .plan.symmetry import SYMPREC
+from .plan.symmetry import SYMPREC, symmetrized
+from .types import Cells, Crystal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import ase
     from ase.calculators.calculator import Calculator
 
-    from .types import Cells, ForceConstants
+    from .types import ForceConstants
 
 DISTANCE = 0.03  # Å: that of κ_SRME and of phono3py
 
@@ -69,28 +70,14 @@ def finite_displacements(
         InputError: phono3py is missing; no supercell is given, or one so small that symmetry leaves nothing of its force
             constants; forces that are not finite or of the wrong shape.
     """
-    try:
-        from phono3py import Phono3py
-        from phonopy.structure.atoms import PhonopyAtoms
-    except ImportError:
-        raise InputError("finite displacements are phono3py's: pip install 'wigner-jax[phono3py]'") from None
-    if not np.all(atoms.pbc):
-        raise InputError("finite displacements need a structure that is periodic in three directions: set atoms.pbc")
-    if not distance > 0:
-        raise InputError(f"the displacement must be above zero, got {distance:g} Å")
-    masses = atoms.get_masses() if atoms.has("masses") else masses_of(atoms.numbers)
-    unit = PhonopyAtoms(
-        numbers=atoms.numbers, cell=atoms.cell.array, scaled_positions=atoms.get_scaled_positions(), masses=masses
-    )
-    primitive = atoms.info.get("primitive_matrix")
-    if primitive is None:
-        types = np.unique(np.column_stack([atoms.numbers, masses]), axis=0, return_inverse=True)[1].ravel()
-        primitive = primitive_matrix_of(atoms.cell.array, atoms.get_scaled_positions(wrap=False), types, symprec)
+    unit, primitive = _unit_cell(atoms, distance, symprec)
+    from phono3py import Phono3py
+
     peer = Phono3py(
         unit,
         supercell_matrix=_matrix(atoms, fc3, "fc3_supercell"),
         phonon_supercell_matrix=_matrix(atoms, fc2, "fc2_supercell"),
-        primitive_matrix=np.asarray(primitive, float).reshape(3, 3),
+        primitive_matrix=primitive,
         symprec=symprec,
         log_level=0,
     )
@@ -108,6 +95,62 @@ def finite_displacements(
         except AssertionError:  # symfc's, of an empty basis
             raise InputError("symmetry leaves no force constants in one of the supercells: take a larger one") from None
     return (*peer_constants(peer), DisplacementReport((len(forces["fc2"]), len(forces["fc3"])), distance))
+
+
+def harmonic_displacements(
+    atoms: ase.Atoms,
+    calculator: Calculator,
+    *,
+    fc2: Sequence | None = None,
+    distance: float = DISTANCE,
+    symmetrize: bool = True,
+    symprec: float = SYMPREC,
+) -> tuple[Cells, np.ndarray, int]:
+    """Φ2 alone, by phonopy's displacements (along diagonals where that saves one, as gamma_SRME makes them).
+
+    Arguments and errors are those of `finite_displacements`.
+
+    Returns:
+        cells (the Φ2 supercell stands for both), Φ2 (n, N2, 3, 3) eV/Å², evaluations of the forces.
+    """
+    unit, primitive = _unit_cell(atoms, distance, symprec)
+    from phonopy import Phonopy
+
+    matrix = _matrix(atoms, fc2, "fc2_supercell")
+    peer = Phonopy(unit, supercell_matrix=matrix, primitive_matrix=primitive, symprec=symprec, log_level=0)
+    peer.generate_displacements(distance=distance)
+    peer.forces = _forces("fc2", peer.supercells_with_displacements or [], calculator, None)
+    peer.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
+    if symmetrize:
+        peer.symmetrize_force_constants(show_drift=False, use_symfc_projector=True)
+    cell, supercell, rows = peer.primitive, peer.supercell, np.asarray(peer.primitive.p2s_map)
+    crystal = Crystal(cell.cell, cell.scaled_positions, cell.masses, tuple(int(z) for z in cell.numbers))
+    places = make_supercell_map(crystal, supercell.cell, supercell.scaled_positions, supercell.numbers)
+    order = np.argsort(places.atom[rows])
+    places = dataclasses.replace(places, home=rows[order])
+    return Cells(symmetrized(crystal), places, places), np.asarray(peer.force_constants)[order], len(peer.forces)
+
+
+def _unit_cell(atoms: ase.Atoms, distance: float, symprec: float) -> tuple[Any, np.ndarray]:
+    """phonopy's cell of a structure, and its primitive matrix; refuses what displacements cannot be made of."""
+    try:
+        import phono3py  # noqa: F401 (it brings phonopy)
+        from phonopy.structure.atoms import PhonopyAtoms
+    except ImportError:
+        raise InputError("finite displacements are phono3py's: pip install 'wigner-jax[phono3py]'") from None
+    if not np.all(atoms.pbc):
+        raise InputError("finite displacements need a structure that is periodic in three directions: set atoms.pbc")
+    if not distance > 0:
+        raise InputError(f"the displacement must be above zero, got {distance:g} Å")
+    masses = atoms.get_masses() if atoms.has("masses") else masses_of(atoms.numbers)
+    unit = PhonopyAtoms(
+        numbers=atoms.numbers, cell=atoms.cell.array, scaled_positions=atoms.get_scaled_positions(), masses=masses
+    )
+    primitive = atoms.info.get("primitive_matrix")
+    if primitive is None:
+        types = np.unique(np.column_stack([atoms.numbers, masses]), axis=0, return_inverse=True)[1].ravel()
+        primitive = primitive_matrix_of(atoms.cell.array, atoms.get_scaled_positions(wrap=False), types, symprec)
+    return unit, np.asarray(primitive, float).reshape(3, 3)
 
 
 def _matrix(atoms: ase.Atoms, given: Sequence | None, name: str) -> np.ndarray:
@@ -161,4 +204,4 @@ def calculator_of(name: str) -> Calculator:
     return made
 
 
-__all__ = ["DISTANCE", "DisplacementReport", "calculator_of", "finite_displacements"]
+__all__ = ["DISTANCE", "DisplacementReport", "calculator_of", "finite_displacements", "harmonic_displacements"]

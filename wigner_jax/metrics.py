@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 import numpy as np
 
-from .errors import imaginary_modes
+from .errors import InputError, imaginary_modes
 from .physics.conductivity import mode_kappa_total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .gruneisen import ModeGruneisen
     from .io.phonondb import Reference
     from .plan.symmetry import SpaceGroup
     from .types import Array, Conductivity, Mesh, Solution
@@ -93,6 +94,40 @@ def srme_of(
     return np.asarray(sre(kappa, expected)), np.asarray(scores)
 
 
+def gamma_sre(gamma: Array, reference: Array) -> Array:
+    """2 ||γ| - |γ_D|| / (|γ| + |γ_D|), gamma_SRME's error of the mean; 2 where γ is not finite, blind to its sign."""
+    gamma = jnp.asarray(gamma, float)
+    usable = jnp.isfinite(gamma)
+    size, known = jnp.abs(jnp.where(usable, gamma, 0.0)), jnp.abs(jnp.asarray(reference, float))
+    total = jnp.where(size + known > 0, size + known, 1.0)
+    return jnp.where(usable, 2 * jnp.abs(size - known) / total, WORST)
+
+
+def gamma_srme(
+    found: ModeGruneisen, reference: ModeGruneisen, temperatures: Sequence[float] = (300.0,), valid: bool = True
+) -> Array:
+    """SRME_γ = 2 Σ_qs |G_M(qs) - G_D(qs)| / (Σ|G_M| + Σ|G_D|), G = w C γ_qs / Σ w C the part of a mode in γ(T). (T,)
+
+    gamma_SRME's error: what is compared are the modes' parts in γ(T), each weighted by the heat capacities of its own
+    solution, so that errors of frequencies count as well as those of γ_qs; paired by q-point and sorted band; modes below
+    1e-3 THz and acoustic modes at Γ are left out. Its range is 0 to 2, opposite signs being 2.
+
+    Args:
+        found, reference: on the same irreducible points.
+        valid: False scores 2: imaginary modes, or a space group that the relaxation changed.
+
+    Raises:
+        InputError: other points or bands.
+    """
+    same = found.modes.shape == reference.modes.shape
+    if not same or np.abs((d := found.qpoints - np.asarray(reference.qpoints)) - np.rint(d)).max() > 1e-6:
+        raise InputError("the two Grüneisen parameters are on different q-points: use the same mesh and primitive cell")
+    ours, theirs = (one.contributions(temperatures) for one in (found, reference))
+    size = jnp.sum(jnp.abs(ours), axis=(1, 2)) + jnp.sum(jnp.abs(theirs), axis=(1, 2))
+    error = 2 * jnp.sum(jnp.abs(ours - theirs), axis=(1, 2)) / jnp.where(size > 0, size, 1.0)
+    return jnp.where(valid & jnp.isfinite(error), error, WORST)
+
+
 def factor_of_two(kappa: Sequence[float] | np.ndarray, reference: Sequence[float] | np.ndarray) -> float:
     """Share of the materials with κ_D/2 ≤ κ ≤ 2 κ_D; one that is not finite does not count as inside."""
     ratio = np.asarray(kappa, float) / np.asarray(reference, float)
@@ -122,4 +157,7 @@ def frequency_distance(
     return float(np.sum(np.abs(difference) * np.diff(values[order])))
 
 
-__all__ = ["WORST", "average", "factor_of_two", "frequency_distance", "mode_kappa", "sre", "srme", "srme_of"]
+__all__ = [
+    "WORST", "average", "factor_of_two", "frequency_distance", "gamma_sre", "gamma_srme", "mode_kappa", "sre", "srme",
+    "srme_of",
+]  # fmt: skip

@@ -11,9 +11,11 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 
 from .calculator import WignerCalculator
+from .errors import InputError
 from .plan.cells import masses_of
 from .plan.symmetry import SYMPREC, space_group
 from .potentials.base import Potential
+from .relax import allowed_displacements, allowed_strains
 from .types import Crystal
 
 if TYPE_CHECKING:
@@ -102,6 +104,47 @@ def relax_k_srme(
     return current, report
 
 
+def relax_at_volume(
+    atoms: ase.Atoms,
+    potential: Potential | Calculator,
+    scale: float,
+    *,
+    fmax: float = 1e-4,
+    max_steps: int = 300,
+    symprec: float = SYMPREC,
+) -> tuple[ase.Atoms, str]:
+    """A structure at `scale` times its volume, with atoms and shape of the cell relaxed inside the symmetry.
+
+    gamma_SRME's relaxation at constant volume: FIRE with FrechetCellFilter(constant_volume=True) and the symmetry fixed.
+    Where symmetry leaves neither atoms nor shape free (rocksalt, zincblende, diamond) scaling is all there is to do. The
+    second, free stage is left out: it is reverted wherever it breaks the symmetry.
+
+    Args:
+        scale: V/V0, above zero.
+        fmax: eV/Å, on forces and on the filter's cell forces.
+
+    Returns:
+        a copy, its info kept, and one line on what went wrong (empty if all is well).
+    """
+    if not scale > 0:
+        raise InputError(f"a volume must be above zero, got {scale:g} times the present one")
+    scaled = atoms.copy()
+    scaled.info = dict(atoms.info)
+    scaled.set_cell(atoms.cell.array * scale ** (1 / 3), scale_atoms=True)
+    numbers = tuple(int(z) for z in scaled.numbers)
+    crystal = Crystal(scaled.cell.array, scaled.get_scaled_positions(wrap=False), np.ones(len(numbers)), numbers)
+    group = space_group(crystal, symprec)
+    if len(allowed_strains(group, crystal.lattice)) == 1 and not len(allowed_displacements(group, crystal.lattice)):
+        return scaled, ""
+    scaled.calc = WignerCalculator(potential) if isinstance(potential, Potential) else potential
+    scaled.set_constraint(FixSymmetry(scaled, symprec=symprec))
+    optimiser = FIRE(FrechetCellFilter(scaled, constant_volume=True), logfile=None)
+    converged = bool(optimiser.run(fmax=fmax, steps=max_steps))
+    scaled.set_constraint(None)
+    scaled.calc = None
+    return scaled, "" if converged else f"the relaxation did not converge in {max_steps} steps"
+
+
 def _group(atoms: ase.Atoms, symprec: float) -> str:
     numbers = tuple(int(z) for z in atoms.numbers)
     masses = np.asarray(atoms.get_masses()) if atoms.has("masses") else masses_of(numbers)
@@ -109,4 +152,4 @@ def _group(atoms: ase.Atoms, symprec: float) -> str:
     return space_group(crystal, symprec).international
 
 
-__all__ = ["ProtocolReport", "relax_k_srme"]
+__all__ = ["ProtocolReport", "relax_at_volume", "relax_k_srme"]

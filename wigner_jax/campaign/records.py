@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PROTOCOLS = ("k_srme", "matbench", "newton")
 ROUTES = ("ad", "finite-displacement")
+GRUNEISEN = ("volumes", "strain", "third")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,15 +41,18 @@ class Settings:
     temperatures: tuple[float, ...] = (300.0,)  # K
     boundary_mfp: float = 1e6  # µm
     broadening: str = "tetrahedron"  # tetrahedron or adaptive
+    gruneisen: str | None = None  # route to γ(T): volumes, strain, third; None: none
+    gruneisen_reference: str | None = None  # table of published γ, as given
 
     def __post_init__(self) -> None:
         for value, name, allowed in (
             (self.protocol, "protocol", PROTOCOLS),
             (self.route, "route", ROUTES),
             (self.broadening, "broadening", ("tetrahedron", "adaptive")),
+            (self.gruneisen, "route to γ", (None, *GRUNEISEN)),
         ):
             if value not in allowed:
-                raise InputError(f"unknown {name} {value!r}: choose from {', '.join(allowed)}")
+                raise InputError(f"unknown {name} {value!r}: choose from {', '.join(filter(None, allowed))}")
 
 
 def record_path(folder: str | Path, mp_id: str) -> Path:
@@ -112,7 +116,7 @@ def write_record(
     """Write the record of one material, and its times.
 
     Args:
-        record: scores and facts, JSON values; `mp_id` names the file.
+        record: scores and facts, JSON values; `mp_id` names the file. An array `mode_gruneisen` becomes a dataset.
         times: seconds by stage.
         result: the arguments of kappa_datasets, if there is a conductivity.
     """
@@ -120,7 +124,10 @@ def write_record(
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with h5py.File(part, "w") as file:
-            file.attrs["record"] = json.dumps(record, allow_nan=False)
+            facts = {name: value for name, value in record.items() if name != "mode_gruneisen"}
+            file.attrs["record"] = json.dumps(facts, allow_nan=False)
+            if len(facts) < len(record):
+                file.create_dataset("mode_gruneisen", data=np.asarray(record["mode_gruneisen"]), compression="gzip")
             if result is not None:
                 for name, value in kappa_datasets(*result).items():
                     large = getattr(value, "size", 0) > 64
@@ -154,6 +161,6 @@ def plain(value: Any) -> Any:
 
 
 __all__ = [
-    "PROTOCOLS", "ROUTES", "Settings", "open_campaign", "plain", "read_record", "record_path", "write_record",
+    "GRUNEISEN", "PROTOCOLS", "ROUTES", "Settings", "open_campaign", "plain", "read_record", "record_path", "write_record",
     "write_text",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from ..potentials import Potential
 from ..protocols import relax_k_srme
 from ..solve import AdaptiveGaussian, Scattering, make_plan, natural_isotopes, phonons, solve, tetrahedron
 from ..types import Crystal, Mesh, Solution
+from .expansion import gamma_of, gamma_start
 from .records import plain
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def run_material(
         beyond_wigner and beyond_ioffe_regel (shares of the modes),
         converged, imaginary, and by temperature kappa_TOT, kappa_P, kappa_C (6 components), kappa (a third of the
         trace), kappa_DFT, SRD, SRE, SRME; heat_capacity_error (relative, of the total), frequency_error and
-        frequency_error_high (Wasserstein-1 distances in THz of all modes and of the highest third).
+        frequency_error_high (Wasserstein-1 distances in THz of all modes and of the highest third); with a route to γ
+        in the settings gamma, gamma_reference, gamma_SRE by temperature, gamma_protocol, gamma_failure.
     """
     count = len(settings.temperatures)
     record: dict[str, Any] = {
@@ -67,6 +69,7 @@ def run_material(
         "SRD": [-WORST] * count,
         "SRE": [WORST] * count,
         "SRME": [WORST] * count,
+        **gamma_start(settings, reference.mp_id),
     }
     result = None
     try:
@@ -101,6 +104,9 @@ def _solve(
         _compare_frequencies(frequencies[np.asarray(plan.mesh.irreducible)], reference, record)
         record["lowest_frequency"] = float(frequencies.min())
         record["imaginary"] = bool(len(imaginary_modes(plan.mesh, frequencies)))
+    if settings.gruneisen is not None:
+        with stages("gruneisen"):
+            gamma_of(relaxed, potential, (cells, constants), settings, record)
     with stages("conductivity"):
         broadening = AdaptiveGaussian() if settings.broadening == "adaptive" else tetrahedron(plan)
         scattering = Scattering(natural_isotopes(cells.crystal), settings.boundary_mfp)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..io.kappa_hdf5 import read_kappa_hdf5
 from ..metrics import WORST, factor_of_two
+from .expansion import GAMMA_COLUMNS, gamma_columns, gamma_summary
 from .records import plain, read_record, record_path, write_text
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def rows_of(folder: str | Path, mp_ids: Sequence[str]) -> list[dict[str, Any]]:
             row |= {n: record[n][k] if n in record else None for n in BY_TEMPERATURE}
             for name in ("kappa_P", "kappa_C"):
                 row[name] = float(np.mean(record[name][k][:3])) if name in record else None
+            row |= {n: record[n][k] if n in record else None for n in GAMMA_COLUMNS}
             rows.append(row)
     return rows
 
@@ -70,7 +72,7 @@ def summary_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for number, name in TYPES.items():
             if some := [row for row in here if row["space_group"] == number]:
                 groups[name] = some
-        result[f"{temperature:g} K"] = {name: _summary(some) for name, some in groups.items()}
+        result[f"{temperature:g} K"] = {name: _summary(some) | gamma_summary(some) for name, some in groups.items()}
     return plain(result)
 
 
@@ -141,9 +143,10 @@ def csv_of(rows: Sequence[dict[str, Any]]) -> str:
     """The table as CSV: numbers to seven digits, so that rounding in the last place does not show."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    columns = (*COLUMNS, *gamma_columns(rows))
+    writer.writerow(columns)
     for row in rows:
-        values = (row[name] for name in COLUMNS)
+        values = (row[name] for name in columns)
         writer.writerow(f"{v:.7g}" if isinstance(v, float) else "" if v is None else v for v in values)
     return text.getvalue()
 
