@@ -51,10 +51,9 @@ def run_material(
         stages: takes the times.
 
     Returns:
-        record, result. In the record: mp_id, name, failure (a line, or None), space_groups (before, after), by temperature
-        beyond_wigner and beyond_ioffe_regel (shares of the modes),
+        record, result. In the record: mp_id, name, failure (a line, or None), space_groups (before, after),
         converged, imaginary, and by temperature kappa_TOT, kappa_P, kappa_C (6 components), kappa (a third of the
-        trace), kappa_DFT, SRD, SRE, SRME; heat_capacity_error (relative, of the total), frequency_error and
+        trace), kappa_DFT, SRD, SRE, SRME, beyond_wigner, beyond_ioffe_regel (shares of the modes); heat_capacity_error (relative, of the total), frequency_error and
         frequency_error_high (Wasserstein-1 distances in THz of all modes and of the highest third); with a route to γ
         in the settings gamma, gamma_reference, gamma_SRE by temperature, gamma_protocol, gamma_failure.
     """
