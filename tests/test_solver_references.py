@@ -168,7 +168,8 @@ def test_isotope_widths_with_the_last_bits_of_the_reference(shared, reference, m
     np.testing.assert_allclose(f, waves.frequencies, rtol=0, atol=1e-6)
     waves = dataclasses.replace(waves, frequencies=f)
     state = jax.jit(prepare)(waves, material.constants.third, plan, np.array([300.0]), method, None)
-    tables = dataclasses.replace(state.broadening, around=around, low=around.min(axis=0), high=around.max(axis=0))
+    flat = around.swapaxes(1, 2).reshape(len(around), -1)
+    tables = dataclasses.replace(state.broadening, around=flat, low=around.min(axis=0), high=around.max(axis=0))
     state = dataclasses.replace(state, broadening=tables)
     method = dataclasses.replace(method, rooms=((0, 0, 16 * ITEM_CHUNK),))
 
