@@ -1,0 +1,445 @@
+"""Training on energies, forces and stresses: that batches change nothing, that it learns, can be killed, what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import ase.db
+import ase.io
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import yaml
+from ase.build import bulk
+
+from wigner_jax import WignerCalculator, cli
+from wigner_jax.errors import InputError
+from wigner_jax.potentials import load_potential
+from wigner_jax.potentials.mace import load_mace
+from wigner_jax.training import Batches, FitSettings, Model, adapt, fit, frame_of, initial
+from wigner_jax.training.batches import batch_loss, errors, predict, require_batchable, structure_losses
+from wigner_jax.training.dataset import divided, label_keys, read_structures
+from wigner_jax.training.fit import validate, warm_cosine
+from wigner_jax.training.frames import SCALES, frame_loss
+from wigner_jax.training.frames import predict as predict_one
+from wigner_jax.training.initial import usually_fixed
+
+MODEL = Path(__file__).parent / "mace_reference/soft-gaussian.model"
+# correctness does not need optimised machine code
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@pytest.fixture(scope="module")
+def potential():
+    return load_mace(MODEL)
+
+
+def silicon(count: int, seed: int = 0) -> list[ase.Atoms]:
+    """Rattled and strained silicon of two and four atoms with Tersoff's energy, forces and stress."""
+    calculator = WignerCalculator(load_potential("tersoff-1989"))
+    rng = np.random.default_rng(seed)
+    found = []
+    for k in range(count):
+        atoms = bulk("Si", a=5.432) * ((1, 1, 2) if k % 3 == 0 else (1, 1, 1))
+        atoms.set_cell(np.asarray(atoms.cell) @ (np.eye(3) + 0.02 * rng.standard_normal((3, 3))), scale_atoms=True)
+        atoms.positions += 0.15 * rng.standard_normal(atoms.positions.shape)
+        atoms.calc = calculator
+        energy, forces, stress = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress(voigt=False)
+        atoms.calc = None
+        atoms.info |= {"REF_energy": energy, "REF_stress": stress}
+        atoms.arrays["REF_forces"] = forces
+        found.append(atoms)
+    return found
+
+
+KEYS = {name: f"REF_{name}" for name in ("energy", "forces", "stress")}
+
+
+def same(a, b) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def mixed(potential) -> list:
+    """Frames of one to eight atoms of several elements, with random labels, some of them missing."""
+    structures = [
+        bulk("Si", a=5.5, cubic=True), bulk("MgO", "rocksalt", a=4.3), bulk("Mg", "bcc", a=3.6), bulk("Si", a=5.3),
+        bulk("MgO", "rocksalt", a=4.2) * (1, 1, 2),
+    ]  # fmt: skip
+    rng, frames = np.random.default_rng(1), []
+    for k, atoms in enumerate(structures):
+        N = len(atoms)
+        atoms.positions += 0.1 * rng.standard_normal((N, 3))
+        atoms.info |= {"energy": rng.normal(), "stress": rng.standard_normal(6)}
+        atoms.arrays["forces"] = rng.standard_normal((N, 3))
+        if k != 1:
+            atoms.info["H"] = rng.standard_normal(9 * N * N)
+        frames.append(frame_of(atoms, potential, (1.0, 2.0, 0.0 if k == 2 else 3.0), keys={"hessian": "H"}))
+    return frames
+
+
+def test_a_batch_equals_its_structures(potential):
+    """Energies, forces, stresses, columns, loss and gradient; every structure once, whatever the order."""
+    frames = mixed(potential)
+    batches = Batches(frames, 3, np.float64, columns=2, hessian=0.5)
+    assert (len(batches.ranks), batches.count) == (3, 2)
+    run, single = jit(predict, static_argnums=0), jit(predict_one.__wrapped__, static_argnums=0)
+    # padding makes sizes alike, and so compilations few
+    room = max(len(f.graph.senders) for f in frames)
+    from wigner_jax.calculator import padded
+
+    frames = [dataclasses.replace(f, graph=padded(f.graph, room, 0)) for f in frames]
+    seen, total, slopes = [], 0.0, []
+    for batch in batches([3, 1]):
+        E, F, S, columns = map(np.asarray, run(potential.energy, potential.params, batch))
+        found = errors(potential.energy, potential.params, batch)
+        losses = np.asarray(structure_losses(found, batch))
+        slopes.append((int(np.sum(batch.atoms > 0)), batch))
+        start = 0
+        for b, N in enumerate(np.asarray(batch.atoms)):
+            if N == 0:
+                assert losses[b] == 0
+                continue
+            own = slice(start, start := start + N)
+            (index,) = [k for k, f in enumerate(frames) if f.energy / N == batch.energy[b]]
+            frame = frames[index]
+            e, f, s = single(potential.energy, potential.params, None, frame.graph)
+            np.testing.assert_allclose(E[b] * N, e, rtol=1e-10)
+            np.testing.assert_allclose(F[own], f, rtol=1e-10, atol=1e-10 * np.abs(f).max())
+            np.testing.assert_allclose(S[b], s, rtol=1e-10, atol=1e-10 * np.abs(s).max())
+            expected = float(frame_loss(potential.energy, potential.params, None, frame))
+            if frame.hessian is not None:
+                ratios = []
+                for u, target, column in zip(
+                    batch.vectors[:, own], batch.columns[:, own], columns[:, own], strict=True
+                ):
+                    np.testing.assert_array_equal(target.ravel(), frame.hessian @ u.ravel())
+                    exact = hessian_column(potential, frame.graph, u)
+                    np.testing.assert_allclose(column, exact, rtol=1e-9, atol=1e-9 * np.abs(exact).max())
+                    ratios.append(np.sum((exact - target) ** 2) / np.sum(target**2))
+                expected += 0.5 * np.mean(ratios)
+            np.testing.assert_allclose(losses[b], expected, rtol=1e-9)
+            total += expected
+            seen.append(index)
+        assert np.abs(F[start:]).max(initial=0) == 0
+        np.testing.assert_allclose(
+            batch_loss(potential.energy, potential.params, batch), losses.sum() / np.sum(batch.atoms > 0), rtol=1e-12
+        )
+    assert sorted(seen) == list(range(len(frames)))
+
+
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+def hessian_column(potential, graph, u):
+    gradient = jax.grad(lambda x: potential.energy(potential.params, graph.at(x)))
+    return jax.jvp(gradient, (jnp.asarray(graph.positions),), (u,))[1]
+
+
+def test_batches_are_functions_of_their_key(potential):
+    batches = Batches(mixed(potential), 2, np.float64, columns=1, hessian=1.0)
+    whole = list(batches([5, 0]))
+    assert same(list(batches([5, 0], start=1)), whole[1:])
+    assert not same(list(batches([5, 1])), whole)
+    assert len({jax.tree.map(np.shape, jax.tree.leaves(b)).__repr__() for b in whole}) == 1
+    assert Batches(mixed(potential), 99, columns=3).columns == 0
+    with pytest.raises(InputError, match="lists of angles"):
+        require_batchable(load_potential("tersoff-1989"))
+
+
+@pytest.mark.parametrize("name", ["nequix-mp-1.nqx", "checkpoint_sevennet_0.pth"])
+@pytest.mark.slow
+def test_batches_of_other_models(shared, name):
+    potential = load_potential(shared / "weights" / name)
+    frames = mixed(potential)
+    single = jax.jit(predict_one.__wrapped__, static_argnums=0)
+    for batch in Batches(frames, 3, np.float64)():
+        E, F, S, _ = map(np.asarray, jax.jit(predict, static_argnums=0)(potential.energy, potential.params, batch))
+        start = 0
+        for b, N in enumerate(np.asarray(batch.atoms)):
+            for frame in frames:
+                if N and frame.energy / N == batch.energy[b]:
+                    e, f, s = single(potential.energy, potential.params, None, frame.graph)
+                    np.testing.assert_allclose(E[b] * N, e, rtol=1e-9)
+                    np.testing.assert_allclose(F[start : start + N], f, atol=1e-9 * np.abs(f).max())
+                    np.testing.assert_allclose(S[b], s, atol=1e-9 * np.abs(s).max())
+            start += N
+        slope = jax.jit(jax.grad(batch_loss, argnums=1), static_argnums=0)(potential.energy, potential.params, batch)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(slope))
+
+
+# --- the start -------------------------------------------------------------------------------------------------------
+
+
+def test_initial_weights(potential):
+    """Energies of atoms are exact for labels that are sums over atoms; the scale is the force; the rest is drawn by the seed."""
+    structures = [bulk("MgO", "rocksalt", a=4.2), bulk("Mg", "bcc", a=3.6), bulk("Si", a=5.43)]
+    E0 = {8: -3.0, 12: 1.5, 14: -7.0}
+    frames = []
+    for atoms in structures:
+        atoms.info["energy"] = sum(E0[z] for z in atoms.numbers)
+        atoms.arrays["forces"] = np.full((len(atoms), 3), 0.3)
+        frames.append(frame_of(atoms, potential, (1.0, 1.0, 0.0)))
+    start = initial(potential, frames, 4)
+    np.testing.assert_allclose(np.ravel(start.params["atomic_energies_fn.atomic_energies"]), [-3, 1.5, -7], atol=1e-12)
+    np.testing.assert_allclose(start.params["scale_shift.scale"], 0.3)
+    assert same(start.params, initial(potential, frames, 4).params)
+    name = "interactions.0.linear_up.weight"
+    assert not np.array_equal(start.params[name], initial(potential, frames, 5).params[name])
+    assert "scale_shift.scale" in usually_fixed(potential)
+    assert name not in usually_fixed(potential)
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def test_databases_and_names_of_labels(tmp_path):
+    structures = silicon(3)
+    ase.io.write(tmp_path / "a.extxyz", structures)
+    with ase.db.connect(tmp_path / "a.db") as db:
+        for atoms in structures:
+            db.write(
+                atoms, REF_energy=atoms.info["REF_energy"],
+                data={"REF_forces": atoms.arrays["REF_forces"], "REF_stress": atoms.info["REF_stress"]},
+            )  # fmt: skip
+    potential = load_mace(MODEL)
+    both = [read_structures(tmp_path / name) for name in ("a.extxyz", "a.db")]
+    assert label_keys(both[0], {}) == label_keys(both[1], {}) == KEYS
+    for one, other in zip(*both, strict=True):
+        a, b = (frame_of(x, potential, (1, 1, 1), keys=KEYS) for x in (one, other))
+        for name in ("energy", "forces", "stress"):
+            np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-7)
+    with pytest.raises(InputError, match="no structure has 'E'; they have"):
+        label_keys(structures, {"energy": "E"})
+    train, held = divided(list(range(20)), 0.25, 3)
+    assert (len(train), len(held), sorted(train + held)) == (15, 5, list(range(20)))
+
+
+# --- the loop --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def problem(potential):
+    """A model with random weights, batches, and an optimizer."""
+    frames = [frame_of(a, potential, (1, 1, 1), keys=KEYS) for a in silicon(7)]
+    start = initial(potential, frames, 0)
+    energy, trained, frozen = adapt(start, freeze=usually_fixed(start))
+    trained, frozen = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (trained, frozen))
+    optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.amsgrad(warm_cosine(0.01, 6, 2, 0.0)))
+    return Model(energy, trained, frozen), optimizer, (Batches(frames[2:], 2), Batches(frames[:2], 2))
+
+
+class Lost:
+    """Batches that end a run at the n-th."""
+
+    def __init__(self, batches: Batches, n: int) -> None:
+        self.batches, self.left, self.count = batches, n, batches.count
+
+    def __call__(self, *arguments):
+        for batch in self.batches(*arguments):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield batch
+
+
+def test_an_interrupted_run_continues_bit_for_bit(problem, tmp_path):
+    """In the middle of an epoch and at its end, with checkpoints after every step; other settings are refused."""
+    model, optimizer, data = problem
+    settings = FitSettings(steps=6, ema=0.9, seed=2, interval=0.0)
+    run = partial(fit, model, optimizer, report=lambda _: None)
+    whole = run(data, settings)
+    assert (whole.step, len(whole.history)) == (6, 2)
+    for n in (4, 1):
+        with pytest.raises(KeyboardInterrupt):
+            run((Lost(data[0], n), data[1]), settings, tmp_path, signature="a")
+    with pytest.raises(InputError, match="other settings"):
+        run(data, settings, tmp_path, signature="b")
+    state = run(data, settings, tmp_path, signature="a")
+    for name in ("trained", "optimizer", "average", "best"):
+        assert same(getattr(state, name), getattr(whole, name)), name
+    assert state.history == whole.history
+    assert {x.dtype for x in jax.tree.leaves(state.best)} == {np.dtype("float32")}
+
+
+def test_a_loss_that_is_not_finite_is_refused(problem, tmp_path):
+    model, _, data = problem
+    with pytest.raises(InputError, match=r"not finite .* lower learning_rate"):
+        fit(model, optax.sgd(1e30), data, FitSettings(steps=6), tmp_path, report=lambda _: None)
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+def test_errors_of_the_table(problem, potential):
+    """Means over structures, atoms and components, in meV; from the errors of each structure, and NaN without a target."""
+    _, _, (_, checks) = problem
+    frames = [frame for rank in checks.ranks for frame in rank]
+
+    def look(batch):
+        E, F, S = (np.zeros_like(x) for x in (batch.energy, batch.forces, batch.stress))
+        found = errors(Constant(), None, batch)
+        assert np.abs(E).max() == np.abs(F).max() == np.abs(S).max() == 0
+        return found, structure_losses(found, batch)
+
+    row = validate(look, checks)
+    forces = np.concatenate([f.forces.ravel() for f in frames])
+    energies = np.array([f.energy / f.graph.n_atoms for f in frames])
+    assert row["forces_mae"] == pytest.approx(1e3 * np.abs(forces).mean(), rel=1e-5)
+    assert row["forces_rmse"] == pytest.approx(1e3 * np.sqrt(np.mean(forces**2)), rel=1e-5)
+    assert row["energy_mae"] == pytest.approx(1e3 * np.abs(energies).mean(), rel=1e-5)
+    assert row["stress_rmse"] == pytest.approx(1e3 * np.sqrt(np.mean([f.stress**2 for f in frames])), rel=1e-5)
+    assert np.isnan(row["hessian"])
+    scales = [np.mean(np.square(x)) / s**2 for x, s in zip((energies,), SCALES, strict=False)]
+    assert row["validation"] > scales[0]
+
+
+class Constant:
+    """No energy at all."""
+
+    def site_energies(self, params, graph):
+        return 0.0 * graph.positions[:, 0]
+
+
+def test_rates():
+    rates = np.array([float(warm_cosine(2.0, 100, 10, 0.1)(t)) for t in range(101)])
+    np.testing.assert_allclose(rates[0], 0.2)
+    np.testing.assert_allclose(rates[-1], 0.2)
+    assert rates.argmax() == 9
+    assert {float(warm_cosine(2.0, 100, 0, 0.1, cosine=False)(t)) for t in (0, 50, 200)} == {2.0}
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+CONFIG = {
+    "potential": str(MODEL), "from_scratch": True, "output": "run",
+    "data": {"train": "train.extxyz", "validation": 0.2}, "batch": 4, "epochs": 30, "learning_rate": 0.03,
+    "ema": 0.9, "seed": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data")
+    ase.io.write(path / "train.extxyz", silicon(30))
+    return path
+
+
+def written(folder: Path, **changes) -> str:
+    """A configuration; data_train stands for the key train of data; None takes a key away."""
+    config = yaml.safe_load(yaml.safe_dump(CONFIG))
+    for key, value in changes.items():
+        table, name = (config["data"], key[5:]) if key.startswith("data_") else (config, key)
+        table[name] = value
+        if value is None:
+            del table[name]
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def test_the_command(folder, capsys, monkeypatch):
+    """Silicon by Tersoff: errors fall, the saved model has them, and a finished run is not overwritten."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    assert cli.main(["train", written(folder)]) == 0
+    table = capsys.readouterr().out
+    tuned = load_potential(folder / "run/model.model")
+    structures = silicon(10, seed=7)
+    labels = np.concatenate([a.arrays["REF_forces"] for a in structures])
+    found = []
+    for atoms in structures:
+        atoms.calc = WignerCalculator(tuned)
+        found.append(atoms.get_forces())
+    rms = np.sqrt(np.mean((np.concatenate(found) - labels) ** 2))
+    assert rms < 0.3 * np.sqrt(np.mean(labels**2))
+    rows = [line.split(",") for line in (folder / "run/history.csv").read_text().splitlines()]
+    column = rows[0].index("forces_rmse")
+    first, last = float(rows[1][column]), float(rows[-1][column])
+    assert last < 0.3 * first
+    assert f"{last:.2f}" in table
+    assert cli.main(["train", written(folder)]) == 2
+    assert "continue it with --resume" in capsys.readouterr().err
+    assert cli.main(["train", written(folder), "--resume", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("written: ")
+    assert out.count("\n") == 1
+    assert cli.main(["train", written(folder, learning_rate=0.02), "--resume"]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+BAD = {
+    "unknown key": ({"epoch": 3}, "unknown key epoch: known are"),
+    "unknown key of data": ({"data_file": "x"}, "unknown key data.file"),
+    "unknown key of loss": ({"loss": {"force": 1}}, "unknown key loss.force"),
+    "no potential": ({"potential": None}, "needs the key potential"),
+    "no data": ({"data_train": None}, "data needs the key train"),
+    "missing file": ({"data_train": "none.extxyz"}, r"data.train: no file .*none.extxyz"),
+    "no structures": ({"data_train": []}, "data.train names no file"),
+    "unreadable file": ({"data_train": "config.yaml"}, r"data.train: ASE cannot read"),
+    "missing validation file": ({"data_validation": ["none.db"]}, r"data.validation: no file"),
+    "bad share": ({"data_validation": 1.5}, "data.validation must be a file, or a share"),
+    "nothing left": ({"data_validation": 0.99}, "data.validation: 30 structures leave nothing"),
+    "unknown label": ({"data_forces": "DFT"}, "data: forces: no structure has 'DFT'"),
+    "label that is no name": ({"data_forces": 3}, "data.forces must be the name of a label"),
+    "label of a wrong shape": ({"data_energy": "REF_stress"}, r"data.train: structure \d+ of train.extxyz: .*shape"),
+    "no such labels": ({"loss": {"hessian": 1.0}}, "loss.hessian: no structure has REF_hessian"),
+    "all weights 0": ({"loss": {"energy": 0, "forces": 0, "stress": 0}}, "weight above 0"),
+    "unknown potential": ({"potential": "maace"}, "potential: unknown potential"),
+    "angles": ({"potential": "tersoff-1989"}, "potential: tersoff-1989 needs lists of angles"),
+    "no number": ({"learning_rate": "fast"}, "learning_rate must be a number"),
+    "no integer": ({"batch": 2.5}, "batch must be an integer"),
+    "no flag": ({"from_scratch": "yes please"}, "from_scratch must be true or false"),
+    "two lengths": ({"steps": 3}, "epochs and steps were both given"),
+    "bad precision": ({"precision": "float16"}, "precision must be float32 or float64"),
+    "bad schedule": ({"schedule": "linear"}, "schedule.name must be cosine or constant"),
+    "bad warm-up": ({"schedule": {"warmup": -1}}, "schedule.warmup must be an integer"),
+    "bad optimizer": ({"optimizer": {"name": "adamm"}}, "optimizer.name: optax has no 'adamm'"),
+    "bad average": ({"ema": 1.0}, "ema must be at least 0 and below 1"),
+    "nothing matches": ({"freeze": ["X*"]}, "freeze: no parameter"),
+    "output is a file": ({"output": "train.extxyz"}, "output: .* is not a folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_configurations_are_one_line_that_names_the_key(folder, capsys, monkeypatch, name):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    changes, text = BAD[name]
+    before = sorted(p.name for p in folder.iterdir())
+    assert cli.main(["train", written(folder, **changes)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(text, error), error
+    assert {p.name for p in folder.iterdir()} <= {*before, "config.yaml"}
+
+
+@pytest.mark.slow
+def test_killed_and_continued(folder, tmp_path, monkeypatch):
+    """kill -9 at random moments; the final model and history are those of an undisturbed run, bit for bit."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+
+    def command(output: str) -> list[str]:
+        config = Path(written(folder, output=str(tmp_path / output), epochs=60)).rename(tmp_path / f"{output}.yaml")
+        config.write_text(config.read_text().replace("train.extxyz", str(folder / "train.extxyz")))
+        return [sys.executable, "-m", "wigner_jax.cli", "train", str(config), "--threads", "1"]
+
+    subprocess.run(command("a"), check=True, capture_output=True)
+    rng, resumed, checkpoint = np.random.default_rng(), command("b"), tmp_path / "b/checkpoint.npz"
+    for _ in range(3):
+        seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = subprocess.Popen([*resumed, "--resume"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        while process.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == seen):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    subprocess.run([*resumed, "--resume"], check=True, capture_output=True)
+    for name in ("model.model", "history.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
