@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..types import Array
-    from .batches import Batch, Batches
+    from .batches import Batch, Batches, SiteEnergies
     from .loop import Model
 
 HEADER = (
@@ -73,21 +73,6 @@ def fit(
     """
     training, validation = data
     energy: Any = model.energy
-
-    @jax.jit
-    def step(
-        trained: Any, average: Any, state: Any, frozen: Any, batch: Batch, decay: float
-    ) -> tuple[Any, Any, Any, Array]:
-        value, slope = jax.value_and_grad(lambda p: batch_loss(energy, (p, frozen), batch))(trained)
-        update, state = optimizer.update(slope, state, trained)
-        trained = optax.apply_updates(trained, update)
-        return trained, blend(average, trained, decay), state, value
-
-    @jax.jit
-    def look(trained: Any, frozen: Any, batch: Batch) -> tuple[Errors, Array]:
-        found = errors(energy, (trained, frozen), batch)
-        return found, structure_losses(found, batch)
-
     start = model.trained
     state = State(start, optimizer.init(start), start, start, ())
     checkpoint = None if folder is None else folder / "checkpoint.npz"
@@ -99,7 +84,7 @@ def fit(
         """The state with the losses of the last steps, which have arrived by now."""
         values = [float(x) for x in losses]
         if not all(map(math.isfinite, values)):
-            raise InputError(f"the loss is not finite before step {state.step}: lower learning_rate, or set clip")
+            raise InputError(f"the loss is not finite before step {state.step}: lower learning_rate or clip")
         return dataclasses.replace(state, sums={"loss": [*state.sums.get("loss", []), *values]})
 
     report(HEADER)
@@ -111,18 +96,15 @@ def fit(
         for batch in training([settings.seed, state.epoch], state.position):
             if state.step >= settings.steps:
                 break
-            trained, average, moments, value = step(
-                state.trained, state.average, state.optimizer, model.frozen, batch, decay_at(settings.ema, state.step)
-            )
+            trained, average, moments, value = _step(
+                energy, optimizer, state.trained, state.average, state.optimizer, model.frozen, batch,
+                decay_at(settings.ema, state.step),
+            )  # fmt: skip
             pending.append(value)
             state = dataclasses.replace(
-                state,
-                trained=trained,
-                average=average,
-                optimizer=moments,
-                step=state.step + 1,
+                state, trained=trained, average=average, optimizer=moments, step=state.step + 1,
                 position=state.position + 1,
-            )
+            )  # fmt: skip
             if checkpoint is not None and time.monotonic() - saved >= settings.interval:
                 state, pending = keep(state, pending), []
                 save_state(checkpoint, state, signature)
@@ -130,7 +112,7 @@ def fit(
         state = keep(state, pending)
         weights = state.average if settings.ema else state.trained
         row = {"epoch": state.epoch, "step": state.step, "loss": float(np.mean(state.sums["loss"]))}
-        row |= validate(partial(look, weights, model.frozen), validation)
+        row |= validate(partial(_look, energy, weights, model.frozen), validation)
         better = row["validation"] < state.best_score
         state = dataclasses.replace(
             state, epoch=state.epoch + 1, position=0, sums={}, history=[*state.history, row],
@@ -146,13 +128,31 @@ def fit(
     return state
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def _step(
+    energy: SiteEnergies, optimizer: optax.GradientTransformation, trained: Any, average: Any, state: Any, frozen: Any,
+    batch: Batch, decay: float,
+) -> tuple[Any, Any, Any, Array]:  # fmt: skip
+    """One update: trained numbers, their moving average, the optimizer's state, and the loss before."""
+    value, slope = jax.value_and_grad(lambda p: batch_loss(energy, (p, frozen), batch))(trained)
+    update, state = optimizer.update(slope, state, trained)
+    trained = optax.apply_updates(trained, update)
+    return trained, blend(average, trained, decay), state, value
+
+
+@partial(jax.jit, static_argnums=0)
+def _look(energy: SiteEnergies, trained: Any, frozen: Any, batch: Batch) -> tuple[Errors, Array]:
+    found = errors(energy, (trained, frozen), batch)
+    return found, structure_losses(found, batch)
+
+
 def validate(look: Callable[[Batch], tuple[Errors, Array]], batches: Batches) -> dict[str, float]:
     """The loss over all structures, and mean absolute and root mean square errors over those that have the target.
 
     Returns:
         validation; energy_mae, energy_rmse (meV per atom, over structures); forces_mae, forces_rmse (meV/Å, over all
         components of all atoms); stress_mae, stress_rmse (meV/Å³, over components); hessian (% of the norm of a column,
-        root mean square). NaN where nothing has the target.
+        root mean square). What no structure has is left out.
     """
     rows = []
     for batch in batches():
@@ -161,33 +161,31 @@ def validate(look: Callable[[Batch], tuple[Errors, Array]], batches: Batches) ->
         rows.append([np.asarray(x, float)[there] for x in (losses, batch.weights, batch.atoms, *found)])
     losses, weights, atoms, *rest = (np.concatenate(x) for x in zip(*rows, strict=True))
     found = Errors(*rest)
-    E, F, S, H = (weights > 0).T
-
-    def mean(values: np.ndarray, chosen: np.ndarray, w: np.ndarray | None = None) -> float:
-        w = np.ones(len(values)) if w is None else w
-        return float(np.average(values[chosen], weights=w[chosen])) if chosen.any() else math.nan
-
-    return {
-        "validation": float(losses.mean()),
-        "energy_mae": 1e3 * mean(np.abs(found.energy), E),
-        "energy_rmse": 1e3 * math.sqrt(mean(found.energy**2, E)),
-        "forces_mae": 1e3 * mean(found.force_absolute, F, atoms),
-        "forces_rmse": 1e3 * math.sqrt(mean(found.force_square, F, atoms)),
-        "stress_mae": 1e3 * mean(np.abs(found.stress).mean(axis=(1, 2)), S),
-        "stress_rmse": 1e3 * math.sqrt(mean((found.stress**2).mean(axis=(1, 2)), S)),
-        "hessian": 100 * math.sqrt(mean(found.hessian, H)),
+    each = {
+        "energy": (np.abs(found.energy), found.energy**2, None),
+        "forces": (found.force_absolute, found.force_square, atoms),
+        "stress": (np.abs(found.stress).mean(axis=(1, 2)), (found.stress**2).mean(axis=(1, 2)), None),
     }
+    row = {"validation": float(losses.mean())}
+    for (name, (absolute, square, w)), chosen in zip(each.items(), (weights[:, :3] > 0).T, strict=True):
+        if chosen.any():
+            w = None if w is None else w[chosen]
+            row[f"{name}_mae"] = 1e3 * float(np.average(absolute[chosen], weights=w))
+            row[f"{name}_rmse"] = 1e3 * float(np.sqrt(np.average(square[chosen], weights=w)))
+    if (chosen := weights[:, 3] > 0).any():
+        row["hessian"] = 100 * float(np.sqrt(found.hessian[chosen].mean()))
+    return row
 
 
 def line(row: dict[str, Any], seconds: float | None = None) -> str:
     """One row of the table; the time is that since this run was started."""
     parts = [f"{row['epoch']:5d} {row['step']:6d}", f"{row['loss']:10.5f} {row['validation']:10.5f}"]
-    parts += [f"{_number(row[f'{x}_mae'])} {_number(row[f'{x}_rmse'])}" for x in ("energy", "forces", "stress")]
-    return "  ".join([*parts, _number(row["hessian"], 6), "" if seconds is None else f"{seconds:6.0f}"]).rstrip()
+    parts += [f"{_number(row, f'{x}_mae')} {_number(row, f'{x}_rmse')}" for x in ("energy", "forces", "stress")]
+    return "  ".join([*parts, _number(row, "hessian", 6), "" if seconds is None else f"{seconds:6.0f}"]).rstrip()
 
 
-def _number(x: float, width: int = 7) -> str:
-    return f"{'-':>{width}}" if math.isnan(x) else f"{x:{width}.2f}"
+def _number(row: dict[str, Any], key: str, width: int = 7) -> str:
+    return f"{row[key]:{width}.2f}" if key in row else f"{'-':>{width}}"
 
 
 def warm_cosine(rate: float, steps: int, warmup: int, final: float, cosine: bool = True) -> optax.Schedule:
