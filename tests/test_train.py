@@ -30,8 +30,9 @@ from wigner_jax.potentials import Potential, load_potential
 from wigner_jax.potentials.mace import load_mace
 from wigner_jax.training import Batches, FitSettings, Model, adapt, fit, frame_of, initial
 from wigner_jax.training.batches import batch_loss, errors, predict, require_batchable, structure_losses
-from wigner_jax.training.dataset import divided, label_keys, read_structures
+from wigner_jax.training.dataset import LABELS, divided, label_keys, read_structures
 from wigner_jax.training.fit import validate, warm_cosine
+from wigner_jax.training.fit_config import TOP
 from wigner_jax.training.frames import SCALES, frame_loss
 from wigner_jax.training.frames import predict as predict_one
 from wigner_jax.training.initial import usually_fixed
@@ -439,6 +440,14 @@ def test_bad_configurations_are_one_line_that_names_the_key(folder, capsys, monk
     assert error.count("\n") == 1
     assert re.search(text, error), error
     assert {p.name for p in folder.iterdir()} <= {*before, "config.yaml"}
+
+
+def test_the_example_of_the_readme() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = [b for b in map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)) if "data" in b]
+    assert set(example) <= TOP
+    assert set(example["data"]) - {"train", "validation"} <= set(LABELS)
+    assert set(example["loss"]) <= {*LABELS, "hessian_columns"}
 
 
 @pytest.mark.slow

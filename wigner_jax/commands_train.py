@@ -69,6 +69,8 @@ def train(arguments: argparse.Namespace) -> int:
     report(run.summary)
     if arguments.check:
         return 0
+    if arguments.resume and not (run.folder / "checkpoint.npz").exists():
+        report(f"no checkpoint in {run.folder}: training starts at the beginning")
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / f"model{ending(run.potential)}"
 

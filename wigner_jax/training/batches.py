@@ -159,6 +159,11 @@ def predict(energy: SiteEnergies, params: Params, batch: Batch) -> tuple[Array, 
 
     Since structures do not interact, one derivative along u, with a column of every structure in it, has all of Φu.
     """
+    with jax.default_matmul_precision("float32"):  # else GPUs round products of single precision to 10 bits
+        return _predict(energy, params, batch)
+
+
+def _predict(energy: SiteEnergies, params: Params, batch: Batch) -> tuple[Array, Array, Array, Array]:
     graph, x = batch.graph, jnp.asarray(batch.graph.positions)
     B = batch.atoms.shape[0]
 

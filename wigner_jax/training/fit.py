@@ -113,6 +113,8 @@ def fit(
         weights = state.average if settings.ema else state.trained
         row = {"epoch": state.epoch, "step": state.step, "loss": float(np.mean(state.sums["loss"]))}
         row |= validate(partial(_look, energy, weights, model.frozen), validation)
+        if not math.isfinite(row["validation"]):
+            raise InputError(f"the validation loss is not finite after step {state.step}: lower learning_rate or clip")
         better = row["validation"] < state.best_score
         state = dataclasses.replace(
             state, epoch=state.epoch + 1, position=0, sums={}, history=[*state.history, row],

@@ -109,7 +109,7 @@ def build(data: Any, folder: Path) -> FitRun:
     settings = settings_of(batches.count)
     summary = (
         f"{potential.name}: {sum(x.size for x in trained.values())} numbers are trained in {dtype.name} for"
-        f" {settings.steps} steps, {batches.count} an epoch; {len(frames)} structures, {len(held)} for validation ({labels})"
+        f" {settings.steps} steps, {batches.count} an epoch; {len(frames)} structures, {len(held)} for validation; labels: {labels}"
     )
     # with a constant rate a run may be prolonged; a cosine depends on the steps
     length = {"epochs", "steps"} if optimizer_of.constant else set()
@@ -167,12 +167,12 @@ def _frames(
         raise InputError(
             "data: no structure has energy, forces or stress with a weight above 0: name them in data.energy, ..."
         )
-    frames = frames_of(structures, sources, potential, keys, weights)
-    return (
-        frames,
-        frames_of(held, held_sources, potential, keys, weights),
-        ", ".join(f"{k}: {v}" for k, v in keys.items()),
+    frames, held_frames = (
+        frames_of(x, names, potential, keys, weights) for x, names in ((structures, sources), (held, held_sources))
     )
+    there = np.sum([f.weights > 0 for f in [*frames, *held_frames]], axis=0)
+    counted = [f"{keys[label]} {count}" for label, count in zip(LABELS, there, strict=False) if count]
+    return frames, held_frames, ", ".join([*counted, *([keys["hessian"]] if weights["hessian"] else [])])
 
 
 def _read(value: Any, key: str, folder: Path) -> tuple[list[ase.Atoms], list[str]]:
