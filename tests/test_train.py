@@ -232,19 +232,22 @@ def test_initial_weights(potential):
 
 def test_databases_and_names_of_labels(tmp_path):
     structures = silicon(3)
+    for k, atoms in enumerate(structures):
+        atoms.info["REF_hessian"] = np.random.default_rng(k).standard_normal(9 * len(atoms) ** 2)
     ase.io.write(tmp_path / "a.extxyz", structures)
     with ase.db.connect(tmp_path / "a.db") as db:
         for atoms in structures:
             db.write(
                 atoms, REF_energy=atoms.info["REF_energy"],
-                data={"REF_forces": atoms.arrays["REF_forces"], "REF_stress": atoms.info["REF_stress"]},
+                data={key: {**atoms.info, **atoms.arrays}[key] for key in ("REF_forces", "REF_stress", "REF_hessian")},
             )  # fmt: skip
     potential = load_mace(MODEL)
     both = [read_structures(tmp_path / name) for name in ("a.extxyz", "a.db")]
-    assert label_keys(both[0], {}) == label_keys(both[1], {}) == KEYS
+    keys = {**KEYS, "hessian": "REF_hessian"}
+    assert label_keys(both[0], {}) == label_keys(both[1], {}) == keys
     for one, other in zip(*both, strict=True):
-        a, b = (frame_of(x, potential, (1, 1, 1), keys=KEYS) for x in (one, other))
-        for name in ("energy", "forces", "stress"):
+        a, b = (frame_of(x, potential, (1, 1, 1), keys=keys) for x in (one, other))
+        for name in keys:
             np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-7)
     with pytest.raises(InputError, match="no structure has 'E'; they have"):
         label_keys(structures, {"energy": "E"})

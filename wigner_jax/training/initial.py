@@ -63,7 +63,7 @@ def usually_fixed(potential: Potential) -> list[str]:
     if isinstance(potential.energy, Nequix):
         return ["scale", "shift", "atom_energies"]
     if isinstance(potential.energy, SevenNet):
-        return [name for name in potential.params if name.startswith("rescale_atomic_energy.")]
+        return [n for n in potential.params if n.startswith("rescale_atomic_energy.") or n.endswith(".denominator")]
     return []
 
 
