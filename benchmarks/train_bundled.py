@@ -16,7 +16,6 @@ smallest of them a measurement of Φ2 and the larger ones of Φ3 and beyond.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import subprocess
 import sys
@@ -36,11 +35,13 @@ from wigner_jax.calculator import WignerCalculator, energy_forces_stress, padded
 from wigner_jax.errors import InputError
 from wigner_jax.physics.force_constants import force_constants
 from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.potentials import Graph, build_graph, load_potential, restrict
+from wigner_jax.potentials import build_graph, load_potential, restrict
 from wigner_jax.potentials.mace import export_mace, load_mace, trainable
 from wigner_jax.prototypes import prototype
 from wigner_jax.relax import relax
 from wigner_jax.solve import make_plan, solve
+from wigner_jax.training import Batch, Batches, Frame, frame_of, initial
+from wigner_jax.training.batches import errors
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOUNDS = (
@@ -163,110 +164,27 @@ make._store(make.build("bundled", {CHANNELS}, {ELEMENTS}, {CUTOFF}), Path({str(a
     subprocess.run([arguments.python, "-c", code], check=True)
 
 
-def initial(path: Path, frames: list[Atoms], seed: int):
-    """The template's architecture with normal random weights; atomic energies and scale from the labels."""
-    potential = load_mace(path)
-    rng = np.random.default_rng(seed)
-    free = trainable(potential.params)
-    params = {}
-    for name in sorted(potential.params):
-        value = np.asarray(potential.params[name])
-        if free[name]:
-            scale = 1 / max(value.shape[1], 1) if "symmetric_contractions" in name else 1.0
-            value = scale * rng.standard_normal(value.shape)
-        params[name] = value
-    counts = np.array([[np.sum(f.numbers == z) for z in potential.species] for f in frames])
-    energies = np.array([f.info["REF_energy"] for f in frames])
-    fitted = np.linalg.lstsq(counts.astype(float), energies, rcond=None)[0]
-    params["atomic_energies_fn.atomic_energies"] = fitted.reshape(params["atomic_energies_fn.atomic_energies"].shape)
-    rms = np.sqrt(np.mean(np.concatenate([f.arrays["REF_forces"] for f in frames]) ** 2))
-    params["scale_shift.scale"] = np.full_like(params["scale_shift.scale"], rms)
-    params["scale_shift.shift"] = np.zeros_like(params["scale_shift.shift"])
-    return potential.with_params(params), free
+def labelled(frames: list[Atoms], potential) -> list[Frame]:
+    keys = {name: f"REF_{name}" for name in ("energy", "forces", "stress")}
+    return [frame_of(frame, potential, (1.0, 1.0, 1.0), keys=keys) for frame in frames]
 
 
-class Batches:
-    """Batches of one shape: structures sorted by their number of edges, one of each of `size` ranks to a batch.
-
-    A batch is one graph of disconnected parts: `shifts` has three columns, and `cell` three rows, for each structure.
-    """
-
-    def __init__(self, frames: list[Atoms], potential, size: int) -> None:
-        pairs = [(frame, build_graph(frame, potential)[0]) for frame in frames]
-        pairs.sort(key=lambda pair: int(np.sum(pair[1].edge_mask)))
-        self.count = len(pairs) // size
-        self.ranks = [pairs[k * self.count : (k + 1) * self.count] for k in range(size)]
-        self.room = sum(int(np.sum(rank[-1][1].edge_mask)) for rank in self.ranks)
-
-    def __call__(self, rng: np.random.Generator | None = None):
-        """All of them once, in random order if there is a generator."""
-        orders = [np.arange(self.count) if rng is None else rng.permutation(self.count) for _ in self.ranks]
-        for row in zip(*orders, strict=True):
-            yield self._joined([rank[k] for rank, k in zip(self.ranks, row, strict=True)])
-
-    def _joined(self, pairs: list) -> dict:
-        B, N = len(pairs), len(pairs[0][0])
-        masks = [np.asarray(graph.edge_mask) for _, graph in pairs]
-        edges = sum(int(m.sum()) for m in masks)
-        senders, receivers = np.zeros((2, self.room), np.int32)
-        shifts = np.zeros((self.room, 3 * B), np.float32)
-        shifts[edges:, 0] = 1
-        start = 0
-        for b, ((_, graph), mask) in enumerate(zip(pairs, masks, strict=True)):
-            own = slice(start, start := start + int(mask.sum()))
-            senders[own], receivers[own] = graph.senders[mask] + b * N, graph.receivers[mask] + b * N
-            shifts[own, 3 * b : 3 * b + 3] = graph.shifts[mask]
-        empty = np.zeros((0, 2), np.int32), np.zeros(0, bool)
-        frames = [frame for frame, _ in pairs]
-        graph = Graph(
-            np.array([graph.positions for _, graph in pairs], np.float32),
-            np.array([graph.cell for _, graph in pairs], np.float32),
-            np.concatenate([graph.species for _, graph in pairs]),
-            senders, receivers, shifts, np.arange(self.room) < edges, *empty,
-        )  # fmt: skip
-        stress = np.array([np.reshape(f.info["REF_stress"], (3, 3)) for f in frames])
-        return {
-            "graph": graph,
-            "energy": single([f.info["REF_energy"] / N for f in frames]),
-            "forces": single([f.arrays["REF_forces"] for f in frames]),
-            "virial": single(stress * np.array([f.get_volume() / N for f in frames])[:, None, None]),
-        }
-
-
-def single(x):
-    x = np.asarray(x)
-    return x.astype(np.float32) if x.dtype == np.float64 else x
-
-
-def predict(potential, params, graph):
-    """Energy and virial per atom, (B,) and (B, 3, 3), and forces (B, N, 3)."""
-
-    def total(positions, strain):
-        F = jnp.eye(3, dtype=positions.dtype) + strain
-        moved = dataclasses.replace(
-            graph, positions=(positions @ F).reshape(-1, 3), cell=(graph.cell @ F).reshape(-1, 3)
-        )
-        energies = potential.energy.site_energies(params, moved).reshape(positions.shape[:2]).sum(axis=1)
-        return energies.sum(), energies
-
-    B, N = graph.positions.shape[:2]
-    zero = jnp.zeros((B, 3, 3), graph.positions.dtype)
-    (slope, virial), energy = jax.grad(total, argnums=(0, 1), has_aux=True)(jnp.asarray(graph.positions), zero)
-    return energy / N, -slope, 0.5 * (virial + virial.swapaxes(1, 2)) / N
-
-
-def errors(potential, params, batch):
+def relative_errors(potential, params, batch: Batch):
     """Per structure: relative squared force error, and the errors of energy (eV), virial (eV) per atom, force (MAE, eV/Å)."""
-    energy, forces, virial = predict(potential, params, batch["graph"])
-    d = forces - batch["forces"]
-    relative = jnp.mean(d**2, (1, 2)) / (jnp.mean(batch["forces"] ** 2, (1, 2)) + 0.02**2)
-    return relative, energy - batch["energy"], virial - batch["virial"], jnp.mean(jnp.abs(d), (1, 2))
+    found = errors(potential.energy, params, batch)
+    size = batch.means(jnp.mean(batch.forces**2, axis=1))
+    virial = found.stress * (batch.volumes / jnp.maximum(batch.atoms, 1))[:, None, None]
+    return found.force_square / (size + 0.02**2), found.energy, virial, found.force_absolute
 
 
-def score(found) -> jax.Array:
-    """Relative force errors; energies and virials count like 10 % of the force where they are off by 5 and 10 meV an atom."""
+def score(found, there) -> jax.Array:
+    """Relative force errors; energies and virials count like 10 % of the force where they are off by 5 and 10 meV an atom.
+
+    Averaged over the structures that are `there`.
+    """
     relative, energy, virial, _ = found
-    return jnp.mean(relative + (energy / 0.05) ** 2 + jnp.mean(virial**2, (1, 2)) / 0.1**2)
+    terms = relative + (energy / 0.05) ** 2 + jnp.mean(virial**2, (1, 2)) / 0.1**2
+    return jnp.sum(terms * there) / jnp.sum(there)
 
 
 def fit(arguments: argparse.Namespace) -> None:
@@ -274,10 +192,15 @@ def fit(arguments: argparse.Namespace) -> None:
     held = np.arange(len(frames)) % HELD_OUT == 3
     train = [f for f, h in zip(frames, held, strict=True) if not h]
     test = [f for f, h in zip(frames, held, strict=True) if h]
-    potential, free = initial(arguments.work / "template.model", train, arguments.seed)
-    batches, checks = Batches(train, potential, arguments.batch), list(Batches(test, potential, arguments.batch)())
-    fixed = {name: single(value) for name, value in potential.params.items() if not free[name]}
-    params = {name: jnp.asarray(single(value)) for name, value in potential.params.items() if free[name]}
+    potential = load_mace(arguments.work / "template.model")
+    train, test = labelled(train, potential), labelled(test, potential)
+    potential = initial(potential, train, arguments.seed)
+    batches, checks = Batches(train, arguments.batch), list(Batches(test, arguments.batch)())
+    there = np.concatenate([batch.atoms > 0 for batch in checks])
+    single = {name: jnp.asarray(value, jnp.float32) for name, value in potential.params.items()}
+    free = trainable(potential.params)
+    fixed = {name: value for name, value in single.items() if not free[name]}
+    params = {name: value for name, value in single.items() if free[name]}
     state_file = arguments.work / "state.npz"
 
     def optimiser(rate):
@@ -285,7 +208,9 @@ def fit(arguments: argparse.Namespace) -> None:
 
     @jax.jit
     def step(params, average, state, batch, rate):
-        value, slope = jax.value_and_grad(lambda p: score(errors(potential, fixed | p, batch)))(params)
+        value, slope = jax.value_and_grad(
+            lambda p: score(relative_errors(potential, fixed | p, batch), batch.atoms > 0)
+        )(params)
         update, state = optimiser(rate).update(slope, state, params)
         params = optax.apply_updates(params, update)
         average = jax.tree.map(lambda a, p: 0.995 * a + 0.005 * p, average, params)
@@ -293,11 +218,11 @@ def fit(arguments: argparse.Namespace) -> None:
 
     @jax.jit
     def check(params, batch):
-        return errors(potential, fixed | params, batch)
+        return relative_errors(potential, fixed | params, batch)
 
     saved = arguments.work / "training.npz"
     state, average = optimiser(0.0).init(params), params
-    best, done, rng = np.inf, 0, np.random.default_rng(arguments.seed)
+    best, done = np.inf, 0
     if arguments.resume:
         with np.load(saved) as stored:
             leaves = [jnp.asarray(stored[f"arr_{k}"]) for k in range(len(stored.files) - 2)]
@@ -306,15 +231,17 @@ def fit(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     while done < arguments.steps:
         values = []
-        for batch in batches(rng):
+        for batch in batches([arguments.seed, done]):
             rate = arguments.rate * min(1.0, (done + 1) / 200) * (0.5 + 0.5 * np.cos(np.pi * done / arguments.steps))
             params, average, state, value = step(params, average, state, batch, rate)
             values.append(float(value))
             done += 1
             if done >= arguments.steps:
                 break
-        found = [np.concatenate(x) for x in zip(*[map(np.asarray, check(average, b)) for b in checks], strict=True)]
-        now = float(score(found))
+        found = [
+            np.concatenate(x)[there] for x in zip(*[map(np.asarray, check(average, b)) for b in checks], strict=True)
+        ]
+        now = float(score(found, np.ones(len(found[0]))))
         print(
             f"{done:6d} steps {time.perf_counter() - started:6.0f} s  training {np.mean(values):.5f}"
             f"  validation {now:.5f}: forces {1e3 * found[3].mean():.2f} meV/Å ({100 * np.sqrt(found[0].mean()):.2f} %), energy"

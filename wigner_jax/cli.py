@@ -27,6 +27,7 @@ examples:
   wigner-jax kappa POSCAR --potential tersoff-1989   any structure that ASE reads, any potential that knows its elements
   wigner-jax plot si.hdf5 -o si.png                  linewidths, κ(T) and cumulative κ
   wigner-jax benchmark --potential nequix-mp-1 --structures solids.extxyz --reference dft.json.gz --out campaign
+  wigner-jax train config.yaml                       a potential on energies, forces and stresses
 """
 
 KAPPA = """\
@@ -129,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plot(commands)
     _add_benchmark(commands)
     _add_models(commands)
+    _add_train(commands)
     _add_finetune(commands)
     return parser
 
@@ -163,6 +165,20 @@ def _add_models(commands: Any) -> None:
         "models", help="the potentials that go by name", description=DESCRIPTION, formatter_class=form
     )
     parser.set_defaults(run="models")
+    add_arguments(parser)
+
+
+def _add_train(commands: Any) -> None:
+    from .commands_train import DESCRIPTION, add_arguments
+
+    form = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(
+        "train",
+        help="train a potential on energies, forces and stresses",
+        description=DESCRIPTION,
+        formatter_class=form,
+    )
+    parser.set_defaults(run="train")
     add_arguments(parser)
 
 
@@ -219,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from . import commands
 
-        if parsed.run in ("kappa", "plot", "benchmark", "finetune"):
+        if parsed.run in ("kappa", "plot", "benchmark", "train", "finetune"):
             configure_jax(parsed.threads)
         return getattr(commands, parsed.run)(parsed)
     except KeyboardInterrupt:

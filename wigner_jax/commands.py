@@ -124,6 +124,13 @@ def models(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
+def train(arguments: argparse.Namespace) -> int:
+    """``wigner-jax train``: see commands_train.py."""
+    from .commands_train import train as run
+
+    return run(arguments)
+
+
 def finetune(arguments: argparse.Namespace) -> int:
     """``wigner-jax finetune``: see commands_finetune.py."""
     from .commands_finetune import finetune as run

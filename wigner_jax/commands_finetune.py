@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
+    from .potentials import Potential
+    from .potentials.base import Params
     from .training.config import Run
+    from .training.loop import Model
     from .training.state import State
 
 DESCRIPTION = """\
@@ -61,20 +64,34 @@ def finetune(arguments: argparse.Namespace) -> int:
 
 def write_results(run: Run, state: State) -> Path:
     """history.csv, and the model of the best epoch."""
+    from .potentials.saved import ending
+
+    write_history(run.folder / "history.csv", state.history)
+    path = run.folder / f"model{ending(run.potential)}"
+    write_model(run.potential, run.model, state.best, path, run.template)
+    return path
+
+
+def write_history(path: Path, history: list[dict[str, Any]]) -> None:
+    """A table of the epochs, written aside and renamed."""
+    import os
+
+    columns = dict.fromkeys(key for row in history for key in row)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="") as file:
+        writer: Any = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(history)
+    os.replace(temporary, path)
+
+
+def write_model(potential: Potential, model: Model, trained: Params, path: Path, template: Path | None) -> None:
+    """The potential with these numbers in the place of those that were trained."""
     import jax
     import numpy as np
 
-    from .potentials.saved import ending, save_potential
+    from .potentials.saved import save_potential
 
-    columns: dict[str, None] = {}
-    for row in state.history:
-        columns |= dict.fromkeys(row)
-    with (run.folder / "history.csv").open("w", newline="") as file:
-        writer: Any = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(state.history)
-    merge: Any = run.model.energy
-    params = jax.tree.map(np.asarray, merge.merge(state.best, run.model.frozen))
-    path = run.folder / f"model{ending(run.potential)}"
-    save_potential(run.potential.with_params(params), path, run.template)
-    return path
+    merge: Any = model.energy
+    params = jax.tree.map(lambda x: np.asarray(x, float), merge.merge(trained, model.frozen))
+    save_potential(potential.with_params(params), path, template)

@@ -41,6 +41,13 @@ def source(name: str) -> Path | None:
     return locate(_MODELS[key]) if key in _MODELS else None
 
 
+def template_of(potential: Potential, file: Path) -> Path | None:
+    """The file a model was read from, which a changed one is written like; None for built-in potentials."""
+    if file.is_file():
+        return file
+    return None if ending(potential) == ".json" else source(potential.name)
+
+
 def save_potential(potential: Potential, path: str | Path, template: str | Path | None = None) -> Potential:
     """Write a potential with its present parameters.
 
@@ -159,4 +166,4 @@ def _reach(potential: Potential) -> Potential:
     )  # fmt: skip
 
 
-__all__ = ["ending", "load_analytic", "save_potential", "source"]
+__all__ = ["ending", "load_analytic", "save_potential", "source", "template_of"]

@@ -1,18 +1,23 @@
-"""Training potentials on conductivities: gradients split at the seam, losses, the loop, configurations.
+"""Training potentials: on conductivities, split at the force constants; on energies, forces, stresses and Hessian columns.
 
 material = make_material("Si", cells, potential, mesh, temperatures, reference=...)
 gradient = value_and_grad(material, potential.energy, loss)(potential.params)     one evaluation
-state = finetune(model, tasks, optimizer, settings)                               a whole run
+state = finetune(model, tasks, optimizer, settings)                               a whole run on conductivities
+state = fit(model, optimizer, (Batches(frames, 8), Batches(held, 8)), settings)   one on energies, forces, ...
 """
 
 from .adapter import Adapted, adapt
+from .batches import Batch, Batches
+from .fit import FitSettings, fit
 from .frames import Frame, frame_of, labelled
 from .gradient import Gradient, Sampling, value_and_grad
+from .initial import initial
 from .loop import Model, Settings, Task, finetune
 from .material import Conditions, Material, make_material
 from .targets import Target, make_loss
 
 __all__ = [
-    "Adapted", "Conditions", "Frame", "Gradient", "Material", "Model", "Sampling", "Settings", "Target", "Task", "adapt",
-    "finetune", "frame_of", "labelled", "make_loss", "make_material", "value_and_grad",
+    "Adapted", "Batch", "Batches", "Conditions", "FitSettings", "Frame", "Gradient", "Material", "Model", "Sampling",
+    "Settings", "Target", "Task", "adapt", "finetune", "fit", "frame_of", "initial", "labelled", "make_loss",
+    "make_material", "value_and_grad",
 ]  # fmt: skip

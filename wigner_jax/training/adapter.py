@@ -38,6 +38,11 @@ class Adapted:
     def __call__(self, params: tuple[Params, Params], graph: Graph) -> Array:
         return self.energy(self.merge(*params), graph)
 
+    def site_energies(self, params: tuple[Params, Params], graph: Graph) -> Array:
+        """Energy of every atom, eV. (N,)"""
+        energy: Any = self.energy  # of the potentials that have them
+        return energy.site_energies(self.merge(*params), graph)
+
     def merge(self, trained: Params, frozen: Params) -> Params:
         """The parameters of the potential itself."""
         params = {**frozen, **{k: v for k, v in trained.items() if "::" not in k}}

@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import optax
-import yaml
 
 from ..errors import InputError, positive_integers
 from ..io import read_structure
 from ..io.phonondb import read_phonondb, read_phonondb_structure
 from ..plan.defaults import default_cells, default_mesh
 from ..potentials import load_potential
+from ..potentials.saved import template_of
 from ..solve import AdaptiveGaussian, Gaussian
 from .adapter import adapt
 from .frames import Frame, frame_of, same_size
@@ -43,7 +43,7 @@ from .gradient import Sampling
 from .loop import Model, Settings, Task
 from .material import make_material
 from .targets import KINDS, Target, make_loss
-from .values import integer, number, numbers, strings, table, within
+from .values import file_in, integer, number, numbers, optax_of, read_yaml, strings, table, within
 
 if TYPE_CHECKING:
     import ase
@@ -82,20 +82,14 @@ class Run(NamedTuple):
 def read_config(path: str | Path) -> Run:
     """Read and check a configuration; structures, references and frames are read too. InputError names the key."""
     path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"no configuration {path}: check the name") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is not YAML ({' '.join(str(error).split())[:100]})") from None
-    return build(data, path.parent)
+    return build(read_yaml(path), path.parent)
 
 
 def build(data: Any, folder: Path) -> Run:
     """A run from the contents of a configuration; file names are relative to `folder`."""
     data = table(data, "the configuration", TOP, ("potential", "output", "materials"))
     name = str(data["potential"])
-    file = _file(folder, name)
+    file = file_in(folder, name)
     potential = within("potential", lambda: load_potential(file if file.is_file() else name))
     settings = _settings(data)
     entries = data["materials"]
@@ -123,18 +117,9 @@ def build(data: Any, folder: Path) -> Run:
     output = folder / str(data["output"])
     text = json.dumps({k: v for k, v in data.items() if k not in ("epochs", "output")}, sort_keys=True, default=str)
     return Run(
-        potential, _template(potential, file), Model(adapted, trained, frozen), tasks, _optimizer(data), settings,
+        potential, template_of(potential, file), Model(adapted, trained, frozen), tasks, _optimizer(data), settings,
         (extra + replay, replay), output, hashlib.sha256(text.encode()).hexdigest()[:16],
     )  # fmt: skip
-
-
-def _template(potential: Potential, file: Path) -> Path | None:
-    """The file a model was read from, which a changed one is written like."""
-    if file.is_file():
-        return file
-    from ..potentials import saved
-
-    return None if saved.ending(potential) == ".json" else saved.source(potential.name)
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
@@ -188,7 +173,7 @@ def _reference(
 ) -> Reference | None:
     if "reference" not in entry:
         return None
-    file = _file(folder, str(entry["reference"]))
+    file = file_in(folder, str(entry["reference"]))
     if file not in references:
         references[file] = within(f"{key}.reference", lambda: read_phonondb(file))
     if entry.get("mp_id") not in references[file]:
@@ -199,7 +184,7 @@ def _reference(
 def _structure(folder: Path, source: str, mp_id: str | None) -> ase.Atoms:
     from ..prototypes import available_prototypes, prototype
 
-    file = _file(folder, source)
+    file = file_in(folder, source)
     if file.is_file():
         many = mp_id is not None and file.suffix == ".extxyz"
         return read_phonondb_structure(file, str(mp_id)) if many else read_structure(file)
@@ -223,7 +208,7 @@ def _replay(value: Any, folder: Path, potential: Potential) -> list[Frame]:
     given = table(value, "replay", {"file", "energy", "forces", "stress", "per_step"}, ("file",))
     import ase.io
 
-    file = _file(folder, str(given["file"]))
+    file = file_in(folder, str(given["file"]))
     if not file.is_file():
         raise InputError(f"replay.file: no file {file}")
     weights = [number(given.get(k, d), f"replay.{k}") for k, d in (("energy", 0.0), ("forces", 1.0), ("stress", 0.0))]
@@ -263,19 +248,9 @@ def _optimizer(data: dict[str, Any]) -> optax.GradientTransformation:
     if isinstance(rate, dict):
         rate = dict(rate)
         kind = rate.pop("schedule", None)
-        rate = _optax(kind, "optimizer.learning_rate.schedule", rate)
+        rate = optax_of(kind, "optimizer.learning_rate.schedule", rate)
     chain = [] if clip is None else [optax.clip_by_global_norm(number(clip, "optimizer.clip"))]
-    return optax.chain(*chain, _optax(name, "optimizer.name", {"learning_rate": rate, **given}))
-
-
-def _optax(name: Any, key: str, options: dict[str, Any]) -> Any:
-    made = getattr(optax, str(name), None)
-    if not callable(made) or isinstance(made, type):
-        raise InputError(f"{key}: optax has no {name!r}: adam, adamw, sgd, cosine_decay_schedule are some it has")
-    try:
-        return made(**options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{key}: {name} cannot be made ({error})") from None
+    return optax.chain(*chain, optax_of(name, "optimizer.name", {"learning_rate": rate, **given}))
 
 
 def _broadening(value: Any) -> AdaptiveGaussian | Gaussian:
@@ -285,10 +260,6 @@ def _broadening(value: Any) -> AdaptiveGaussian | Gaussian:
     if given is None:
         raise InputError(f"broadening must be adaptive or {{gaussian: σ in THz}}, got {value!r}")
     return Gaussian(number(given["gaussian"], "broadening.gaussian"))
-
-
-def _file(folder: Path, name: str) -> Path:
-    return folder / Path(name).expanduser()
 
 
 __all__ = ["Run", "build", "read_config"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from .. import losses
 from ..calculator import padded
@@ -17,12 +19,14 @@ from ..potentials.graph import Graph, build_graph
 from ..types import pytree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import ase
 
     from ..potentials.base import Energy, Params, Potential
     from ..types import Array
+
+SCALES = (0.01, 0.05, 0.002)  # eV/atom, eV/Å, eV/Å³: errors that count alike
 
 
 @pytree()
@@ -35,35 +39,63 @@ class Frame:
     stress: Array  # (3, 3) eV/Å³, ASE's sign
     weights: Array  # (3,) of energy, forces, stress
     scales: Array  # (3,) eV/atom, eV/Å, eV/Å³: an error of this size counts 1
+    hessian: Array | None = None  # (3N, 3N) eV/Å², ∂²E/∂x∂x
 
 
 def frame_of(
     atoms: ase.Atoms,
     potential: Potential,
     weights: Sequence[float] = (0.0, 1.0, 0.0),
-    scales: Sequence[float] = (0.01, 0.05, 0.002),
+    scales: Sequence[float] = SCALES,
+    keys: Mapping[str, str] = MappingProxyType({}),
 ) -> Frame:
     """A frame from an ASE structure whose calculator (or `info`, `arrays`) holds the targets.
 
+    Args:
+        keys: names of energy, forces, stress and hessian where they are others than these. A stress has 6 (ASE's Voigt
+            order) or 9 numbers, a Hessian 9 N² in any shape; it is taken only if its name is given.
+
     Raises:
-        InputError: a target with a weight that the structure does not have.
+        InputError: a target with a weight that the structure does not have, or one that is not finite.
     """
     graph, _ = build_graph(atoms, potential)
-    stored = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc is not None else {})}
-    needed = {"energy": (), "forces": (len(atoms), 3), "stress": (3, 3)}
-    found = {}
-    for (key, shape), weight in zip(needed.items(), weights, strict=True):
-        value = stored.get(key)
-        if value is None and weight:
+    stored, N = stored_values(atoms), len(atoms)
+    shapes = {"energy": (), "forces": (N, 3), "stress": (3, 3), "hessian": (3 * N, 3 * N)}
+    needed = dict(zip(shapes, [*weights, 0.0], strict=True))
+    found: dict[str, Any] = {}
+    for name, shape in shapes.items():
+        key = keys.get(name, name)
+        value = stored.get(key) if name != "hessian" or name in keys else None
+        if value is None and needed[name]:
             raise InputError(f"a frame of {atoms.get_chemical_formula()} has no {key}: set its weight to 0")
-        value = np.zeros(shape) if value is None else np.asarray(value, float)
-        if key == "stress" and value.shape == (6,):
-            xx, yy, zz, yz, xz, xy = value
-            value = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        if value is None:
+            found[name] = None if name == "hessian" else np.zeros(shape)
+            continue
+        try:
+            value = np.asarray(value, float)
+        except (TypeError, ValueError):
+            raise InputError(f"a frame of {atoms.get_chemical_formula()}: {key} is no array of numbers") from None
+        if name == "stress" and value.shape == (6,):
+            value = voigt_6_to_full_3x3_stress(value)
+        if name in ("stress", "hessian") and value.size == np.prod(shape):
+            value = value.reshape(shape)
         if value.shape != shape or not np.isfinite(value).all():
             raise InputError(f"a frame of {atoms.get_chemical_formula()}: {key} of shape {value.shape}, or not finite")
-        found[key] = value
-    return Frame(graph, found["energy"], found["forces"], found["stress"], np.asarray(weights), np.asarray(scales))
+        found[name] = value
+    return Frame(
+        graph,
+        found["energy"],
+        found["forces"],
+        found["stress"],
+        np.asarray(weights),
+        np.asarray(scales),
+        found["hessian"],
+    )
+
+
+def stored_values(atoms: ase.Atoms) -> dict[str, Any]:
+    """All that a structure carries: `info`, `arrays`, and the results of its calculator."""
+    return {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc is not None else {})}
 
 
 def labelled(atoms: Sequence[ase.Atoms], potential: Potential, **options: Sequence[float]) -> list[Frame]:
@@ -71,7 +103,7 @@ def labelled(atoms: Sequence[ase.Atoms], potential: Potential, **options: Sequen
     frames = []
     for frame in same_size([frame_of(structure, potential, (0.0, 0.0, 0.0)) for structure in atoms]):
         E, F, S = predict(potential.energy, potential.params, None, frame.graph)
-        weights, scales = options.get("weights", (1.0, 1.0, 1.0)), options.get("scales", (0.01, 0.05, 0.002))
+        weights, scales = options.get("weights", (1.0, 1.0, 1.0)), options.get("scales", SCALES)
         frames.append(Frame(frame.graph, *map(np.asarray, (E, F, S, weights, scales))))
     return frames
 
@@ -127,5 +159,6 @@ def reweighted(frame: Frame, factor: float) -> Frame:
 
 
 __all__ = [
-    "Frame", "force_error", "frame_loss", "frame_of", "frame_value_and_grad", "labelled", "predict", "reweighted", "same_size",
+    "SCALES", "Frame", "force_error", "frame_loss", "frame_of", "frame_value_and_grad", "labelled", "predict", "reweighted",
+    "same_size", "stored_values",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import optax
 from ..errors import InputError, imaginary_modes
 from .frames import force_error, frame_value_and_grad
 from .gradient import EXACT, Sampling, value_and_grad
-from .state import State, load_state, save_state
+from .state import State, blend, decay_at, load_state, save_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -153,9 +153,7 @@ class _Runner:
         update, optimizer = self.optimizer.update(slope, state.optimizer, state.trained)
         update = jax.tree.map(lambda x: state.damping * x, update)
         trained = optax.apply_updates(state.trained, update)
-        # bias-corrected at the beginning, so that the starting weights do not linger
-        decay = min(self.settings.ema, (1 + state.step) / (10 + state.step)) if self.settings.ema else 0.0
-        average = jax.tree.map(lambda a, x: decay * a + (1 - decay) * x, state.average, trained)
+        average = blend(state.average, trained, decay_at(self.settings.ema, state.step))
         sums = {k: list(v) for k, v in state.sums.items()}
         for key, number in {"loss": value, **seen}.items():
             sums.setdefault(key, []).append(number)

@@ -7,13 +7,16 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..types import Array
 
 FORMAT = 1
 
@@ -37,6 +40,16 @@ class State:
     stable: bool = False  # whether the accepted parameters have had only real modes
     sums: dict[str, list[float]] = dataclasses.field(default_factory=dict)  # of the epoch under way
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # one row per epoch
+
+
+def decay_at(ema: float, step: int) -> float:
+    """Decay of the moving average at a step: less at the beginning, so that the starting weights do not linger."""
+    return min(ema, (1 + step) / (10 + step)) if ema else 0.0
+
+
+def blend(average: Any, trained: Any, decay: float | Array) -> Any:
+    """decay · average + (1 - decay) · trained."""
+    return jax.tree.map(lambda a, x: decay * a + (1 - decay) * x, average, trained)
 
 
 _ARRAYS = ("trained", "optimizer", "average", "best", "update")
@@ -86,4 +99,4 @@ def load_state(path: str | Path, like: State, signature: str) -> State:
     return State(**found, **plain)
 
 
-__all__ = ["State", "load_state", "save_state"]
+__all__ = ["State", "blend", "decay_at", "load_state", "save_state"]

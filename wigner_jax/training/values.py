@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import optax
+import yaml
 
 from ..errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+
+def read_yaml(path: Path) -> Any:
+    """The contents of a configuration file."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"no configuration {path}: check the name") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is not YAML ({' '.join(str(error).split())[:100]})") from None
+
+
+def file_in(folder: Path, name: str) -> Path:
+    """A file by its name in a configuration, which is relative to the folder of that."""
+    return folder / Path(name).expanduser()
 
 
 def within(key: str, make: Callable[[], Any]) -> Any:
@@ -58,11 +76,36 @@ def integer(value: Any, key: str, least: int = 1) -> int:
     return value
 
 
-def strings(value: Any, key: str) -> list[str]:
+def choice(value: Any, key: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise InputError(f"{key} must be {' or '.join(known)}, got {value!r}")
+    return value
+
+
+def flag(value: Any, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{key} must be true or false, got {value!r}")
+    return value
+
+
+def strings(value: Any, key: str, of: str = "patterns such as 'layers.3.*'") -> list[str]:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise InputError(f"{key} must be a list of patterns such as 'layers.3.*', got {value!r}")
+        raise InputError(f"{key} must be a list of {of}, got {value!r}")
     return values
 
 
-__all__ = ["integer", "number", "numbers", "strings", "table", "within"]
+def optax_of(name: Any, key: str, options: dict[str, Any]) -> Any:
+    """What a function of optax makes of its options: an optimizer, a schedule."""
+    made = getattr(optax, str(name), None)
+    if not callable(made) or isinstance(made, type):
+        raise InputError(f"{key}: optax has no {name!r}: adam, adamw, sgd, cosine_decay_schedule are some it has")
+    try:
+        return made(**options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{key}: {name} cannot be made ({error})") from None
+
+
+__all__ = [
+    "choice", "file_in", "flag", "integer", "number", "numbers", "optax_of", "read_yaml", "strings", "table", "within",
+]  # fmt: skip
