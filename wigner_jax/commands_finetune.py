@@ -74,15 +74,13 @@ def write_results(run: Run, state: State) -> Path:
 
 def write_history(path: Path, history: list[dict[str, Any]]) -> None:
     """A table of the epochs, written aside and renamed."""
-    import os
+    from .io.atomic import written_aside
 
     columns = dict.fromkeys(key for row in history for key in row)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="") as file:
+    with written_aside(path) as part, part.open("w", newline="") as file:
         writer: Any = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(history)
-    os.replace(temporary, path)
 
 
 def write_model(potential: Potential, model: Model, trained: Params, path: Path, template: Path | None) -> None:

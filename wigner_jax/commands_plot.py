@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from .campaign.records import read_record
 from .commands import _writable
 from .errors import InputError
 from .io import read_kappa_hdf5
+from .io.atomic import written_aside
 from .io.phonondb import Reference, read_phonondb
 from .plot.figures import FIGURES, make_figure
 
@@ -102,11 +102,5 @@ def save(figure: Figure, output: Path) -> None:
         figure.savefig(image, format=output.suffix.removeprefix(".") or "png", dpi=150)
     except ValueError as error:
         raise InputError(f"cannot write {output}: {' '.join(str(error).split())}") from None
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
+    with written_aside(output, "choose another place with -o") as part:
         part.write_bytes(image.getvalue())
-        os.replace(part, output)
-    except OSError as error:
-        raise InputError(f"cannot write {output} ({error.strerror or error}): choose another place with -o") from error
-    finally:
-        part.unlink(missing_ok=True)

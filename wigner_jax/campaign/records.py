@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from ..errors import InputError
+from ..io.atomic import written_aside
 from ..io.kappa_hdf5 import kappa_datasets
 
 if TYPE_CHECKING:
@@ -104,9 +105,8 @@ def _alive(part: Path) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Atomically."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    os.replace(part, path)
+    with written_aside(path) as part:
+        part.write_text(text)
 
 
 def write_record(
@@ -121,20 +121,15 @@ def write_record(
         result: the arguments of kappa_datasets, if there is a conductivity.
     """
     path = record_path(folder, record["mp_id"])
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(part, "w") as file:
-            facts = {name: value for name, value in record.items() if name != "mode_gruneisen"}
-            file.attrs["record"] = json.dumps(facts, allow_nan=False)
-            if len(facts) < len(record):
-                file.create_dataset("mode_gruneisen", data=np.asarray(record["mode_gruneisen"]), compression="gzip")
-            if result is not None:
-                for name, value in kappa_datasets(*result).items():
-                    large = getattr(value, "size", 0) > 64
-                    file.create_dataset(name, data=value, compression="gzip" if large else None)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_aside(path) as part, h5py.File(part, "w") as file:
+        facts = {name: value for name, value in record.items() if name != "mode_gruneisen"}
+        file.attrs["record"] = json.dumps(facts, allow_nan=False)
+        if len(facts) < len(record):
+            file.create_dataset("mode_gruneisen", data=np.asarray(record["mode_gruneisen"]), compression="gzip")
+        if result is not None:
+            for name, value in kappa_datasets(*result).items():
+                large = getattr(value, "size", 0) > 64
+                file.create_dataset(name, data=value, compression="gzip" if large else None)
     write_text(Path(folder) / "times" / f"{record['mp_id']}.json", json.dumps(times) + "\n")
 
 

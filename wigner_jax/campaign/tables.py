@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..io.atomic import written_aside
 from ..io.kappa_hdf5 import read_kappa_hdf5
 from ..metrics import WORST, factor_of_two
 from .expansion import GAMMA_COLUMNS, gamma_columns, gamma_summary
@@ -208,11 +209,12 @@ def write_matbench(folder: str | Path, mp_ids: Sequence[str], path: str | Path) 
         rows.append(plain(row))
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = {name: {str(k): row.get(name) for k, row in enumerate(rows)} for name in names}
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as file:
+    with (
+        written_aside(path) as part,
+        part.open("wb") as raw,
+        gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as file,
+    ):
         file.write(json.dumps(table).encode())
-    part.replace(path)
     return len(rows)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from ..physics.blocks import same_block
 from ..physics.conductivity import mode_kappa_total, star_average, velocity_squared
 from ..physics.spectra import bin_edges, coherence_map
 from ..units import KAPPA
+from .atomic import written_aside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,22 +63,12 @@ def write_kappa_hdf5(
 
 def write_datasets(path: str | Path, data: dict[str, Any]) -> None:
     """Write the datasets of `kappa_datasets`; completely or not at all, InputError if the folder cannot be written to."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(part, "w") as file:
-            for name, value in data.items():
-                large = getattr(value, "size", 0) > 64
-                file.create_dataset(name, data=value, compression="gzip" if large else None)
-            if "mode_kappa" in file:
-                file["mode_kappa"].attrs["meaning"] = (
-                    "populations + share of coherences; adds up to kappa = kappa_TOT_RTA"
-                )
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror or error}): choose another place with -o") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with written_aside(path, "choose another place with -o") as part, h5py.File(part, "w") as file:
+        for name, value in data.items():
+            large = getattr(value, "size", 0) > 64
+            file.create_dataset(name, data=value, compression="gzip" if large else None)
+        if "mode_kappa" in file:
+            file["mode_kappa"].attrs["meaning"] = "populations + share of coherences; adds up to kappa = kappa_TOT_RTA"
 
 
 def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InputError
+from .atomic import written_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,14 +107,8 @@ def write_phonondb(path: str | Path, references: Iterable[Reference]) -> None:
     ]  # fmt: skip
     table = {name: {str(k): row[name] for k, row in enumerate(rows)} for name in COLUMNS}
     content, path = json.dumps(table).encode(), Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with written_aside(path) as part:
         part.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror or error}): choose another place") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_phonondb(path: str | Path) -> dict[str, Reference]:

@@ -47,7 +47,8 @@ class TetrahedronTables:
     frequencies: Array  # (Q m,) THz
     neighbours: Array  # (V, Q) int
     around: Array  # (V, Q m) THz, carries no derivative: see `on_shell_values`
-    single: Array  # (V, Q m) the same in single precision, for `windows`
+    opposite: Array  # (V, Q m) THz, the same at the vertices opposite to each
+    single: tuple[Array, Array]  # (V, Q m) both in single precision, for `windows`
     low: Array  # (m, Q) least of the neighbourhood
     high: Array  # (m, Q)
     blocks: Array  # (Q, m, m) averaging over degenerate blocks
@@ -81,7 +82,9 @@ class Tetrahedron:
         blocks = degenerate_blocks(frequencies)
         degenerate = jnp.any(blocks[:, jnp.arange(m), jnp.arange(m)] < 1, axis=-1)
         low, high, flat = around.min(axis=0).T, around.max(axis=0).T, around.reshape(len(around), -1)
-        return TetrahedronTables(clamped.ravel(), index, flat, flat.astype(jnp.float32), low, high, blocks, degenerate)
+        opposite = flat[jnp.asarray(self.tetrahedra.opposite)]
+        single = (flat.astype(jnp.float32), opposite.astype(jnp.float32))
+        return TetrahedronTables(clamped.ravel(), index, flat, opposite, single, low, high, blocks, degenerate)
 
     # -- three phonons ---------------------------------------------------------------------------------------------
 
@@ -91,14 +94,13 @@ class Tetrahedron:
         The intervals are found in single precision and widened by its rounding: a window may hold a mode too many,
         whose weight is 0.
         """
-        m = len(tables.low)
-        modes, table = jnp.arange(m)[:, None], tables.single
-        away = table[jnp.asarray(self.tetrahedra.opposite)]
-        slack = 8 * float(jnp.finfo(table.dtype).eps) * jnp.max(tables.high)
-        least, most = ((f0 + shift).astype(table.dtype) for shift in (-slack, slack))
+        m, (around, opposite) = len(tables.low), tables.single
+        modes = jnp.arange(m)[:, None]
+        slack = 8 * float(jnp.finfo(around.dtype).eps) * jnp.max(tables.high)
+        least, most = ((f0 + shift).astype(around.dtype) for shift in (-slack, slack))
 
         def chunk(first: Array, second: Array, weight: Array) -> Array:
-            F1, F2 = table[:, first * m + modes], away[:, second * m + modes]  # V t i
+            F1, F2 = around[:, first * m + modes], opposite[:, second * m + modes]  # V t i
             sums, differences = [], []
             for f1, f2 in zip(F1, F2, strict=True):  # unrolled: one loop whose bounds stay in registers
                 sums.append(f1[:, None] + f2)
@@ -226,7 +228,7 @@ def on_shell_values(
         places: q' m + t, q'' m + u (int) and the signs of both legs, (items,) each.
     """
     first, second, sign_t, sign_u = places
-    return sign_t * tables.around[:, first] + sign_u * tables.around[opposite][:, second] - f
+    return sign_t * tables.around[:, first] + sign_u * tables.opposite[:, second] - f
 
 
 @on_shell_values.defjvp
