@@ -142,6 +142,7 @@ def test_no_derivative_is_nan(small):
         assert all(np.isfinite(x).all() for x in zoo.second_and_third_along(small, graph, u))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("smooth", "cutoff", "continuous"), [(True, 3.0, 3), (True, 4.0, 3), (False, 3.0, 3), (False, 4.0, 1)]
 )

@@ -105,7 +105,8 @@ def test_cell_of_one_atom(shared, name):
     zoo.compare_with_original(name, load(shared, name), ["one atom"], (1e-9, 3e-8, 3e-9))
 
 
-@pytest.mark.parametrize("name", ["sevennet-0", pytest.param("sevennet-l3i5", marks=slow)])
+@slow
+@pytest.mark.parametrize("name", ["sevennet-0", "sevennet-l3i5"])
 def test_derivatives_are_what_differences_converge_to(shared, name):
     zoo.check_derivatives(load(shared, name), zoo.structures()["Ba2Se2"])  # 0.05 Å from the nearest kink
 
@@ -208,6 +209,7 @@ def test_no_derivative_is_nan():
         assert all(np.isfinite(x).all() for x in zoo.second_and_third_along(potential, graph, u))
 
 
+@slow
 @pytest.mark.parametrize("cutoff", ["XPLOR", "polynomial"])
 def test_smoothness_is_as_documented(cutoff):
     """Where an edge appears, E'' jumps with XPLOR's cutoff and is continuous with the polynomial one; E' never jumps."""
