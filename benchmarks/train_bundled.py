@@ -63,7 +63,7 @@ MESH = (11, 11, 11)
 
 def primitive(name: str, a: float | None = None) -> Atoms:
     cell = prototype(name)
-    small = Atoms([cell.symbols[0], cell.symbols[4]], cell=cell.cell.lengths()[0] * (1 - np.eye(3)) / 2, pbc=True)
+    small = Atoms([cell.symbols[0], cell.symbols[1]], cell=cell.cell.lengths()[0] * (1 - np.eye(3)) / 2, pbc=True)
     fractions = {"rocksalt": 0.5, "tetrahedral": 0.25}
     distance = min(cell.get_distances(0, range(1, 8), mic=True)) / cell.cell.lengths()[0]
     small.positions[1] = cell.cell.lengths()[0] * fractions["rocksalt" if distance > 0.45 else "tetrahedral"]
