@@ -92,7 +92,7 @@ def test_sources(capsys, in_an_empty_folder: Path) -> None:
     Path("cut.yaml.xz").write_bytes(lzma.compress(b"unit_cell:\n" * 1000)[:60])
     assert "cannot read cut.yaml.xz" in refused(capsys, "kappa", "cut.yaml.xz")
     ase.build.bulk("KCl", "rocksalt", a=6.29).write("kcl.vasp")
-    assert "no built-in potential is meant for ClK" in refused(capsys, "kappa", "kcl.vasp")
+    assert "no built-in potential is meant for KCl" in refused(capsys, "kappa", "kcl.vasp")
     assert "does not know" in refused(capsys, "kappa", "kcl.vasp", "--potential", "stillinger-weber-si")
 
 
