@@ -91,9 +91,9 @@ def test_sources(capsys, in_an_empty_folder: Path) -> None:
     assert "cannot read bad.yaml" in refused(capsys, "kappa", "bad.yaml")
     Path("cut.yaml.xz").write_bytes(lzma.compress(b"unit_cell:\n" * 1000)[:60])
     assert "cannot read cut.yaml.xz" in refused(capsys, "kappa", "cut.yaml.xz")
-    ase.build.bulk("NaCl", "rocksalt", a=5.64).write("nacl.vasp")
-    assert "no built-in potential knows all of Cl, Na" in refused(capsys, "kappa", "nacl.vasp")
-    assert "does not know" in refused(capsys, "kappa", "nacl.vasp", "--potential", "stillinger-weber-si")
+    ase.build.bulk("KCl", "rocksalt", a=6.29).write("kcl.vasp")
+    assert "no built-in potential is meant for KCl" in refused(capsys, "kappa", "kcl.vasp")
+    assert "does not know" in refused(capsys, "kappa", "kcl.vasp", "--potential", "stillinger-weber-si")
 
 
 def test_usage(capsys) -> None:

@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--potential",
         metavar="NAME|FILE",
-        help="default: a built-in one that knows the elements; ase:module:factory takes any ASE calculator",
+        help="default: a built-in one that is meant for the compound; ase:module:factory takes any ASE calculator",
     )
     model.add_argument(
         "--force-constants",

@@ -249,17 +249,16 @@ def _structure(source: str) -> ase.Atoms:
 
 
 def _potential(name: str | None, atoms: ase.Atoms) -> Potential:
-    """The potential of that name, or the first built-in one that knows the elements."""
-    from .potentials import available_potentials, load_potential, restrict
+    """The potential of that name, or a built-in one that is good for these atoms."""
+    from .potentials import available_potentials, default_potential, load_potential, restrict
 
     if name is not None:
         return restrict(load_potential(name), atoms.numbers)
-    for candidate in map(load_potential, available_potentials()):
-        if set(map(int, atoms.numbers)) <= set(candidate.species):
-            return candidate
+    if (found := default_potential(atoms.numbers)) is not None:
+        return found
     raise InputError(
-        f"no built-in potential knows all of {', '.join(sorted(set(atoms.get_chemical_symbols())))}:"
-        f" name one with --potential (built in: {', '.join(available_potentials())})"
+        f"no built-in potential is meant for {atoms.get_chemical_formula('reduce')}:"
+        f" name one with --potential (built in: {', '.join(available_potentials())}; all: wigner-jax models)"
     )
 
 

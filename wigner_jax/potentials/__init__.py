@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import chgnet, m3gnet_files, mace, nequix, saved, sevennet
+from . import bundled, chgnet, m3gnet_files, mace, nequix, saved, sevennet
 from .analytic import stillinger_weber, tersoff
 from .base import Potential
 from .cards import CARDS, Card, card_of, recommended_route
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _REGISTRY: dict[str, Callable[[str], Potential]] = {
+    bundled.NAME: bundled.load,
     "tersoff-1989": tersoff,
     "tersoff-1988-si": tersoff,
     "stillinger-weber-si": stillinger_weber,
@@ -29,6 +30,18 @@ _MODELS = {**mace.MODELS, **nequix.MODELS, **sevennet.MODELS, **chgnet.MODELS, *
 def available_potentials() -> tuple[str, ...]:
     """The names of the potentials that come with the package, without aliases."""
     return tuple(_REGISTRY)
+
+
+def default_potential(numbers: Sequence[int]) -> Potential | None:
+    """What atoms of these atomic numbers get where no potential is named; None if nothing that is built in will do.
+
+    The bundled MACE model for the compounds that it was trained on, else the first empirical potential that knows the
+    elements.
+    """
+    if bundled.covers(numbers):
+        return restrict(bundled.load(), numbers)
+    candidates = (load_potential(name) for name in _REGISTRY if name != bundled.NAME)
+    return next((c for c in candidates if set(map(int, numbers)) <= set(c.species)), None)
 
 
 def published_potentials() -> tuple[str, ...]:
@@ -127,6 +140,7 @@ __all__ = [
     "build_graph",
     "canonical_name",
     "card_of",
+    "default_potential",
     "graph_of",
     "load_potential",
     "locate_model",

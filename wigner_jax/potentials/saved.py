@@ -33,11 +33,13 @@ def ending(potential: Potential) -> str:
 
 
 def source(name: str) -> Path | None:
-    """The file of a published model on this machine; None for other names."""
-    from . import _ALIASES, _MODELS
+    """The file of a bundled or published model on this machine; None for other names."""
+    from . import _ALIASES, _MODELS, bundled
     from .downloads import locate
 
     key = _ALIASES.get(name.lower(), name.lower())
+    if key == bundled.NAME:
+        return bundled.FILE
     return locate(_MODELS[key]) if key in _MODELS else None
 
 
