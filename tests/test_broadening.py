@@ -287,7 +287,9 @@ def test_sums_over_triplets(broadening):
     pairs = Pairs(jnp.arange(Q), jnp.asarray(second), jnp.ones(Q), jnp.asarray(occupation))
     velocities = velocities if broadening.needs_velocities else None
     tables = jax.tree.map(jnp.asarray, broadening.prepare(f, velocities, mesh))
-    power = Strength(lambda x: x, jnp.ones(2, bool), (jnp.asarray(strength).reshape(2, -1, m, m, m),))
+    look_up, compute = lambda tables, places: (tables[0][places[0]],), lambda _, x: x
+    places = (jnp.arange(Q).reshape(2, -1),)
+    power = Strength(look_up, compute, jnp.ones(2, bool), None, (jnp.asarray(strength),), places)
     gamma, overflow = jax.jit(lambda: broadening.three_phonon(tables, pairs, f[q], power))()
     assert not overflow
     expected = sums(broadening, mesh, f, velocities, q, strength, occupation)

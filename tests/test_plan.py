@@ -339,7 +339,7 @@ def test_lattice_sum_of_third_order(name, matrix, dims):
     y, z = np.meshgrid(np.arange(dims[1]), np.arange(dims[2]))
     rods = jnp.asarray(np.column_stack([y.ravel(), z.ravel()]))
     picked = scattering.pick_rods(spectra, rods)
-    power = np.asarray(scattering.strengths(picked, unit, unit, table, dims)).reshape(dims[0], len(rods), m, m, m)
+    power = np.asarray(scattering.strengths(dims, table, picked, unit, unit)).reshape(dims[0], len(rods), m, m, m)
     for index in np.random.default_rng(1).permutation(Q)[:4]:
         x, yy, zz = address[index]
         q1 = address[index] / np.array(dims)

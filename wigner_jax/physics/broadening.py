@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from ..types import pytree
-from .chunking import map_live
+from .chunking import map_live, one_way_or_other
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,17 +47,40 @@ class Pairs:
 class Strength(NamedTuple):
     """|V|² of one q, computed chunk by chunk of its triplets."""
 
-    power: Callable[..., Array]  # items of one chunk -> (c, u, t, s)
+    look_up: Callable[..., tuple[Array, ...]]  # tables and the places of one chunk -> its items
+    compute: Callable[..., Array]  # constants and the items of one chunk -> (c, u, t, s)
     live: Array  # (chunks,) bool
-    items: tuple[Array, ...]  # (chunks, ...) each
+    constants: Any
+    tables: tuple[Array, ...]
+    places: tuple[Array, ...]  # (chunks, ...) each
 
     def split(self, x: Array) -> Array:
         """(t, ...) of all triplets → (chunks, c, ...)."""
         return x.reshape(len(self.live), -1, *x.shape[1:])
 
+    @property
+    def items(self) -> tuple[Array, ...]:
+        """(chunks, ...) each."""
+        places = tuple(x.reshape(-1, *x.shape[2:]) for x in self.places)
+        return tuple(self.split(x) for x in self.look_up(self.tables, places))
+
+    def power(self, *items: Array) -> Array:
+        """(c, u, t, s) of one chunk."""
+        return self.compute(self.constants, *items)
+
     def all(self) -> Array:
         """(t, u, t, s) of all triplets, 0 for those of dead chunks."""
-        power = map_live(self.power, self.live, self.items)
+        look_up, compute = self[:2]
+
+        def value(live: Array, constants: Any, tables: tuple[Array, ...], places: tuple[Array, ...]) -> Array:
+            return map_live(lambda *p: compute(constants, *look_up(tables, p)), live, places)
+
+        def differentiated(*parts: Any) -> Array:
+            strength = Strength(look_up, compute, *parts)
+            return map_live(strength.power, strength.live, strength.items)
+
+        constants = jax.lax.stop_gradient(self.constants)
+        power = one_way_or_other(value, differentiated, self.live, constants, self.tables, self.places)
         return power.reshape(-1, *power.shape[2:])
 
 

@@ -12,6 +12,7 @@ recomputes it. Kernels that treat a few q share the pass over Φ3's entries.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -146,16 +147,8 @@ def three_phonon(
     def some_modes(items: tuple[Array, Array]) -> tuple[Array, Array]:
         e0, f0 = items
         spectra = planes_to_rods(cells, e0, bucket.planes, plan.third, dims)
-        # the tables are looked up here, once per q: inside the map, the backward pass would add up a cotangent of the
-        # whole table for every chunk
-        rotation = state.rotation[jnp.concatenate([first, second])].reshape(2, R // chunk, -1, 2 * m, 2 * m)
-        picked = pick_rods(spectra, bucket.rods)
-        picked = picked.reshape(R // chunk, -1, *picked.shape[1:])
-
-        def power(picked: Array, e1: Array, e2: Array) -> Array:
-            return strengths(picked, e1, e2, plan.third, dims)
-
-        strength = Strength(power, live, (picked, rotation[0], rotation[1]))
+        places = tuple(x.reshape(R // chunk, -1, *x.shape[1:]) for x in (bucket.rods, first, second))
+        strength = Strength(look_up, partial(strengths, dims), live, plan.third, (spectra, state.rotation), places)
         return broadening.three_phonon(state.broadening, pairs, f0, strength)
 
     e0 = leg.rotation.reshape(2, m, 2 * m)[:, :, :m]  # (re, im), mode, component
@@ -164,6 +157,12 @@ def three_phonon(
     )
     gamma = gamma * (INTERACTION * LINEWIDTH / (dims[0] * dims[1] * dims[2]))
     return gamma @ degenerate_blocks(leg.frequencies), overflow
+
+
+def look_up(tables: tuple[Array, Array], places: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+    """Spectra and rotations of some rods. Args: planes_to_rods' spectra and State.rotation; rods, q' and q''."""
+    (spectra, rotation), (rods, first, second) = tables, places
+    return pick_rods(spectra, rods), rotation[first], rotation[second]
 
 
 def mode_groups(some_modes: Callable[[Any], tuple[Array, Array]], groups: Any) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from ..types import Tetrahedra, pytree
 from .blocks import degenerate_blocks
 from .broadening import TRIPLET_CHUNK, Pairs, Strength, in_chunks
-from .chunking import map_live
+from .chunking import map_live, one_way_or_other
 from .meshes import neighbours
 from .tetrahedron import _least, _most, weighted
 
@@ -144,34 +144,13 @@ class Tetrahedron:
     ) -> tuple[Array, Array]:
         """γ of the leg-0 modes `f0` (s,) from |V|². (T, s), and whether the room was too small."""
         assert self.rooms is not None
-        (room, degenerate_room, _), m, S = self.rooms[0], tables.low.shape[0], len(f0)
+        room, degenerate_room, _ = self.rooms[0]
         start, count = self.windows(tables, pairs, f0)
         needed = self.count_of(count, tables, pairs)
-        row, lane, mode, valid = expand(start, count, room)
-        row, u = row // m, row % m
-        row, t = row // m, row % m
-        chunk, channel = row // 3, row % 3
-        i = chunk * TRIPLET_CHUNK + lane
-        power = self._averaged(tables, pairs, strength.all(), degenerate_room).reshape(-1)
-        T = pairs.occupation.shape[-1]
-        # looked up for all items at once: the backward pass adds up one cotangent of each table, not one for every chunk
-        power = jnp.where(valid, power[((i * m + u) * m + t) * S + mode] * pairs.weight[i], 0.0)
-        first, second = pairs.first[i] * m + t, pairs.second[i] * m + u
-        occupation = pairs.occupation.reshape(-1, T)
-        nt, nu = occupation[first], occupation[second]
-        balance = jnp.where(channel == 1, 1.0, -1.0)[:, None] * (nt - nu)
-        amplitude = jnp.where((channel == 0)[:, None], nt + nu + 1, balance) * power[:, None]
-        sign_t, sign_u = jnp.asarray(SIGN_T)[channel], jnp.asarray(SIGN_U)[channel]
-
-        def weigh(amplitude: Array, f: Array, s: Array, *places: Array) -> Array:
-            x = on_shell_values(tables.frequencies, f, tables, jnp.asarray(self.tetrahedra.opposite), places)
-            gamma = weighted(amplitude, x, self.tetrahedra)
-            return gamma.T @ jax.nn.one_hot(s, S, dtype=gamma.dtype)
-
-        items = (amplitude, f0[mode], mode, first, second, sign_t, sign_u)
-        blocks = tuple(x.reshape(-1, ITEM_CHUNK, *x.shape[1:]) for x in items)
-        live = valid.reshape(-1, ITEM_CHUNK)[:, 0]
-        gamma = jnp.sum(map_live(weigh, live, blocks), axis=0)
+        items = expand(start, count, room)
+        power = self._averaged(tables, pairs, strength.all(), degenerate_room)
+        parts = Parts(power, pairs, f0, tables, self.tetrahedra)
+        gamma = one_way_or_other(_item_by_item, _table_by_table, parts, items)
         return gamma, (needed[0] > room) | (needed[1] > degenerate_room)
 
     def count_of(self, count: Array, tables: TetrahedronTables, pairs: Pairs) -> tuple[Array, Array]:
@@ -207,6 +186,58 @@ class Tetrahedron:
         items = tuple(x.reshape(-1, ITEM_CHUNK) for x in (power, f0[mode], mode, q * m + t))
         live = valid.reshape(-1, ITEM_CHUNK)[:, 0]
         return jnp.sum(map_live(weigh, live, items), axis=0), jnp.sum(count) > room
+
+
+class Parts(NamedTuple):
+    """What γ of one q is made of."""
+
+    power: Array  # (t, u, t, s) |V|²
+    pairs: Pairs
+    f0: Array  # (s,) THz
+    tables: TetrahedronTables
+    tetrahedra: Tetrahedra
+
+
+def _in_blocks(items: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(x.reshape(-1, ITEM_CHUNK, *x.shape[1:]) for x in items)
+
+
+def _item_by_item(parts: Parts, items: tuple[Array, ...]) -> Array:
+    """γ (T, s) of the items, each block of them looked up by itself."""
+    blocks = _in_blocks(items)
+    return jnp.sum(map_live(lambda *b: _weigh(parts, *_look_up(parts, b)), blocks[3][:, 0], blocks), axis=0)
+
+
+def _table_by_table(parts: Parts, items: tuple[Array, ...]) -> Array:
+    """The same, all items looked up at once."""
+    blocks = _in_blocks(_look_up(parts, items))
+    return jnp.sum(map_live(lambda *b: _weigh(parts, *b), _in_blocks(items)[3][:, 0], blocks), axis=0)
+
+
+def _look_up(parts: Parts, items: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Amplitude (items, T), f0, mode of leg 0, and the places of `on_shell_values`."""
+    (power, pairs, f0, tables, _), (row, lane, mode, valid) = parts, items
+    m, S, T = len(tables.low), len(f0), pairs.occupation.shape[-1]
+    row, u = row // m, row % m
+    row, t = row // m, row % m
+    chunk, channel = row // 3, row % 3
+    i = chunk * TRIPLET_CHUNK + lane
+    strength = jnp.where(valid, power.reshape(-1)[((i * m + u) * m + t) * S + mode] * pairs.weight[i], 0.0)
+    first, second = pairs.first[i] * m + t, pairs.second[i] * m + u
+    occupation = pairs.occupation.reshape(-1, T)
+    nt, nu = occupation[first], occupation[second]
+    balance = jnp.where(channel == 1, 1.0, -1.0)[:, None] * (nt - nu)
+    amplitude = jnp.where((channel == 0)[:, None], nt + nu + 1, balance) * strength[:, None]
+    sign_t, sign_u = jnp.asarray(SIGN_T)[channel], jnp.asarray(SIGN_U)[channel]
+    return amplitude, f0[mode], mode, first, second, sign_t, sign_u
+
+
+def _weigh(parts: Parts, amplitude: Array, f: Array, s: Array, *places: Array) -> Array:
+    """Their γ. (T, s)"""
+    _, _, f0, tables, tetrahedra = parts
+    x = on_shell_values(tables.frequencies, f, tables, jnp.asarray(tetrahedra.opposite), places)
+    gamma = weighted(amplitude, x, tetrahedra)
+    return gamma.T @ jax.nn.one_hot(s, len(f0), dtype=gamma.dtype)
 
 
 # The values of δ's argument at the vertices around (q', q''), looked up in the table of neighbours: with F the clamped

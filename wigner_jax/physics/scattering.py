@@ -172,7 +172,7 @@ def pick_rods(spectra: Array, rods: Array) -> Array:
     return picked.reshape(len(rods), 2, -1, spectra.shape[-1])
 
 
-def strengths(picked: Array, e1: Array, e2: Array, table: ThirdTable, dims: tuple[int, int, int]) -> Array:
+def strengths(dims: tuple[int, int, int], table: ThirdTable, picked: Array, e1: Array, e2: Array) -> Array:
     """|Σ e e e Φ|² for all x of some rods.
 
     Args:
