@@ -291,7 +291,7 @@ def test_a_download_is_kept_and_checked(tmp_path, monkeypatch):
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(
-        ValueError, match=r"unknown potential 'mace'; available: tersoff.*mace-mp-0-medium.*\.model file"
+        ValueError, match=r"unknown potential 'mace'; available: mace-bundled, tersoff.*mace-mp-0-medium.*\.model file"
     ):
         load_potential("mace")
     assert "mace-mp-0b3-medium" in published_potentials()
