@@ -14,7 +14,7 @@ from support import richardson
 
 from wigner_jax.physics.broadening import AdaptiveGaussian, Gaussian, Pairs, Strength, normal
 from wigner_jax.physics.meshes import neighbours
-from wigner_jax.physics.tetrahedron import integration_weight, vertex_weight
+from wigner_jax.physics.tetrahedron import integration_weight, vertex_slopes, vertex_weight
 from wigner_jax.plan.mesh import make_mesh
 from wigner_jax.plan.tetrahedra import DIAGONALS, make_tetrahedra
 from wigner_jax.types import Crystal, Tetrahedra
@@ -98,10 +98,13 @@ def test_every_pattern_of_ties_has_its_slopes(elastic):
     levels = (-0.7, -0.4, 0.3, 0.8)
     values = np.array([v for v in itertools.product(levels, repeat=4) if min(v) < 0 < max(v)]).T
     one = Tetrahedra(np.zeros((4, 3), int), np.arange(4), np.array([[1, 2, 3]]), np.ones(1))
+    slopes = np.array(vertex_slopes(*values, elastic=elastic))
     for tangent in np.random.default_rng(8).normal(size=(4, *values.shape)):
         function = partial(lambda t, h: weigh(values + h * t, one, elastic=elastic), tangent)
-        _, slope = jax.jvp(function, (0.0,), (1.0,))
-        np.testing.assert_allclose(slope, richardson(function, 1e-3), rtol=0, atol=1e-8)
+        expected = np.sum(slopes * tangent, axis=0)
+        np.testing.assert_allclose(expected, richardson(function, 1e-3), rtol=0, atol=1e-8)
+        _, slope = jax.jvp(function, (0.0,), (1.0,))  # in single precision
+        np.testing.assert_allclose(slope, expected, rtol=0, atol=3e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -122,7 +122,7 @@ def legs(bucket: TripletBucket, q: Array, dims: tuple[int, int, int], chunk: int
         q: () index of leg 0.
     """
     y, z = bucket.rods[:, 0], bucket.planes[bucket.rods[:, 1]]
-    first = dims[0] * (y + dims[1] * z)[:, None] + jnp.arange(dims[0])
+    first = dims[0] * (y + dims[1] * z)[:, None] + jnp.arange(dims[0], dtype=jnp.int32)
 
     def order(a: Array) -> Array:
         return a.reshape(-1, chunk, dims[0]).swapaxes(1, 2).ravel()
@@ -178,15 +178,16 @@ def isotope(leg: Leg, state: State, variances: Array, broadening: Broadening) ->
     """γ of one q by mass disorder. Returns (m,), overflow."""
     (Q, m), f0 = state.frequencies.shape, leg.frequencies
     S = divisor(m, STRENGTH_BYTES / (8 * Q * m))
-    bra = (leg.projectors * jnp.repeat(jnp.asarray(variances), 9)[:, None]).T
+    # factors of f0 are applied here: outside the sum, its derivative would need the sum itself
+    alive = jnp.where(f0 > CUTOFF_FREQUENCY, f0, 0.0)
+    bra = (leg.projectors * jnp.repeat(jnp.asarray(variances), 9)[:, None] * (jnp.pi / 4 / Q * alive**2)).T
 
     def some_modes(items: tuple[Array, Array]) -> tuple[Array, Array]:
         bra, f = items
         return broadening.one_phonon(state.broadening, f, bra @ state.projectors)
 
     gamma, overflow = mode_groups(some_modes, (bra.reshape(m // S, S, -1), f0.reshape(-1, S)))
-    alive = jnp.where(f0 > CUTOFF_FREQUENCY, f0, 0.0)
-    return (jnp.pi / 4 / Q * alive**2 * gamma) @ degenerate_blocks(f0), overflow
+    return gamma @ degenerate_blocks(f0), overflow
 
 
 def bucket_linewidths(

@@ -76,7 +76,7 @@ class Tetrahedron:
 
     def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> TetrahedronTables:
         Q, m = frequencies.shape
-        index = neighbours(jnp.arange(Q), jnp.asarray(self.tetrahedra.neighbours), mesh.dims)
+        index = neighbours(jnp.arange(Q, dtype=jnp.int32), jnp.asarray(self.tetrahedra.neighbours), mesh.dims)
         clamped = jnp.where(frequencies > 0, frequencies, 0.0)
         around = jax.lax.stop_gradient(clamped)[index]
         blocks = degenerate_blocks(frequencies)
@@ -95,7 +95,7 @@ class Tetrahedron:
         whose weight is 0.
         """
         m, (around, opposite) = len(tables.low), tables.single
-        modes = jnp.arange(m)[:, None]
+        modes = jnp.arange(m, dtype=jnp.int32)[:, None]
         slack = 8 * float(jnp.finfo(around.dtype).eps) * jnp.max(tables.high)
         least, most = ((f0 + shift).astype(around.dtype) for shift in (-slack, slack))
 
@@ -178,12 +178,12 @@ class Tetrahedron:
         t, q, mode, valid = expand(start, count, room)
         power = jnp.where(valid, power[mode * (m * Q) + t * Q + q], 0.0)
 
-        def weigh(power: Array, f: Array, s: Array, place: Array) -> Array:
-            x = elastic_values(tables.frequencies, f, tables, place)
+        def weigh(power: Array, f: Array, s: Array, q: Array, t: Array) -> Array:
+            x = elastic_values(tables.frequencies, f, tables, q, t)
             gamma = weighted(power[:, None], jnp.where(jnp.abs(x) < TIE, 0.0, x), self.tetrahedra, elastic=True)
             return gamma[:, 0] @ jax.nn.one_hot(s, S, dtype=gamma.dtype)
 
-        items = tuple(x.reshape(-1, ITEM_CHUNK) for x in (power, f0[mode], mode, q * m + t))
+        items = tuple(x.reshape(-1, ITEM_CHUNK) for x in (power, f0[mode], mode, q, t))
         live = valid.reshape(-1, ITEM_CHUNK)[:, 0]
         return jnp.sum(map_live(weigh, live, items), axis=0), jnp.sum(count) > room
 
@@ -223,13 +223,13 @@ def _look_up(parts: Parts, items: tuple[Array, ...]) -> tuple[Array, ...]:
     chunk, channel = row // 3, row % 3
     i = chunk * TRIPLET_CHUNK + lane
     strength = jnp.where(valid, power.reshape(-1)[((i * m + u) * m + t) * S + mode] * pairs.weight[i], 0.0)
-    first, second = pairs.first[i] * m + t, pairs.second[i] * m + u
+    first, second = pairs.first[i], pairs.second[i]
     occupation = pairs.occupation.reshape(-1, T)
-    nt, nu = occupation[first], occupation[second]
+    nt, nu = occupation[first * m + t], occupation[second * m + u]
     balance = jnp.where(channel == 1, 1.0, -1.0)[:, None] * (nt - nu)
     amplitude = jnp.where((channel == 0)[:, None], nt + nu + 1, balance) * strength[:, None]
     sign_t, sign_u = jnp.asarray(SIGN_T)[channel], jnp.asarray(SIGN_U)[channel]
-    return amplitude, f0[mode], mode, first, second, sign_t, sign_u
+    return amplitude, f0[mode], mode, first, t, second, u, sign_t, sign_u
 
 
 def _weigh(parts: Parts, amplitude: Array, f: Array, s: Array, *places: Array) -> Array:
@@ -256,36 +256,32 @@ def on_shell_values(
         frequencies: (Q m,) clamped.
         f: (items,) of leg 0.
         opposite: (V,) int.
-        places: q' m + t, q'' m + u (int) and the signs of both legs, (items,) each.
+        places: q', t, q'', u (int) and the signs of both legs, (items,) each.
     """
-    first, second, sign_t, sign_u = places
-    return sign_t * tables.around[:, first] + sign_u * tables.opposite[:, second] - f
+    first, t, second, u, sign_t, sign_u = places
+    m = len(tables.low)
+    return sign_t * tables.around[:, first * m + t] + sign_u * tables.opposite[:, second * m + u] - f
 
 
 @on_shell_values.defjvp
 def _on_shell_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
-    _, _, tables, opposite, (first, second, sign_t, sign_u) = primals
+    _, _, tables, opposite, (first, t, second, u, sign_t, sign_u) = primals
     change, shift = tangents[:2]
-    near, far = _beside(tables.neighbours, first, tables), _beside(tables.neighbours[opposite], second, tables)
+    m = len(tables.low)
+    near, far = tables.neighbours[:, first] * m + t, tables.neighbours[opposite][:, second] * m + u
     return on_shell_values(*primals), sign_t * change[near] + sign_u * change[far] - shift
 
 
-def _beside(neighbours: Array, place: Array, tables: TetrahedronTables) -> Array:
-    """Places of the same mode at the neighbours. (V, items)"""
-    m = len(tables.low)
-    return neighbours[:, place // m] * m + place % m
-
-
 @jax.custom_jvp
-def elastic_values(frequencies: Array, f: Array, tables: TetrahedronTables, place: Array) -> Array:
-    """Arguments of δ in elastic scattering, F[n_v(q'), t] - f. Args as above, place q' m + t. (V, items) THz"""
-    return tables.around[:, place] - f
+def elastic_values(frequencies: Array, f: Array, tables: TetrahedronTables, q: Array, t: Array) -> Array:
+    """Arguments of δ in elastic scattering, F[n_v(q'), t] - f. Args as above. (V, items) THz"""
+    return tables.around[:, q * len(tables.low) + t] - f
 
 
 @elastic_values.defjvp
 def _elastic_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
-    _, _, tables, place = primals
-    return elastic_values(*primals), tangents[0][_beside(tables.neighbours, place, tables)] - tangents[1]
+    _, _, tables, q, t = primals
+    return elastic_values(*primals), tangents[0][tables.neighbours[:, q] * len(tables.low) + t] - tangents[1]
 
 
 def running_maximum(x: Array) -> Array:
@@ -319,7 +315,7 @@ def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array, 
         return total + c, total
 
     totals, before = jax.lax.scan(step, jnp.zeros(lanes, count.dtype), count)
-    place = before + (jnp.cumsum(totals) - totals)  # of a window's first item
+    place = before + (jnp.cumsum(totals, dtype=totals.dtype) - totals)  # of a window's first item
     label = jnp.arange(lanes, dtype=jnp.int32) * rows + jnp.arange(rows, dtype=jnp.int32)[:, None]
     # an empty window shares its place with the next one, whose label is larger
     label = jnp.zeros(room, jnp.int32).at[place].max(label, mode="drop")
