@@ -13,6 +13,12 @@ jax.config.update("jax_enable_x64", True)
 SHARED = Path(os.environ.get("WIGNER_JAX_SHARED", Path(__file__).parents[2] / "shared"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A program compiled by one file of tests serves the others, the other process and the next run."""
+    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference data, which is not part of the repository; tests that need it skip without it."""

@@ -159,13 +159,15 @@ def harmonic_polynomials(l: int) -> np.ndarray:
 
 def direction_monomials(degree: int, unit: Array) -> Array:
     """All monomials of the components of unit vectors up to a degree, in the order of `monomials`. (E, 3) -> (E, K)"""
-    x, y, z = unit[:, 0], unit[:, 1], unit[:, 2]
-    powers = {(0, 0, 0): jnp.ones_like(x)}
-    for d in range(1, degree + 1):
-        for i, j, k in monomials(d):
-            lower, factor = ((i - 1, j, k), x) if i else ((i, j - 1, k), y) if j else ((i, j, k - 1), z)
-            powers[i, j, k] = powers[lower] * factor
-    return jnp.stack([powers[e] for d in range(degree + 1) for e in monomials(d)], axis=-1)
+    powers = [jnp.ones_like(unit)]
+    for _ in range(degree):
+        powers.append(powers[-1] * unit)
+    # one product with a table of zeros and ones picks the powers: few kernels, which compile quickly
+    exponents = np.array([e for d in range(degree + 1) for e in monomials(d)])
+    pick = exponents.T == np.arange(degree + 1)[:, None, None]  # (power, axis, monomial)
+    pick = (pick[:, :, None] & np.eye(3, dtype=bool)[:, :, None]).reshape(3 * (degree + 1), -1)
+    x, y, z = jnp.split(jnp.concatenate(powers, axis=-1) @ jnp.asarray(pick, unit.dtype), 3, axis=-1)
+    return x * y * z
 
 
 @functools.cache

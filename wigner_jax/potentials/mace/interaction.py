@@ -60,13 +60,12 @@ def interaction(
     residual, density = BLOCKS[block.kind]
     old, h = h, block.linear_up(params["linear_up.weight"], h)
     hidden, last = _network(params, "conv_tp_weights", edges.features, block.activation_norm)
-    message = block.linear(params["linear.weight"], _convolve(config, block, edges, hidden, last, h))
+    weight = params["linear.weight"] if density else params["linear.weight"] / block.neighbors
+    message = block.linear(weight, _convolve(config, block, edges, hidden, last, h))
     if density:
         features, final = _network(params, "density_fn", edges.features, block.activation_norm)
         norm = 1 + _density(final()(features), edges)
         message = tuple(x / norm for x in message)
-    else:
-        message = tuple(x / block.neighbors for x in message)
     if residual:
         return message, select(block.skip, params["skip_tp.weight"], species, old)
     return select(block.skip, params["skip_tp.weight"], species, message), None

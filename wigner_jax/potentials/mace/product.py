@@ -71,10 +71,9 @@ def _polynomials(contraction: Contraction, coefficients: Array, A: Array) -> Arr
     factors, sizes = contraction.factors.array, contraction.sizes
     # the contracted index comes first on the right, so that no product needs a copy with its channels apart
     A = A.swapaxes(0, 1)
-    pick = jnp.asarray(np.eye(A.shape[0])[factors], A.dtype)
     terms = coefficients.swapaxes(0, 1)
-    for table in pick:
-        terms = terms * jnp.tensordot(table, A, 1)
+    for column in factors:
+        terms = terms * jnp.tensordot(jnp.asarray(np.eye(A.shape[0])[column], A.dtype), A, 1)
     belongs = np.repeat(np.eye(len(sizes)), sizes, axis=1)
     return jnp.tensordot(jnp.asarray(belongs, A.dtype), terms, 1).swapaxes(0, 1)
 
