@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from wigner_jax import prototypes
 from wigner_jax.cli import build_parser
@@ -20,14 +21,19 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_python_runs() -> None:
-    """As it stands, with smaller meshes and supercells."""
-    program = "\n".join(blocks("python"))
-    assert program.count("mesh=(") == 2
-    program = re.sub(r"mesh=\(\d+, \d+, \d+\)", "mesh=(3, 3, 3)", program)
+def run(programs: list[str]) -> dict:
+    """As they stand, with smaller meshes and supercells."""
+    program = re.sub(r"mesh=\(\d+, \d+, \d+\)", "mesh=(3, 3, 3)", "\n".join(programs))
     program = program.replace("default_cells(atoms)", "default_cells(atoms, (2, 2, 2), (2, 2, 2))")
     names: dict = {}
     exec(program, names)
+    return names
+
+
+def test_the_python_runs() -> None:
+    programs = blocks("python")[:2]
+    assert "\n".join(programs).count("mesh=(") == 2
+    names = run(programs)
     kappa = np.asarray(names["solution"].conductivity.kappa_TOT)
     assert kappa.shape == (2, 6)
     assert kappa[0, 0] > kappa[1, 0] > 10
@@ -36,6 +42,17 @@ def test_the_python_runs() -> None:
     leaves = np.concatenate([np.ravel(x) for x in jax.tree.leaves(gradient)])
     assert np.isfinite(leaves).all()
     assert np.abs(leaves).max() > 1
+
+
+@pytest.mark.slow
+def test_the_training_runs(capsys) -> None:
+    """The loss falls from step to step."""
+    programs = blocks("python")
+    assert len(programs) == 3
+    run(programs)
+    losses = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines() if re.match(r"\d+ \d", line)]
+    assert len(losses) == 3
+    assert losses[0] > losses[1] > losses[2]
 
 
 def test_the_gradient_is_the_slope() -> None:

@@ -149,7 +149,7 @@ def m3gnet(weights: Path, double: bool = True) -> Original:
     def graph_of(converter: RadiusCutoffGraphConverter, atoms: Atoms) -> list:
         graph = converter(AseAtomsAdaptor.get_structure(atoms)).as_list()
         graph[Index.ATOM_POSITIONS] = np.asarray(atoms.positions, m3gnet.config.DataType.np_float)
-        graph[Index.LATTICES] = np.asarray(atoms.cell, m3gnet.config.DataType.np_float)[None]
+        graph[Index.LATTICES] = np.asarray(atoms.cell.array, m3gnet.config.DataType.np_float)[None]
         return [None if g is None else tf.convert_to_tensor(g) for g in graph]
 
     # the file is read in its own precision; a model has no variables before its first call

@@ -164,7 +164,7 @@ def direction_monomials(degree: int, unit: Array) -> Array:
         powers.append(powers[-1] * unit)
     # one product with a table of zeros and ones picks the powers: few kernels, which compile quickly
     exponents = np.array([e for d in range(degree + 1) for e in monomials(d)])
-    pick = exponents.T == np.arange(degree + 1)[:, None, None]  # (power, axis, monomial)
+    pick = np.arange(degree + 1)[:, None, None] == exponents.T  # (power, axis, monomial)
     pick = (pick[:, :, None] & np.eye(3, dtype=bool)[:, :, None]).reshape(3 * (degree + 1), -1)
     x, y, z = jnp.split(jnp.concatenate(powers, axis=-1) @ jnp.asarray(pick, unit.dtype), 3, axis=-1)
     return x * y * z
