@@ -107,6 +107,18 @@ def test_every_pattern_of_ties_has_its_slopes(elastic):
         np.testing.assert_allclose(slope, expected, rtol=0, atol=3e-6 * np.abs(expected).max())
 
 
+def test_slopes_with_gaps_of_rounding_are_finite_in_single_precision():
+    """Three vertices within rounding of zero and the fourth not far: 1/gap³ would overflow, the slopes do not."""
+    near = 1e-16 * np.array([1.0, -2.0, 3.0])
+    for place in range(4):
+        values = np.insert(near, place, 1e-9)
+        for signed in (values, -values):
+            slopes = vertex_slopes(*jnp.asarray(signed, jnp.float32))
+            assert np.isfinite(slopes).all()
+            expected = np.array(vertex_slopes(*signed))
+            np.testing.assert_allclose(slopes, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_whole_face_counts_half_in_elastic_scattering(sign):
     """Three of four values zero: the weight's one-sided limit is 3·share/|v|, and its mean over both sides half."""

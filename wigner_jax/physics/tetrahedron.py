@@ -139,7 +139,7 @@ def vertex_slopes(e: Array, a: Array, b: Array, c: Array, elastic: bool = False)
     x = 0 cuts the edge from i to j at the fraction λ_ij = i/(i - j). Written with these, the weight depends on the order
     of the values only through the sides of 0 they lie on, and ties of one side are nothing special:
 
-        l alone on its side:   h = l² / |l-i| |l-j| |l-k|,   w_l = h T,  T = 3 - λ_li - λ_lj - λ_lk,   w_i = h λ_li
+        l alone on its side:   h = l² / |l-i| |l-j| |l-k| = λ_li λ_lj / |l-k|,   w_l = h T,  T = 3 - λ_li - λ_lj - λ_lk,   w_i = h λ_li
         {e, d} against {x, y}: α = λ_ex (1 - λ_dx), β = λ_dx (1 - λ_dy),
                                w_e = [(1 - λ_ey)(α + β) + (1 - λ_ex) α] / |e - y|
 
@@ -153,9 +153,8 @@ def vertex_slopes(e: Array, a: Array, b: Array, c: Array, elastic: bool = False)
     rx, ry, ro, rd = s.to_x, s.to_y, s.third, s.fourth
     lx, ly, lo = s.lone * rx, s.lone * ry, s.lone * ro
     # one vertex alone
-    product = jnp.abs(rx * ry * ro)
-    h = s.lone * s.lone * product
-    h_lone = 2 * s.lone * product - h * (rx + ry + ro)
+    h = lx * ly * jnp.abs(ro)  # never r r r: gaps as small as rounding would overflow in single precision
+    h_lone = 2 * lx * ry * jnp.abs(ro) - h * (rx + ry + ro)
     total = 3 - lx - ly - lo
     by_lone = jnp.where(
         s.alone,
