@@ -45,7 +45,7 @@ class TetrahedronTables:
     """Frequencies (negative ones clamped to 0), those of the neighbours of every mesh point, and blocks."""
 
     frequencies: Array  # (Q m,) THz
-    neighbours: Array  # (V, Q) int
+    neighbours: tuple[Array, Array]  # (V, Q) int, of every mesh point, and opposite to each
     around: Array  # (V, Q m) THz, carries no derivative: see `on_shell_values`
     opposite: Array  # (V, Q m) THz, the same at the vertices opposite to each
     single: tuple[Array, Array]  # (V, Q m) both in single precision, for `windows`
@@ -82,8 +82,10 @@ class Tetrahedron:
         blocks = degenerate_blocks(frequencies)
         degenerate = jnp.any(blocks[:, jnp.arange(m), jnp.arange(m)] < 1, axis=-1)
         low, high, flat = around.min(axis=0).T, around.max(axis=0).T, around.reshape(len(around), -1)
-        opposite = flat[jnp.asarray(self.tetrahedra.opposite)]
+        mirror = jnp.asarray(self.tetrahedra.opposite)
+        opposite = flat[mirror]
         single = (flat.astype(jnp.float32), opposite.astype(jnp.float32))
+        index = (index, index[mirror])
         return TetrahedronTables(clamped.ravel(), index, flat, opposite, single, low, high, blocks, degenerate)
 
     # -- three phonons ---------------------------------------------------------------------------------------------
@@ -119,7 +121,7 @@ class Tetrahedron:
 
     def count(self, tables: TetrahedronTables, pairs: Pairs, f0: Array) -> tuple[Array, Array]:
         """Room that one q needs: three-phonon items, triplets with degenerate modes."""
-        return jnp.sum(self.windows(tables, pairs, f0)[1]), jnp.sum(self._degenerate(tables, pairs))
+        return self.count_of(self.windows(tables, pairs, f0)[1], tables, pairs)
 
     @staticmethod
     def _degenerate(tables: TetrahedronTables, pairs: Pairs) -> Array:
@@ -183,9 +185,8 @@ class Tetrahedron:
             gamma = weighted(power[:, None], jnp.where(jnp.abs(x) < TIE, 0.0, x), self.tetrahedra, elastic=True)
             return gamma[:, 0] @ jax.nn.one_hot(s, S, dtype=gamma.dtype)
 
-        items = tuple(x.reshape(-1, ITEM_CHUNK) for x in (power, f0[mode], mode, q, t))
-        live = valid.reshape(-1, ITEM_CHUNK)[:, 0]
-        return jnp.sum(map_live(weigh, live, items), axis=0), jnp.sum(count) > room
+        *items, valid = _in_blocks((power, f0[mode], mode, q, t, valid))
+        return jnp.sum(map_live(weigh, valid[:, 0], tuple(items)), axis=0), jnp.sum(count) > room
 
 
 class Parts(NamedTuple):
@@ -235,7 +236,7 @@ def _look_up(parts: Parts, items: tuple[Array, ...]) -> tuple[Array, ...]:
 def _weigh(parts: Parts, amplitude: Array, f: Array, s: Array, *places: Array) -> Array:
     """Their γ. (T, s)"""
     _, _, f0, tables, tetrahedra = parts
-    x = on_shell_values(tables.frequencies, f, tables, jnp.asarray(tetrahedra.opposite), places)
+    x = on_shell_values(tables.frequencies, f, tables, places)
     gamma = weighted(amplitude, x, tetrahedra)
     return gamma.T @ jax.nn.one_hot(s, len(f0), dtype=gamma.dtype)
 
@@ -247,15 +248,12 @@ def _weigh(parts: Parts, amplitude: Array, f: Array, s: Array, *places: Array) -
 # rules below take the derivative where it belongs, at F itself, and are linear in it:
 #     ẋ_v = ± Ḟ[n_v(q'), t] ± Ḟ[n_v̄(q''), u] - ḟ
 @jax.custom_jvp
-def on_shell_values(
-    frequencies: Array, f: Array, tables: TetrahedronTables, opposite: Array, places: tuple[Array, ...]
-) -> Array:
+def on_shell_values(frequencies: Array, f: Array, tables: TetrahedronTables, places: tuple[Array, ...]) -> Array:
     """Arguments of δ in three-phonon scattering. (V, items) THz
 
     Args:
         frequencies: (Q m,) clamped.
         f: (items,) of leg 0.
-        opposite: (V,) int.
         places: q', t, q'', u (int) and the signs of both legs, (items,) each.
     """
     first, t, second, u, sign_t, sign_u = places
@@ -265,10 +263,10 @@ def on_shell_values(
 
 @on_shell_values.defjvp
 def _on_shell_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
-    _, _, tables, opposite, (first, t, second, u, sign_t, sign_u) = primals
+    _, _, tables, (first, t, second, u, sign_t, sign_u) = primals
     change, shift = tangents[:2]
-    m = len(tables.low)
-    near, far = tables.neighbours[:, first] * m + t, tables.neighbours[opposite][:, second] * m + u
+    m, (near, far) = len(tables.low), tables.neighbours
+    near, far = near[:, first] * m + t, far[:, second] * m + u
     return on_shell_values(*primals), sign_t * change[near] + sign_u * change[far] - shift
 
 
@@ -281,7 +279,7 @@ def elastic_values(frequencies: Array, f: Array, tables: TetrahedronTables, q: A
 @elastic_values.defjvp
 def _elastic_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     _, _, tables, q, t = primals
-    return elastic_values(*primals), tangents[0][tables.neighbours[:, q] * len(tables.low) + t] - tangents[1]
+    return elastic_values(*primals), tangents[0][tables.neighbours[0][:, q] * len(tables.low) + t] - tangents[1]
 
 
 def running_maximum(x: Array) -> Array:
