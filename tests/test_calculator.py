@@ -48,6 +48,21 @@ def test_a_trajectory_conserves_energy_and_compiles_a_few_times_at_most():
     assert energy_forces_stress._cache_size() - before <= 3
 
 
+def test_a_small_cell_does_not_pay_for_a_large_one_before_it(monkeypatch):
+    atoms, potential = crystal("tersoff")
+    lengths = []
+    monkeypatch.setattr(
+        "wigner_jax.calculator.energy_forces_stress",
+        lambda potential, graph: lengths.append(len(graph.senders)) or energy_forces_stress(potential, graph),
+    )
+    calculator = WignerCalculator(potential)
+    for cell in (atoms, atoms.repeat(2), atoms):
+        cell.calc = calculator
+        cell.get_forces()
+        calculator.reset()
+    assert lengths[0] == lengths[2] < lengths[1]
+
+
 def test_what_is_not_periodic_is_refused():
     atoms, potential = crystal("tersoff")
     atoms.pbc = (True, True, False)

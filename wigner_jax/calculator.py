@@ -49,7 +49,8 @@ class WignerCalculator(Calculator):
         atoms.calc = WignerCalculator(load_potential("tersoff-1989"))
 
     The structure must be periodic in three directions. Neighbour lists are made anew for every geometry and padded to
-    the largest size met so far, so that a trajectory compiles once, or a few times while the list still grows.
+    the largest size met so far with that number of atoms, so that a trajectory compiles once, or a few times while the
+    list still grows.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's declaration)
@@ -58,7 +59,7 @@ class WignerCalculator(Calculator):
         super().__init__(**kwargs)
         require_double_precision()
         self.potential = potential
-        self._room = (0, 0)  # edges, triplets
+        self._room: dict[int, tuple[int, int]] = {}  # atoms: (edges, triplets)
 
     def calculate(
         self,
@@ -69,8 +70,10 @@ class WignerCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
         graph, _ = build_graph(self.atoms, self.potential)
-        self._room = (max(self._room[0], len(graph.senders)), max(self._room[1], len(graph.triplets)))
-        energy, forces, stress = energy_forces_stress(self.potential, padded(graph, *self._room))
+        edges, triplets = self._room.get(graph.n_atoms, (0, 0))
+        room = (max(edges, len(graph.senders)), max(triplets, len(graph.triplets)))
+        self._room[graph.n_atoms] = room
+        energy, forces, stress = energy_forces_stress(self.potential, padded(graph, *room))
         self.results = {
             "energy": float(energy),
             "free_energy": float(energy),
