@@ -11,10 +11,9 @@ over.
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
-from common import TEMPERATURE, add_output, configure_jax, environment, write_json
+from common import TEMPERATURE, add_output, configure_jax, cores_here, environment, write_json
 
 DISTANCES = (0.03, 0.01, 0.003)  # Å
 MESH, SUPERCELL = (11, 11, 11), (2, 2, 2)
@@ -49,7 +48,7 @@ def main() -> None:
     parser.add_argument("compounds", nargs="*", default=["Si", "LiBr", "MgO"], metavar="COMPOUND")
     add_output(parser)
     arguments = parser.parse_args()
-    configure_jax(os.cpu_count() or 1)
+    configure_jax(cores_here())
     print("compound   differentiation | displacements: " + ", ".join(f"{h:g} Å" for h in DISTANCES), flush=True)
     rows = []
     for name in arguments.compounds:

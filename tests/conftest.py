@@ -1,4 +1,4 @@
-"""Double precision and strict promotion for the whole suite; where the reference data lie."""
+"""Double precision and one cache of compiled programs for the whole suite; where the reference data lie."""
 
 from __future__ import annotations
 

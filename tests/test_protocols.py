@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.spacegroup.symmetrize import check_symmetry
 
 from wigner_jax import protocols
 from wigner_jax.calculator import energy_forces_stress
 from wigner_jax.potentials import load_potential
-from wigner_jax.protocols import relax_k_srme
+from wigner_jax.protocols import relax_at_volume, relax_k_srme
 from wigner_jax.relax import relax
 
 
@@ -38,9 +39,9 @@ def test_wurtzite_ends_at_the_minimum(tersoff):
     assert not relaxed.constraints
 
 
-def test_a_free_stage_that_breaks_the_symmetry_is_reverted(tersoff, monkeypatch):
-    """Rocksalt silicon carbide is held together by its symmetry alone; here a rattle stands for numerical noise."""
-    atoms = bulk("SiC", "rocksalt", a=4.05, cubic=True)
+@pytest.fixture
+def noise(monkeypatch):
+    """A rattle before every free stage stands for numerical noise."""
     optimiser = protocols.FIRE
 
     class Rattled(optimiser):
@@ -51,12 +52,27 @@ def test_a_free_stage_that_breaks_the_symmetry_is_reverted(tersoff, monkeypatch)
             return super().run(fmax=fmax, steps=steps)
 
     monkeypatch.setattr(protocols, "FIRE", Rattled)
+
+
+@pytest.mark.usefixtures("noise")
+def test_a_free_stage_that_breaks_the_symmetry_is_reverted(tersoff):
+    """Rocksalt silicon carbide is held together by its symmetry alone."""
+    atoms = bulk("SiC", "rocksalt", a=4.05, cubic=True)
     relaxed, report = relax_k_srme(atoms, tersoff, max_steps=40)
     assert report.reverted
     assert report.space_group[:2] == ("Fm-3m", "Fm-3m")
     assert report.space_group[2] != "Fm-3m"
     assert "reverted" in report.message
     np.testing.assert_allclose(np.ptp(relaxed.cell.lengths()), 0, atol=1e-8)
+
+
+@pytest.mark.usefixtures("noise")
+def test_the_same_at_constant_volume(tersoff):
+    atoms = bulk("SiC", "wurtzite", a=3.10, c=4.95, u=0.370)
+    relaxed, message = relax_at_volume(atoms, tersoff, 1.01, max_steps=30)
+    assert "the free stage changed the space group from P6_3mc to P1 and was reverted" in message
+    np.testing.assert_allclose(relaxed.get_volume() / atoms.get_volume(), 1.01, rtol=1e-8)
+    assert check_symmetry(relaxed, symprec=1e-5).number == 186
 
 
 def test_failure_is_a_value(tersoff):

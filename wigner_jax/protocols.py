@@ -66,39 +66,17 @@ def relax_k_srme(
     calculator: Any = WignerCalculator(potential) if isinstance(potential, Potential) else potential
     current = atoms.copy()
     current.calc = calculator
-    groups = [_group(current, symprec)]
-    ends, converged, steps = [], [], []
-    for fixed in (True, False) if free else (True,):
-        current.set_constraint(FixSymmetry(current, symprec=symprec) if fixed else None)
-        optimiser = FIRE(FrechetCellFilter(current), logfile=None)
-        converged.append(bool(optimiser.run(fmax=fmax, steps=max_steps)))
-        steps.append(int(optimiser.get_number_of_steps()))
-        current.set_constraint(None)
-        groups.append(_group(current, symprec))
-        ends.append((np.array(current.cell), current.positions.copy()))
-    if not free:
-        converged, steps, groups, ends = [*converged, True], [*steps, 0], [*groups, groups[-1]], ends * 2
-    reverted = groups[2] != groups[1]
-    cell, positions = ends[0 if reverted else 1]
-    current.set_cell(cell)
-    current.positions[:] = positions
-
-    messages = [
-        f"stage {stage} did not converge in {steps[stage - 1]} steps" for stage in (1, 2) if not converged[stage - 1]
-    ]
-    if groups[1] != groups[0]:
-        messages.append(f"the space group rose from {groups[0]} to {groups[1]} with the symmetry fixed")
-    if reverted:
-        messages.append(f"the free stage changed the space group from {groups[1]} to {groups[2]} and was reverted")
+    stages = _stages(current, (True, False) if free else (True,), fmax, max_steps, symprec)
+    converged, steps, groups = stages.converged, stages.steps, stages.groups
     report = ProtocolReport(
-        converged=(converged[0], converged[1]),
-        steps=(steps[0], steps[1]),
+        converged=(converged[0], converged[1] if free else True),
+        steps=(steps[0], steps[1] if free else 0),
         energy=float(current.get_potential_energy()),
         max_force=float(np.linalg.norm(current.get_forces(), axis=1).max()),
         max_stress=float(np.abs(current.get_stress()).max()),
-        space_group=(groups[0], groups[1], groups[2]),
-        reverted=reverted,
-        message="; ".join(messages),
+        space_group=(groups[0], groups[1], groups[-1]),
+        reverted=stages.reverted,
+        message="; ".join(stages.messages),
     )
     current.calc = None
     return current, report
@@ -113,15 +91,16 @@ def relax_at_volume(
     max_steps: int = 300,
     symprec: float = SYMPREC,
 ) -> tuple[ase.Atoms, str]:
-    """A structure at `scale` times its volume, with atoms and shape of the cell relaxed inside the symmetry.
+    """A structure at `scale` times its volume, with atoms and shape of the cell relaxed.
 
-    gamma_SRME's relaxation at constant volume: FIRE with FrechetCellFilter(constant_volume=True) and the symmetry fixed.
-    Where symmetry leaves neither atoms nor shape free (rocksalt, zincblende, diamond) scaling is all there is to do. The
-    second, free stage is left out: it is reverted wherever it breaks the symmetry.
+    gamma_SRME's relaxation at constant volume: FIRE with FrechetCellFilter(constant_volume=True), in the two stages of
+    `relax_k_srme`. Where symmetry leaves neither atoms nor shape free (rocksalt, zincblende, diamond) scaling is all there
+    is to do.
 
     Args:
         scale: V/V0, above zero.
         fmax: eV/Å, on forces and on the filter's cell forces.
+        max_steps: of each stage.
 
     Returns:
         a copy, its info kept, and one line on what went wrong (empty if all is well).
@@ -137,12 +116,46 @@ def relax_at_volume(
     if len(allowed_strains(group, crystal.lattice)) == 1 and not len(allowed_displacements(group, crystal.lattice)):
         return scaled, ""
     scaled.calc = WignerCalculator(potential) if isinstance(potential, Potential) else potential
-    scaled.set_constraint(FixSymmetry(scaled, symprec=symprec))
-    optimiser = FIRE(FrechetCellFilter(scaled, constant_volume=True), logfile=None)
-    converged = bool(optimiser.run(fmax=fmax, steps=max_steps))
-    scaled.set_constraint(None)
+    stages = _stages(scaled, (True, False), fmax, max_steps, symprec, constant_volume=True)
     scaled.calc = None
-    return scaled, "" if converged else f"the relaxation did not converge in {max_steps} steps"
+    return scaled, "; ".join(stages.messages)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stages:
+    converged: list[bool]
+    steps: list[int]
+    groups: list[str]  # before, and after each stage
+    reverted: bool
+    messages: list[str]
+
+
+def _stages(
+    atoms: ase.Atoms, fixed: tuple[bool, ...], fmax: float, max_steps: int, symprec: float, constant_volume: bool = False
+) -> _Stages:  # fmt: skip
+    """FIRE in place, one stage with the symmetry `fixed` or not after the other; one that breaks it is taken back."""
+    converged, steps, groups, messages, reverted = [], [], [_group(atoms, symprec)], [], False
+    for number, fix in enumerate(fixed, 1):
+        cell, positions = np.array(atoms.cell), atoms.positions.copy()
+        atoms.set_constraint(FixSymmetry(atoms, symprec=symprec) if fix else None)
+        optimiser = FIRE(FrechetCellFilter(atoms, constant_volume=constant_volume), logfile=None)
+        converged.append(bool(optimiser.run(fmax=fmax, steps=max_steps)))
+        steps.append(int(optimiser.get_number_of_steps()))
+        atoms.set_constraint(None)
+        groups.append(_group(atoms, symprec))
+        if not converged[-1]:
+            messages.append(f"stage {number} did not converge in {steps[-1]} steps")
+        if groups[-1] != groups[-2]:
+            if fix:
+                messages.append(f"the space group rose from {groups[-2]} to {groups[-1]} with the symmetry fixed")
+            else:
+                messages.append(
+                    f"the free stage changed the space group from {groups[-2]} to {groups[-1]} and was reverted"
+                )
+                atoms.set_cell(cell)
+                atoms.positions[:] = positions
+                reverted = True
+    return _Stages(converged, steps, groups, reverted, messages)
 
 
 def _group(atoms: ase.Atoms, symprec: float) -> str:

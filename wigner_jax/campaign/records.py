@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..io.atomic import written_aside
-from ..io.kappa_hdf5 import kappa_datasets
+from ..io.kappa_hdf5 import kappa_datasets, put_datasets
 
 if TYPE_CHECKING:
     from .run import Result
@@ -127,9 +127,7 @@ def write_record(
         if len(facts) < len(record):
             file.create_dataset("mode_gruneisen", data=np.asarray(record["mode_gruneisen"]), compression="gzip")
         if result is not None:
-            for name, value in kappa_datasets(*result).items():
-                large = getattr(value, "size", 0) > 64
-                file.create_dataset(name, data=value, compression="gzip" if large else None)
+            put_datasets(file, kappa_datasets(*result))
     write_text(Path(folder) / "times" / f"{record['mp_id']}.json", json.dumps(times) + "\n")
 
 

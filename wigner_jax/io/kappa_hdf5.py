@@ -64,11 +64,16 @@ def write_kappa_hdf5(
 def write_datasets(path: str | Path, data: dict[str, Any]) -> None:
     """Write the datasets of `kappa_datasets`; completely or not at all, InputError if the folder cannot be written to."""
     with written_aside(path, "choose another place with -o") as part, h5py.File(part, "w") as file:
-        for name, value in data.items():
-            large = getattr(value, "size", 0) > 64
-            file.create_dataset(name, data=value, compression="gzip" if large else None)
-        if "mode_kappa" in file:
-            file["mode_kappa"].attrs["meaning"] = "populations + share of coherences; adds up to kappa = kappa_TOT_RTA"
+        put_datasets(file, data)
+
+
+def put_datasets(file: h5py.File, data: dict[str, Any]) -> None:
+    """The datasets of `kappa_datasets` into an open file, arrays compressed."""
+    for name, value in data.items():
+        large = getattr(value, "size", 0) > 64
+        file.create_dataset(name, data=value, compression="gzip" if large else None)
+    if "mode_kappa" in file:
+        file["mode_kappa"].attrs["meaning"] = "populations + share of coherences; adds up to kappa = kappa_TOT_RTA"
 
 
 def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 
 from ..errors import InputError, require_finite
+from ..io.atomic import written_aside
 from . import mace
 from .analytic import _TERSOFF, stillinger_weber, tersoff
 from .checkpoints import read_archive, rewrite_archive, tensors
@@ -71,18 +71,17 @@ def save_potential(potential: Potential, path: str | Path, template: str | Path 
         raise InputError(f"{path}: a file for {potential.name} must end in {ending(potential)}")
     for name, value in potential.params.items():
         require_finite(value, f"weight {name!r}")
-    temporary = path.with_name(f"{path.stem}.tmp{path.suffix}")
-    if path.suffix == ".json":
-        _write_analytic(potential, temporary)
-    elif template is None:
-        raise InputError(f"{path}: saving {potential.name} needs the file it was read from as a template")
-    elif path.suffix == ".model":
-        potential = mace.export_mace(potential, template, temporary)
-    elif path.suffix == ".nqx":
-        potential = _write_nequix(potential, Path(template), temporary)
-    else:
-        potential = _write_sevennet(potential, Path(template), temporary)
-    os.replace(temporary, path)
+    with written_aside(path) as part:
+        if path.suffix == ".json":
+            _write_analytic(potential, part)
+        elif template is None:
+            raise InputError(f"{path}: saving {potential.name} needs the file it was read from as a template")
+        elif path.suffix == ".model":
+            potential = mace.export_mace(potential, template, part)
+        elif path.suffix == ".nqx":
+            potential = _write_nequix(potential, Path(template), part)
+        else:
+            potential = _write_sevennet(potential, Path(template), part)
     return potential
 
 
