@@ -25,6 +25,7 @@ CASES = {  # function of the prediction, its target
     "frequencies": (lambda x: losses.frequency_loss(x, K[0], W), K[0], OTHER[0]),
     "linewidths": (lambda x: losses.linewidth_loss(x, K, W), K, OTHER),
     "heat capacity": (lambda x: losses.heat_capacity_loss(x, K, W), K, OTHER),
+    "gruneisen": (lambda x: losses.gruneisen_loss(x, K[0] - 1), K[0] - 1, OTHER[0]),
     "energy": (lambda x: losses.energy_loss(x, 2.0, 4), jnp.asarray(2.0), jnp.asarray(2.5)),
     "forces": (lambda x: losses.force_loss(x, E3), E3, 1.1 * E3),
     "stress": (lambda x: losses.stress_loss(x, E3[:3]), E3[:3], 1.1 * E3[:3]),

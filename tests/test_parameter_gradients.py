@@ -13,11 +13,13 @@ from ase import Atoms
 from ase.build import bulk
 
 from wigner_jax import metrics
+from wigner_jax.errors import InputError
+from wigner_jax.gruneisen import gruneisen_by_third_order
 from wigner_jax.plan.cells import cells_from_atoms
 from wigner_jax.potentials import load_potential
 from wigner_jax.potentials.mace import load_mace
 from wigner_jax.solve import Gaussian, Scattering, kappa
-from wigner_jax.training import Sampling, adapt, make_material, value_and_grad
+from wigner_jax.training import Sampling, Target, adapt, make_loss, make_material, value_and_grad
 from wigner_jax.training.gradient import systematic
 from wigner_jax.training.material import solution_of, subset
 
@@ -47,20 +49,20 @@ def directions(params, count: int, seed: int = 0, skip=()):
         yield {k: (k not in skip) * np.abs(v) * rng.standard_normal(np.shape(v)) for k, v in params.items()}
 
 
-def check(potential, material, count: int, h: float, skip=(), tolerance: float = 1e-5) -> None:
+def check(potential, material, count: int, h: float, skip=(), tolerance: float = 1e-5, loss=log_kappa) -> None:
     """Central differences of fourth order in random directions of all parameters at once.
 
     The step must be short: κ has small jumps where an accidental degeneracy opens or closes (linewidths are averaged over
     blocks of modes closer than 1e-4 THz), and the narrowest Gaussians are 0.01 THz wide.
     """
-    gradient = value_and_grad(material, potential.energy, log_kappa)(potential.params)
+    gradient = value_and_grad(material, potential.energy, loss)(potential.params)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient.params))
     assert gradient.noise == (0, 0)
 
     def at(x, direction):
         params = {k: v + x * direction[k] for k, v in potential.params.items()}
         solution = material.solution(material.force_constants(potential.energy, params))
-        return float(log_kappa(solution)[0])
+        return float(loss(solution)[0])
 
     assert at(0, dict.fromkeys(potential.params, 0.0)) == pytest.approx(float(gradient.value), rel=1e-12)
     for direction in directions(potential.params, count, skip=skip):
@@ -81,6 +83,32 @@ def test_tersoff_silicon(silicon):
 @pytest.mark.slow
 def test_tersoff_wurtzite():
     check(*tersoff_case("wurtzite"), 20, 2e-6, CUTOFFS)
+
+
+@pytest.mark.parametrize("name", ["Si", pytest.param("wurtzite", marks=pytest.mark.slow)])
+def test_gruneisen_target(name):
+    """γ(T) of the loss is that of the same force constants by the usual route, and has its gradient by θ and masses."""
+    potential, material = tersoff_case(name)
+    fc = material.force_constants(potential.energy, potential.params)
+    gamma = float(gruneisen_by_third_order(material.cells, fc, material.plan.mesh.dims).average((300.0,))[0])
+    loss = make_loss(material, [Target("gruneisen", 2.0, {"value": 0.5 * gamma})])
+    value, _ = loss(material.solution(fc))
+    np.testing.assert_allclose(value, 2.0, rtol=1e-9)  # (γ - γ/2)²/(γ/2)² = 1
+    check(potential, material, 4, 1e-5, CUTOFFS, loss=loss)
+
+    masses, h = material.conditions.masses, 1e-4
+    at = [
+        float(loss(material.solution(fc, dataclasses.replace(material.conditions, masses=masses * x)))[0])
+        for x in (1 + h, 1 - h)
+    ]
+    slope = value_and_grad(material, potential.energy, loss)(potential.params).conditions.masses
+    np.testing.assert_allclose(np.vdot(slope, masses), (at[0] - at[1]) / (2 * h), rtol=1e-5)
+
+
+def test_a_gruneisen_target_needs_a_value(silicon):
+    for options, text in (({}, "needs a value"), ({"value": 0.0}, "must not be 0")):
+        with pytest.raises(InputError, match=text):
+            make_loss(silicon[1], [Target("gruneisen", 1.0, options)])
 
 
 @pytest.mark.slow

@@ -27,7 +27,8 @@ Train a potential on reference conductivities. CONFIG is a YAML file:
       mesh: [19, 19, 19]            and fc2_supercell, fc3_supercell, temperatures, name, relax: true,
       split: train                  or validation; stress: 1.0 holds the cell at its minimum
       targets:                      kappa (form: log, relative or sre; value), srme (smooth), frequencies,
-        srme: {weight: 1.0}         heat_capacity, experiment (points: [[T, κ, σ], ...]), imaginary (floor)
+        srme: {weight: 1.0}         heat_capacity, gruneisen (value: γ(T) from Φ3), imaginary (floor),
+                                    experiment (points: [[T, κ, σ], ...])
   replay: {file: frames.extxyz, forces: 1.0, energy: 0.0, stress: 0.0, per_step: 1}
   train: ["layers.3.*"]             names of parameters; freeze: [...], lora: {layers: [...], rank: 4}
   optimizer: {name: adam, learning_rate: 1.0e-3, clip: 1.0}      any of optax, with its options;

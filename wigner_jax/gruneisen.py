@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .physics.gruneisen import StrainTables
     from .plan.patterns import Fit
     from .potentials.graph import Graph
-    from .types import Array, Cells, Crystal, ForceConstants, FourierTable, Mesh
+    from .types import Array, Cells, Crystal, ForceConstants, FourierTable, Mesh, Source
 
 GAMMA_CUTOFF = 1e-3  # THz: modes below have no part in γ(T) (gamma_SRME)
 
@@ -120,6 +120,22 @@ def gruneisen_by_third_order(
     f, modes = _third(plan, fc, strain_tables(cells), cells.crystal, fourier_table(cells.crystal, cells.fc2),
                       relaxed_ions)  # fmt: skip
     return _of(plan, f, modes)
+
+
+def gruneisen_of(
+    lattice_waves: Phonons, mesh: Mesh, source: Source, tables: StrainTables, relaxed_ions: bool = True
+) -> ModeGruneisen:
+    """`gruneisen_by_third_order` from phonons that are there already, for losses: differentiable in both.
+
+    Args:
+        lattice_waves: on the whole mesh, from the source's Φ2 without a non-analytic correction.
+        source: `Solution.source`.
+        tables: of its cells, from `physics.gruneisen.strain_tables`.
+    """
+    at = jnp.asarray(mesh.irreducible)
+    points = (mesh.qpoints, at)
+    modes = gruneisen(lattice_waves, points, source.constants, tables, source.crystal, relaxed_ions)
+    return _of(mesh, lattice_waves.frequencies[at], jnp.mean(modes[..., :3], axis=-1))
 
 
 def gruneisen_by_strain(
@@ -269,5 +285,5 @@ def _third(
 
 __all__ = [
     "GAMMA_CUTOFF", "ModeGruneisen", "VolumeSteps", "VolumesReport", "gruneisen_by_strain", "gruneisen_by_third_order",
-    "gruneisen_by_volumes", "harmonic_constants", "has_imaginary",
+    "gruneisen_by_volumes", "gruneisen_of", "harmonic_constants", "has_imaginary",
 ]  # fmt: skip

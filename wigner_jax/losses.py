@@ -123,6 +123,12 @@ def heat_capacity_loss(heat_capacity: Array, target: Array, weights: Array) -> A
     return relative_loss(jnp.sum(w * heat_capacity, axis=(-2, -1)), jnp.sum(w * jnp.asarray(target), axis=(-2, -1)))
 
 
+def gruneisen_loss(gamma: Array, target: Array) -> Array:
+    """⟨(γ - γ_D)²⟩/⟨γ_D²⟩ of Grüneisen parameters: γ(T), or those of all modes. They may be negative."""
+    target = jnp.asarray(target)
+    return jnp.mean((gamma - target) ** 2) / jnp.mean(target**2)
+
+
 # --- replay: what the potential knew before --------------------------------------------------------------------------
 
 
@@ -148,7 +154,8 @@ def hessian_column_loss(column: Array, target: Array) -> Array:
 
 
 __all__ = [
-    "energy_loss", "experiment_loss", "force_loss", "frequency_loss", "heat_capacity_loss", "hessian_column_loss",
+    "energy_loss", "experiment_loss", "force_loss", "frequency_loss", "gruneisen_loss", "heat_capacity_loss",
+    "hessian_column_loss",
     "imaginary_penalty", "linewidth_loss", "log_loss", "relative_loss", "smooth_sre", "smooth_srme", "stress_loss",
     "tensor_loss",
 ]  # fmt: skip

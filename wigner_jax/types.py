@@ -171,12 +171,21 @@ class Conductivity:
 
 
 @pytree()
+class Source:
+    """What a solution was computed from."""
+
+    crystal: Crystal
+    constants: ForceConstants
+
+
+@pytree()
 class Solution:
     """Everything the pipeline computed."""
 
     phonons: Phonons
     linewidths: Linewidths
     conductivity: Conductivity
+    source: Source | None = None  # in training, where a loss may ask for it
 
 
 @pytree()

@@ -61,7 +61,7 @@ MATERIAL = {
 }  # fmt: skip
 TARGET = {
     "kappa": {"form", "value"}, "srme": {"smooth"}, "frequencies": set(), "heat_capacity": set(),
-    "experiment": {"points"}, "imaginary": {"floor"},
+    "gruneisen": {"value"}, "experiment": {"points"}, "imaginary": {"floor"},
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ import numpy as np
 from ..physics.fit import design, expand_transpose, normal_solve
 from ..physics.force_constants import _differentiate
 from ..solve import Scattering, linewidths, phonons
-from ..types import ForceConstants, Linewidths, Solution, pytree
+from ..types import ForceConstants, Linewidths, Solution, Source, pytree
 from .material import Conditions, Material, conductivity, subset
 
 if TYPE_CHECKING:
@@ -149,7 +149,8 @@ def _harmonic(material: Material, fc: ForceConstants, conditions: Conditions, th
         boundary = boundary_linewidth(waves.velocity_operator, f, conditions.scattering.boundary_mfp)
     gamma = Linewidths(three, isotope, boundary, jnp.zeros((), bool))
     T = conditions.temperatures
-    return Solution(waves, gamma, conductivity(waves, gamma.total, plan.mesh, plan.crystal, T))
+    found = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
+    return Solution(waves, gamma, found, Source(plan.crystal, fc))
 
 
 def _part(material: Material, inputs: Any, points: np.ndarray, bars: list[Array]) -> Any:

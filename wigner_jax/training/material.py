@@ -14,7 +14,7 @@ from ..physics import conductivity as transport
 from ..physics.force_constants import ForceConstantsPlan, force_constants_at, plan_force_constants
 from ..physics.onshell import Tetrahedron
 from ..solve import AdaptiveGaussian, Scattering, linewidths, make_plan, phonons, reserve
-from ..types import ForceConstants, Solution, TripletBucket, pytree
+from ..types import ForceConstants, Solution, Source, TripletBucket, pytree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ class Material:
         return _force_constants(energy, params, self.constants)
 
     def solution(self, fc: ForceConstants, conditions: Conditions | None = None) -> Solution:
-        """Phonons, linewidths and conductivity: a pure function, differentiable in both arguments.
+        """Phonons, linewidths, conductivity and their source: a pure function, differentiable in both arguments.
 
         Imaginary modes contribute nothing; a loss sees them as negative frequencies.
         """
@@ -78,7 +78,8 @@ def solution_of(
     plan, T = conditions.plan(plan), conditions.temperatures
     waves = phonons(plan, fc.second, nac)
     gamma = linewidths(plan, fc, waves, T, broadening, conditions.scattering, nac)
-    return Solution(waves, gamma, conductivity(waves, gamma.total, plan.mesh, plan.crystal, T))
+    found = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
+    return Solution(waves, gamma, found, Source(plan.crystal, fc))
 
 
 def make_material(

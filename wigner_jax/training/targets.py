@@ -10,15 +10,17 @@ import numpy as np
 
 from .. import losses, metrics
 from ..errors import InputError
+from ..gruneisen import gruneisen_of
+from ..physics.gruneisen import strain_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..io.phonondb import Reference
-    from ..types import Array, Plan, Solution
+    from ..types import Array, Solution
     from .material import Material
 
-KINDS = ("kappa", "srme", "frequencies", "heat_capacity", "experiment", "imaginary")
+KINDS = ("kappa", "srme", "frequencies", "heat_capacity", "gruneisen", "experiment", "imaginary")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,6 +32,7 @@ class Target:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     # kappa: form (log, relative, sre), value (κ or one per temperature; default: the reference)
     # srme: smooth (ε); frequencies, heat_capacity: none; experiment: points [[T, κ, σ], ...]; imaginary: floor (THz)
+    # gruneisen: value (γ or one per temperature), of all modes, from Φ3
 
 
 def make_loss(material: Material, targets: Sequence[Target]) -> Callable[[Solution], tuple[Array, dict[str, Array]]]:
@@ -39,8 +42,8 @@ def make_loss(material: Material, targets: Sequence[Target]) -> Callable[[Soluti
         InputError: a target that needs a reference, or a temperature, that the material does not have.
     """
     T = np.asarray(material.conditions.temperatures)
-    reference, name = material.reference, material.name
-    terms = [(t.weight, _term(t, name, T, reference, material.plan)) for t in targets]
+    reference = material.reference
+    terms = [(t.weight, _term(t, T, material)) for t in targets]
     rows = [] if reference is None else [reference.at(float(t)) for t in T]
 
     def loss(solution: Solution) -> tuple[Array, dict[str, Array]]:
@@ -58,10 +61,8 @@ def make_loss(material: Material, targets: Sequence[Target]) -> Callable[[Soluti
     return loss
 
 
-def _term(
-    target: Target, name: str, T: np.ndarray, reference: Reference | None, plan: Plan
-) -> Callable[[Solution], Array]:
-    options = target.options
+def _term(target: Target, T: np.ndarray, material: Material) -> Callable[[Solution], Array]:
+    options, name, reference, plan = target.options, material.name, material.reference, material.plan
 
     def needed() -> Reference:
         if reference is None:
@@ -91,6 +92,21 @@ def _term(
     if target.kind == "heat_capacity":
         C, w = needed().heat_capacity[[needed().at(float(t)) for t in T]], needed().weights
         return lambda s: losses.heat_capacity_loss(s.conductivity.heat_capacity, C, w)
+    if target.kind == "gruneisen":
+        if options.get("value") is None:
+            raise InputError(f"{name}: target gruneisen needs a value, γ at every temperature")
+        if material.nac is not None:
+            raise InputError(f"{name}: target gruneisen knows no non-analytic correction")
+        value, tables = np.broadcast_to(np.asarray(options["value"], float), T.shape), strain_tables(material.cells)
+        if not np.any(value):
+            raise InputError(f"{name}: value of target gruneisen must not be 0")
+
+        def gamma_loss(s: Solution) -> Array:
+            if s.source is None:
+                raise ValueError("Grüneisen parameters need the solution's source: take it from Material.solution")
+            return losses.gruneisen_loss(gruneisen_of(s.phonons, plan.mesh, s.source, tables).average(T), value)
+
+        return gamma_loss
     if target.kind == "experiment":
         points = np.asarray(options.get("points", ()), float)
         if points.ndim != 2 or points.shape[1] != 3 or not np.all(points > 0):
