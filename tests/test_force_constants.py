@@ -25,6 +25,7 @@ from wigner_jax.plan.cells import cells_from_atoms
 from wigner_jax.plan.orbits import columns_of, symmetric_basis
 from wigner_jax.plan.patterns import plan_fit
 from wigner_jax.potentials import load_potential
+from wigner_jax.potentials.analytic import tersoff_energy
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -387,6 +388,33 @@ def test_unknown_scheme_is_refused(tersoff):
     cells = cells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
     with pytest.raises(ValueError, match='"auto", "patterns" or "columns"'):
         force_constants(tersoff, cells, scheme="dense")
+
+
+def test_a_potential_without_parity(tersoff):
+    """A part that changes sign in the mirror spoils the fit; with mirror images it averages out, to rounding."""
+    cells = cells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (2, 2, 2))
+    expected, _ = force_constants(tersoff, cells)
+    chiral = dataclasses.replace(tersoff, energy=_chiral)
+    spoilt, report = force_constants(chiral, cells)
+    assert report.residual[1] > 1e-3
+    assert np.abs(spoilt.third - expected.third).max() > 1e-3 * np.abs(expected.third).max()
+    fc, twice = force_constants(dataclasses.replace(chiral, parity=False), cells)
+    assert twice.evaluations == (2 * report.evaluations[0], 2 * report.evaluations[1])
+    assert max(twice.residual) < 1e-12
+    for a, b in ((fc.second, expected.second), (fc.third, expected.third)):
+        np.testing.assert_allclose(a, b, atol=1e-11 * np.abs(b).max())
+
+
+def _chiral(params, graph):
+    """Tersoff's energy and Σ_i a_i · (b_i × Σ_j a_j): a and b vectors to the neighbours j of i with different weights."""
+    r = graph.vectors()
+    square = jnp.sum(r**2, axis=-1)
+
+    def sums(values):
+        return jax.ops.segment_sum(jnp.where(graph.edge_mask[:, None], values, 0.0), graph.receivers, graph.n_atoms)
+
+    a, b = (sums(r / (1 + square)[:, None] ** k) for k in (1, 3))
+    return tersoff_energy(params, graph) + 100 * jnp.sum(a * jnp.cross(b, sums(a[graph.senders])))
 
 
 def test_report_says_what_is_wrong(tersoff):

@@ -250,7 +250,7 @@ def _graph(potential: Potential, crystal: Crystal, cells: Cells) -> tuple[Graph,
     positions = (np.asarray(crystal.positions)[supercell.atom] + supercell.cell) @ lattice
     numbers = np.asarray(crystal.numbers)[supercell.atom]
     graph, _ = graph_of(supercell.matrix @ lattice, positions, numbers, potential)
-    return graph, plan_fit(crystal, supercell, 2)[0]
+    return graph, plan_fit(crystal, supercell, 2, parity=potential.parity)[0]
 
 
 _slope = jax.jit(constants_and_slope, static_argnums=0)

@@ -5,6 +5,7 @@ C and A are never formed: C is an expansion of orbits, A c is Φ applied to the 
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -79,10 +80,16 @@ def recover(fit: Fit, G: Array) -> tuple[Array, Array]:
 
     Returns:
         Φ, compact.
-        residual: ‖A c − G‖/‖G‖. Rounding (1e-14) if the potential is equivariant, the neighbour list complete and the
-            structure exactly symmetric: a structure written with 8 decimals shows 1e-9.
+        residual: ‖A c − G‖/‖G‖; of ½ (G(u) + S⁻¹ G(Su)) if the fit has mirror images. Rounding (1e-14) if the potential
+            is equivariant, the neighbour list complete and the structure exactly symmetric: a structure written with 8
+            decimals shows 1e-9.
     """
     c = normal_solve(fit, design_transpose(fit, G))
     c = c + normal_solve(fit, design_transpose(fit, G - design(fit, c)))
     phi = expand(fit, c)
-    return phi, jnp.linalg.norm(apply(fit, phi) - G) / jnp.linalg.norm(G)
+    misfit = apply(fit, phi) - G
+    if fit.mirror is not None:
+        permutation, rotation = fit.mirror
+        own, images = jnp.split(misfit, 2)
+        misfit = (own + images[:, permutation] @ rotation) / math.sqrt(2)
+    return phi, jnp.linalg.norm(misfit) / jnp.linalg.norm(G)

@@ -153,7 +153,7 @@ def plan_force_constants(
         positions = (np.asarray(crystal.positions)[supercell.atom] + supercell.cell) @ lattice
         numbers = np.asarray(crystal.numbers)[supercell.atom]
         graph = graph_of(supercell.matrix @ lattice, positions, numbers, potential)
-        return (*graph, *plan_fit(crystal, supercell, order, seed, scheme, cache))
+        return (*graph, *plan_fit(crystal, supercell, order, seed, scheme, cache, potential.parity))
 
     graph2, margin2, fit2, info2 = one(cells.fc2, 2)
     graph3, margin3, fit3, info3 = one(cells.fc3, 3)
@@ -250,7 +250,7 @@ def _warnings(potential: Potential, cells: Cells, residuals: tuple[float, float]
         if not residual < 1e-10:
             messages.append(
                 f"{name}: residual {residual:.1e} of the symmetric fit is above 1e-10: the potential lacks a symmetry of"
-                " space (mirrors, in models without parity), computes in lower precision, or a pair sits on a cutoff"
+                " space, computes in lower precision, or a pair sits on a cutoff"
             )
     if margin < 1e-3:
         messages.append(f"a pair lies {margin:.1e} Å from a distance where {potential.name} is not smooth")

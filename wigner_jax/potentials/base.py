@@ -28,7 +28,7 @@ class Energy(Protocol):
     def __call__(self, params: Params, graph: Graph, /) -> Array: ...
 
 
-@pytree("energy", "name", "species", "cutoff", "pair_cutoffs", "kinks", "triplets", "bond_cutoff")
+@pytree("energy", "name", "species", "cutoff", "pair_cutoffs", "kinks", "triplets", "bond_cutoff", "parity")
 class Potential:
     """An interatomic potential: E = energy(params, graph). A pytree whose leaves are the parameters.
 
@@ -45,6 +45,7 @@ class Potential:
     kinks: tuple[tuple[int, int, float], ...] = ()  # (species, species, Å): further distances where E is not smooth
     triplets: bool = False  # whether the graph lists angles
     bond_cutoff: float | None = None  # Å; the graph lists, atom by atom, the edges shorter than this (`Graph.bonds`)
+    parity: bool = True  # whether E is the same for mirror images; else force constants are made of both
 
     def pair_cutoff(self, first: int, second: int) -> float:
         """Longest edge between two species (indices into `species`), Å."""

@@ -77,7 +77,7 @@ _SEVENNET = (
         " 5 Å, so that force constants change at once when a shell of neighbours crosses one of these distances (for a"
         " lone Na–Cl pair E'' jumps by 10.1 and 13.8 eV/Å²). Published conductivities are by displacements of 0.03 Å,"
         " which average over this; sevennet-l3i5 is smoother. Energies are invariant under rotations only, not mirrors"
-        " (no parity): symmetric fits of force constants leave residuals near 1e-4",
+        " (no parity): force constants are averages over mirror images",
         "Y. Park et al., J. Chem. Theory Comput. 20, 4857 (2024); weights of 11 July 2024",
         route="finite-displacement",
     ),

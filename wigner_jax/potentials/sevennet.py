@@ -108,8 +108,8 @@ class SevenNet:
     polynomial cutoff, C² at 5 Å; prefer it for third-order force constants.
 
     Symmetry. The features have no parity, so that the energy is invariant under rotations but not under inversions and
-    mirrors: for SevenNet-0 forces of a mirrored cell differ by 3e-4 eV/Å, and the fit of force constants of MgO with
-    all of its symmetry leaves residuals of 1e-4 (Φ2) and 4e-4 (Φ3).
+    mirrors: for SevenNet-0 forces of a mirrored cell differ by 3e-4 eV/Å, and Φ2 and Φ3 of MgO without their symmetric
+    average by 1e-4 and 2e-3 of themselves. Force constants are those of the average over mirror images.
 
     `params` has the names and shapes of the torch model's `state_dict()`. All normalisation constants are in the code.
     """
@@ -204,7 +204,7 @@ def load_sevennet(path: str | Path, *, rounded: bool = False) -> Potential:
     if config.cutoff_on:
         count = len(config.numbers)
         kinks = tuple((s, t, config.cutoff_on) for s in range(count) for t in range(s, count))
-    return Potential(params, SevenNet(config), path.stem, config.numbers, config.cutoff, kinks=kinks)
+    return Potential(params, SevenNet(config), path.stem, config.numbers, config.cutoff, kinks=kinks, parity=False)
 
 
 def _couplings(state: dict[str, Tensor], layer: int, rounded: bool) -> dict[tuple[int, int, int], np.ndarray]:
