@@ -12,7 +12,8 @@ constants with one pass of symmetrisation, and its original Wigner equation (`tr
 differentiation, which have no displacement. κ by finite displacements should agree within 2 %; the script exits with 1
 where it does not.
 
-It takes hours. Every finished piece is kept in `--work` and not done again; forces are kept every few calls.
+It takes hours. Every finished piece goes into the record and is not done again; forces of the originals are kept in
+`--work` every few calls.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ from common import (
     serve,
     table,
     version,
-    write_json,
 )
 
 COMPOUNDS = {"NaCl": "mp-22862", "LiBr": "mp-23259", "MgO": "mp-1265", "GaAs": "mp-2534", "BeO": "mp-2542"}
@@ -268,42 +268,32 @@ def piece(work: Path, job: dict[str, Any], threads: int, python: str) -> dict[st
     return json.loads(path.read_text())
 
 
+PIECES = ("finite-displacement", "ad", "original")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", help="interpreter with the originals and phono3py 3.30.0; without it ours alone")
     parser.add_argument("--models", nargs="+", choices=list(FILES), default=list(FILES))
     parser.add_argument("--compounds", nargs="+", choices=list(COMPOUNDS), default=list(COMPOUNDS))
+    parser.add_argument("--pieces", nargs="*", choices=PIECES, default=PIECES, help="none: only the table")
     parser.add_argument("--weights", type=Path, default=SHARED / "weights", help="folder of the model files")
     parser.add_argument("--work", type=Path, default=SCRATCH / "kappa_vs_originals", help="what is done already")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sides", nargs="+", choices=["original", "ours"], default=["ours", "original"])
     add_output(parser)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows = read_rows(arguments.out)
     for compound in arguments.compounds:
         for model in arguments.models:
-            job = {"model": model, "compound": compound, "weights": str(arguments.weights.resolve())}
-            row: dict[str, Any] = {"model": model, "compound": compound}
-            if "ours" in arguments.sides:
-                for route in ("finite-displacement", "ad"):
-                    ours = {**job, "side": "ours", "route": route}
-                    row[route] = piece(arguments.work, ours, arguments.threads, sys.executable)
-            if "original" in arguments.sides and arguments.python is not None:
-                forces = arguments.work / f"{model}-{compound}-forces.npz"
-                theirs = {**job, "side": "original", "forces": str(forces.resolve())}
-                # not resolved: a virtual environment's interpreter is a link
-                row["original"] = piece(
-                    arguments.work, theirs, arguments.threads, str(Path(arguments.python).absolute())
-                )
-            rows.append(row)
-    rows = [r for r in rows if len(r) == 5]
-    for row in rows:
-        fd, ad, original = (row[k]["kappa"] for k in ("finite-displacement", "ad", "original"))
-        row |= {"difference": fd / original - 1, "ad_difference": ad / original - 1}
+            row = rows.setdefault(f"{model} {compound}", {"model": model, "compound": compound})
+            for name in PIECES:
+                if name in arguments.pieces and name not in row and (name != "original" or arguments.python):
+                    row[name] = piece(arguments.work, job_of(name, model, compound, arguments), *how(name, arguments))
+                    save(arguments.out, rows)
+    done = [row for row in rows.values() if {"original", "finite-displacement"} <= row.keys()]
     header = [
-        "model",
-        "compound",
+        "model, compound",
         "κ original",
         "ours, 0.03 Å",
         "difference",
@@ -313,19 +303,57 @@ def main() -> None:
         "AD",
         "DFT",
     ]
-    lines = [
-        [
-            r["model"], r["compound"], f"{r['original']['kappa']:.4f}", f"{r['finite-displacement']['kappa']:.4f}",
-            f"{100 * r['difference']:+.2f} %", f"{r['ad']['kappa']:.4f}", f"{100 * r['ad_difference']:+.2f} %",
-            f"{r['finite-displacement']['SRME']:.4f}", f"{r['ad']['SRME']:.4f}", f"{r['ad']['kappa_DFT']:.4f}",
-        ]
-        for r in rows
-    ]  # fmt: skip
-    print(table(header, lines))
-    write_json(arguments.out, {"benchmark": "kappa_vs_originals", **environment(PACKAGES), "rows": rows})
-    beyond = [f"{r['model']} {r['compound']}" for r in rows if abs(r["difference"]) > LIMIT]
+    print(table(header, [line(row) for row in done]))
+    beyond = [f"{r['model']} {r['compound']}" for r in done if abs(difference(r, "finite-displacement")) > LIMIT]
     if beyond:
         raise SystemExit(f"κ differs by more than {100 * LIMIT:g} %: {', '.join(beyond)}")
+
+
+def job_of(name: str, model: str, compound: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    job = {"model": model, "compound": compound, "weights": str(arguments.weights.resolve())}
+    if name == "original":
+        forces = arguments.work / f"{model}-{compound}-forces.npz"
+        return {**job, "side": "original", "forces": str(forces.resolve())}
+    return {**job, "side": "ours", "route": name}
+
+
+def how(name: str, arguments: argparse.Namespace) -> tuple[int, str]:
+    """Threads and interpreter; a virtual environment's interpreter is a link, not to be resolved."""
+    return arguments.threads, str(Path(arguments.python).absolute()) if name == "original" else sys.executable
+
+
+def read_rows(path: Path | None) -> dict[str, dict[str, Any]]:
+    """What the record has already: it is not done again."""
+    if path is None or not path.is_file():
+        return {}
+    return {f"{row['model']} {row['compound']}": row for row in json.loads(path.read_text())["rows"]}
+
+
+def save(path: Path | None, rows: dict[str, dict[str, Any]]) -> None:
+    if path is not None:
+        facts = {"benchmark": "kappa_vs_originals", **environment(PACKAGES)}
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({**facts, "rows": [r for r in rows.values() if len(r) > 2]}, indent=1) + "\n")
+        part.replace(path)
+
+
+def difference(row: dict[str, Any], name: str) -> float:
+    return row[name]["kappa"] / row["original"]["kappa"] - 1
+
+
+def line(row: dict[str, Any]) -> list[str]:
+    steps, ad = row["finite-displacement"], row.get("ad")
+    return [
+        f"{row['model']} {row['compound']}",
+        f"{row['original']['kappa']:.4f}",
+        f"{steps['kappa']:.4f}",
+        f"{100 * difference(row, 'finite-displacement'):+.2f} %",
+        f"{ad['kappa']:.4f}" if ad else "",
+        f"{100 * difference(row, 'ad'):+.2f} %" if ad else "",
+        f"{steps['SRME']:.4f}",
+        f"{ad['SRME']:.4f}" if ad else "",
+        f"{steps['kappa_DFT']:.4f}",
+    ]
 
 
 if __name__ == "__main__" and not serve(worker):
