@@ -236,6 +236,21 @@ def cores_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def read_rows(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Rows of a record by model and compound, for a benchmark that goes on where it stopped; none without a file."""
+    if path is None or not path.is_file():
+        return {}
+    return {f"{row['model']} {row['compound']}": row for row in json.loads(path.read_text())["rows"]}
+
+
+def save_rows(path: Path | None, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """The record so far, whole or not at all; nothing without a path."""
+    if path is not None:
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+        part.replace(path)
+
+
 def version(package: str) -> str | None:
     try:
         return metadata.version(package)

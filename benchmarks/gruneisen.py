@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,9 @@ from common import (
     device_facts,
     environment,
     number,
+    read_rows,
     run_worker,
+    save_rows,
     seconds_of,
     serve,
     table,
@@ -192,19 +193,9 @@ def main() -> None:
     )
 
 
-def read_rows(path: Path | None) -> dict[str, dict[str, Any]]:
-    if path is None or not path.is_file():
-        return {}
-    return {f"{row['model']} {row['compound']}": row for row in json.loads(path.read_text())["rows"]}
-
-
 def save(path: Path | None, rows: dict[str, dict[str, Any]]) -> None:
-    if path is not None:
-        facts = {"benchmark": "gruneisen", "temperature": TEMPERATURE, "limit": LIMIT, **environment(PACKAGES)}
-        started = [row for row in rows.values() if len(row) > 4]
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({**facts, "rows": started}, indent=1) + "\n")
-        part.replace(path)
+    facts = {"benchmark": "gruneisen", "temperature": TEMPERATURE, "limit": LIMIT, **environment(PACKAGES)}
+    save_rows(path, facts, [row for row in rows.values() if len(row) > 4])
 
 
 def error(row: dict[str, Any]) -> float:

@@ -34,7 +34,9 @@ from common import (
     configure_jax,
     environment,
     peak_rss_mb,
+    read_rows,
     run_worker,
+    save_rows,
     seconds_of,
     serve,
     table,
@@ -322,19 +324,9 @@ def how(name: str, arguments: argparse.Namespace) -> tuple[int, str]:
     return arguments.threads, str(Path(arguments.python).absolute()) if name == "original" else sys.executable
 
 
-def read_rows(path: Path | None) -> dict[str, dict[str, Any]]:
-    """What the record has already: it is not done again."""
-    if path is None or not path.is_file():
-        return {}
-    return {f"{row['model']} {row['compound']}": row for row in json.loads(path.read_text())["rows"]}
-
-
 def save(path: Path | None, rows: dict[str, dict[str, Any]]) -> None:
-    if path is not None:
-        facts = {"benchmark": "kappa_vs_originals", **environment(PACKAGES)}
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({**facts, "rows": [r for r in rows.values() if len(r) > 2]}, indent=1) + "\n")
-        part.replace(path)
+    facts = {"benchmark": "kappa_vs_originals", **environment(PACKAGES)}
+    save_rows(path, facts, [row for row in rows.values() if len(row) > 2])
 
 
 def difference(row: dict[str, Any], name: str) -> float:
