@@ -71,6 +71,8 @@ def save_potential(potential: Potential, path: str | Path, template: str | Path 
         raise InputError(f"{path}: a file for {potential.name} must end in {ending(potential)}")
     for name, value in potential.params.items():
         require_finite(value, f"weight {name!r}")
+    if template is not None and not Path(template).is_file():
+        raise InputError(f"{path}: no template {template}: check the name")
     with written_aside(path) as part:
         if path.suffix == ".json":
             _write_analytic(potential, part)
