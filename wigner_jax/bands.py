@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 from .physics.phonons import frequencies_and_eigenvectors
 from .plan.mesh import first_zone
 from .plan.path import Path, high_symmetry_path
+from .types import host_data
 
 if TYPE_CHECKING:
     from .physics.phonons import LongRange
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NEAR_CENTRE = 1e-3  # of a segment: so near Γ the non-analytic term is taken, in the direction of the segment
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@host_data
 class Bands:
     """Frequencies along a path. Host data."""
 

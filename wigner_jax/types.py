@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import jax
 
+from .printing import fields_printed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,11 +30,19 @@ T = TypeVar("T")
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
+def host_data(cls: type[T]) -> type[T]:
+    """Class decorator: a frozen dataclass that is compared by identity and prints its arrays as type and shape."""
+    if "__repr__" not in vars(cls):
+        cls.__repr__ = fields_printed  # type: ignore[method-assign]
+    return dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
 def pytree(*static: str) -> Callable[[type[T]], type[T]]:
-    """Class decorator: a frozen dataclass that is a pytree; the fields named in `static` key compilation."""
+    """Class decorator: `host_data` that is a pytree; the fields named in `static` key compilation."""
 
     def decorate(cls: type[T]) -> type[T]:
-        cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
+        cls = host_data(cls)
         names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
         return jax.tree_util.register_dataclass(
             cls, data_fields=[n for n in names if n not in static], meta_fields=list(static)
@@ -55,7 +65,7 @@ class Crystal:
         return self.masses.shape[0]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@host_data
 class Supercell:
     """Where each atom of a supercell sits, in integers: r_J = (positions[atom[J]] + cell[J]) @ lattice.
 
@@ -72,7 +82,7 @@ class Supercell:
         return len(self.atom)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@host_data
 class Cells:
     """A crystal and the two supercells in which its force constants are made. Host data."""
 

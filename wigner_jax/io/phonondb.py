@@ -7,7 +7,6 @@ in different orders: they are joined by their Materials Project number.
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
+from ..types import host_data
 from .atomic import written_aside
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@host_data
 class Reference:
     """Conductivity of one solid on the irreducible points of its mesh. Host data.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..types import host_data
 from .mesh import addresses, star_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 POINTS = 240  # of a path, whatever the crystal: shapes key compilation
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@host_data
 class Path:
     """Straight segments between points of high symmetry. Host data.
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import spglib
 
-from ..types import Crystal
+from ..types import Crystal, host_data
 
 SYMPREC = 1e-5  # Å, phonopy's default
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@host_data
 class SpaceGroup:
     """Operations x → W x + w on fractional column vectors, and what each does to the atoms."""
 

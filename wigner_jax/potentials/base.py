@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
+import jax
+import numpy as np
+
 from ..elements import SYMBOLS
 from ..types import Array, pytree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
 
     from .graph import Graph
 
@@ -46,6 +47,13 @@ class Potential:
     triplets: bool = False  # whether the graph lists angles
     bond_cutoff: float | None = None  # Å; the graph lists, atom by atom, the edges shorter than this (`Graph.bonds`)
     parity: bool = True  # whether E is the same for mirror images; else force constants are made of both
+
+    def __repr__(self) -> str:
+        numbers = sum(np.size(x) for x in jax.tree.leaves(self.params))
+        known = (
+            " ".join(SYMBOLS[z] for z in self.species) if len(self.species) < 20 else f"{len(self.species)} elements"
+        )
+        return f"Potential({self.name!r}, {known}, cutoff {self.cutoff:g} Å, {numbers:,} parameters)"
 
     def pair_cutoff(self, first: int, second: int) -> float:
         """Longest edge between two species (indices into `species`), Å."""

@@ -14,7 +14,7 @@ from ..physics import conductivity as transport
 from ..physics.force_constants import ForceConstantsPlan, force_constants_at, plan_force_constants
 from ..physics.onshell import Tetrahedron
 from ..solve import AdaptiveGaussian, Scattering, linewidths, make_plan, phonons, reserve
-from ..types import ForceConstants, Solution, Source, TripletBucket, pytree
+from ..types import ForceConstants, Solution, Source, TripletBucket, host_data, pytree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Conditions:
         return dataclasses.replace(plan, crystal=dataclasses.replace(plan.crystal, masses=self.masses))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@host_data
 class Material:
     """A crystal with its supercells, mesh, patterns, broadening and reference. Host data, made once (`make_material`)."""
 
