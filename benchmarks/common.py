@@ -236,11 +236,11 @@ def cores_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read_rows(path: Path | None) -> dict[str, dict[str, Any]]:
-    """Rows of a record by model and compound, for a benchmark that goes on where it stopped; none without a file."""
+def read_rows(path: Path | None, keys: Sequence[str] = ("model", "compound")) -> dict[str, dict[str, Any]]:
+    """Rows of a record by their `keys`, for a benchmark that goes on where it stopped; none without a file."""
     if path is None or not path.is_file():
         return {}
-    return {f"{row['model']} {row['compound']}": row for row in json.loads(path.read_text())["rows"]}
+    return {" ".join(row[k] for k in keys): row for row in json.loads(path.read_text())["rows"]}
 
 
 def save_rows(path: Path | None, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:

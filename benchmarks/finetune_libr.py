@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from common import SHARED, environment, write_json
+from tuning import light_cells, mode_targets, rattled
 
 MP_ID = "mp-23259"
 WIDE = (100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0, 800.0)  # K
@@ -64,15 +65,14 @@ def run(arguments: argparse.Namespace) -> None:
     import optax
 
     from wigner_jax.io.phonondb import read_phonondb, read_phonondb_structure
-    from wigner_jax.plan.cells import make_supercell
-    from wigner_jax.plan.defaults import conventional_matrix, default_cells
+    from wigner_jax.plan.defaults import default_cells
     from wigner_jax.potentials import load_potential
     from wigner_jax.potentials.saved import save_potential
     from wigner_jax.training.adapter import adapt
     from wigner_jax.training.gradient import Sampling
     from wigner_jax.training.loop import Model, Settings, Task, finetune
     from wigner_jax.training.material import make_material
-    from wigner_jax.training.targets import Target, make_loss
+    from wigner_jax.training.targets import make_loss
 
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,14 +88,9 @@ def run(arguments: argparse.Namespace) -> None:
     start = load_potential(arguments.potential)
     energy, trained, frozen = adapt(start, arguments.train)
     full = default_cells(atoms)
-    cube = conventional_matrix(full.crystal)
-    body = np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]]) @ cube
-    small = dataclasses.replace(
-        full, fc2=make_supercell(full.crystal, 2 * cube), fc3=make_supercell(full.crystal, body)
-    )
-    light = make_material("LiBr", small, start, reference.mesh, reference=reference)
+    light = make_material("LiBr", light_cells(full), start, reference.mesh, reference=reference)
     train, test = frames(start, atoms)
-    targets = [Target("srme"), Target("kappa"), Target("frequencies", 10.0), Target("imaginary", 1.0, {"floor": 0.2})]
+    targets = mode_targets()
     record: dict[str, Any] = {"benchmark": "finetune_libr", **environment(("wigner-jax", "jax", "numpy", "optax"))}
     record |= {"arguments": {k: str(v) for k, v in vars(arguments).items()}, "stages": []}
     record["trained numbers"] = sum(int(np.size(x)) for x in trained.values())
@@ -246,18 +241,8 @@ def frames(start: Any, atoms: Any) -> tuple[list[Any], list[Any]]:
 
     from wigner_jax.training.frames import frame_of, labelled, same_size
 
-    rng = np.random.default_rng(0)
-    replay = []
-    for structure in (
-        atoms,
-        atoms,
-        bulk("NaCl", "rocksalt", a=5.69, cubic=True),
-        bulk("KCl", "rocksalt", a=6.38, cubic=True),
-    ):
-        moved = structure.copy()
-        moved.calc = None
-        moved.positions += 0.15 * rng.standard_normal(moved.positions.shape)
-        replay.append(moved)
+    others = (bulk("NaCl", "rocksalt", a=5.69, cubic=True), bulk("KCl", "rocksalt", a=6.38, cubic=True))
+    replay = rattled((atoms, atoms, *others))
     held = atoms.copy()
     held.info["stress"], held.arrays["forces"] = np.zeros((3, 3)), np.zeros((len(held), 3))
     train = labelled(replay, start, weights=(0.1, 0.1, 0.0))

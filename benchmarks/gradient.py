@@ -10,8 +10,8 @@ arguments throughout, never constants of a program; except, in the outer composi
 the solver reads on the host.
 
 Forward and gradient are warm medians; compile is the excess of the first call over a warm one. XLA MB is the temporary
-memory of the compiled linewidths of the largest bucket of q-points (and of their gradient), RSS the peak of the process
-after forward and after gradient. The diagonalisations in both programs are counted: the backward pass must not repeat
+memory of the compiled linewidths of the largest bucket of q-points (and of their gradient), RSS the peak of a process that
+does nothing but compile and evaluate the one or the other (two more processes for every row). The diagonalisations in both programs are counted: the backward pass must not repeat
 them. As a check the gradient is compared with central differences along one direction of Φ2 and one of Φ3 that keep the
 crystal's symmetry. κ has small jumps where an accidental degeneracy opens or closes (linewidths are averaged over modes
 closer than 1e-4 THz): a step across one shows as a large error.
@@ -107,7 +107,7 @@ def distances(crystal: Any, supercell: Any) -> Any:
 
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:
-    """Forward and gradient of one case, broadening and composition."""
+    """Forward and gradient of one case, broadening and composition; with `only`, the peak memory of one of them."""
     configure_jax(job["threads"])
 
     import jax
@@ -121,6 +121,10 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     broadening = broadening_of(job["broadening"], plan, fc)
     fc = jax.device_put(fc)
     functions = {"forward": loss, "gradient": jax.value_and_grad(loss, argnums=1)}
+    if "only" in job:
+        function = functions[job["only"]]
+        wait((outer(function, plan) if job["composition"] == "outer" else function)(plan, fc, broadening))
+        return {"rss_mb": peak_rss_mb()}
     result: dict[str, Any] = {}
     for name, function in functions.items():
         call = outer(function, plan) if job["composition"] == "outer" else function
@@ -133,7 +137,6 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
             "times": times,
             "compile_s": max(0.0, first_s - median(times)),
             "xla_compile_s": xla_s,
-            "rss_mb": peak_rss_mb(),
             "eigh": count_eigh(function, plan, fc, broadening),
         }
     kappa, slope = value
@@ -266,7 +269,10 @@ def main() -> None:
         job = {"yaml": case.yaml, "mesh": case.mesh, "broadening": broadening, "composition": composition}
         job |= {"repeats": arguments.repeats, "check": arguments.check}
         row = {"case": case.name, "mesh": case.mesh, "threads": threads, "broadening": broadening}
-        results["rows"].append({**row, "composition": composition, **run_worker(__file__, job, threads)})
+        row |= {"composition": composition, **run_worker(__file__, job, threads)}
+        for name in ("forward", "gradient"):
+            row[name] |= {"rss_mb": run_worker(__file__, {**job, "only": name}, threads)["rss_mb"]}
+        results["rows"].append(row)
     print("\nseconds | compile seconds | peak memory | XLA temporaries | diagonalisations | errors of the gradient")
     print(table(HEADER, [line(row) for row in results["rows"]]))
     write_json(arguments.out, results)
