@@ -4,6 +4,7 @@ material = make_material("Si", cells, potential, mesh, temperatures, reference=.
 gradient = value_and_grad(material, potential.energy, loss)(potential.params)     one evaluation
 state = finetune(model, tasks, optimizer, settings)                               a whole run on conductivities
 state = fit(model, optimizer, (Batches(frames, 8), Batches(held, 8)), settings)   one on energies, forces, ...
+tuned = least_change(energy, trained, frozen, frames).trained                     a few frames, exactly
 """
 
 from .adapter import Adapted, adapt
@@ -12,12 +13,13 @@ from .fit import FitSettings, fit
 from .frames import Frame, frame_of, labelled
 from .gradient import Gradient, Sampling, value_and_grad
 from .initial import initial
+from .least_change import LeastChange, least_change
 from .loop import Model, Settings, Task, finetune
 from .material import Conditions, Material, make_material
 from .targets import Target, make_loss
 
 __all__ = [
-    "Adapted", "Batch", "Batches", "Conditions", "FitSettings", "Frame", "Gradient", "Material", "Model", "Sampling",
-    "Settings", "Target", "Task", "adapt", "finetune", "fit", "frame_of", "initial", "labelled", "make_loss",
+    "Adapted", "Batch", "Batches", "Conditions", "FitSettings", "Frame", "Gradient", "LeastChange", "Material", "Model", "Sampling",
+    "Settings", "Target", "Task", "adapt", "finetune", "fit", "frame_of", "initial", "labelled", "least_change", "make_loss",
     "make_material", "value_and_grad",
 ]  # fmt: skip
