@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from common import SHARED, environment, write_json
-from tuning import light_cells, mode_targets, rattled
+from tuning import dft_frames, light_cells, mode_targets, rattled
 
 MP_ID = "mp-23259"
 WIDE = (100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0, 800.0)  # K
@@ -246,34 +246,7 @@ def frames(start: Any, atoms: Any) -> tuple[list[Any], list[Any]]:
     held = atoms.copy()
     held.info["stress"], held.arrays["forces"] = np.zeros((3, 3)), np.zeros((len(held), 3))
     train = labelled(replay, start, weights=(0.1, 0.1, 0.0))
-    return same_size([*train, frame_of(held, start, (0.0, 0.0, 1.0))]), same_size(nacl_frames(start))
-
-
-def nacl_frames(start: Any, count: int = 3) -> list[Any]:
-    """The last of the 64-atom DFT frames of NaCl (PBEsol)."""
-    import lzma
-
-    import numpy as np
-    import yaml
-    from ase import Atoms
-
-    from wigner_jax.training.frames import frame_of
-
-    path = SHARED / "data/phono3py/phono3py_params_NaCl-rd.yaml.xz"
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    with lzma.open(path, "rt") as file:
-        content = yaml.load(file, Loader=loader)
-    cell = content["supercell"]
-    symbols = [p["symbol"] for p in cell["points"]]
-    base = Atoms(symbols, cell=cell["lattice"], scaled_positions=[p["coordinates"] for p in cell["points"]], pbc=True)
-    result = []
-    dataset = content["dataset"]
-    for displacements, forces in zip(dataset["displacements"][-count:], dataset["forces"][-count:], strict=True):
-        moved = base.copy()
-        moved.positions += np.array(displacements)
-        moved.arrays["forces"] = np.array(forces)
-        result.append(frame_of(moved, start))
-    return result
+    return same_size([*train, frame_of(held, start, (0.0, 0.0, 1.0))]), dft_frames(start)[-3:]
 
 
 def force_errors(now: Any, start: Any, test: list[Any]) -> dict[str, float]:

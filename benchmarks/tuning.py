@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from common import SHARED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+NACL_FRAMES = "data/phono3py/phono3py_params_NaCl-rd.yaml.xz"
 RATTLE = 0.15  # Å, standard deviation of every coordinate
 
 
@@ -42,3 +45,28 @@ def rattled(structures: Sequence[Any], seed: int = 0) -> list[Any]:
         moved.positions += RATTLE * rng.standard_normal(moved.positions.shape)
         result.append(moved)
     return result
+
+
+def dft_frames(start: Any) -> list[Any]:
+    """The 100 DFT frames (PBEsol) of 64 atoms of NaCl in phono3py's example, forces only."""
+    import lzma
+
+    import numpy as np
+    import yaml
+    from ase import Atoms
+
+    from wigner_jax.training.frames import frame_of, same_size
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with lzma.open(SHARED / NACL_FRAMES, "rt") as file:
+        content = yaml.load(file, Loader=loader)
+    cell = content["supercell"]
+    symbols = [p["symbol"] for p in cell["points"]]
+    base = Atoms(symbols, cell=cell["lattice"], scaled_positions=[p["coordinates"] for p in cell["points"]], pbc=True)
+    result = []
+    for displacements, forces in zip(content["dataset"]["displacements"], content["dataset"]["forces"], strict=True):
+        moved = base.copy()
+        moved.positions += np.array(displacements)
+        moved.arrays["forces"] = np.array(forces)
+        result.append(frame_of(moved, start))
+    return same_size(result)
