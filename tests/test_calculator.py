@@ -35,6 +35,12 @@ def test_forces_and_stress_are_derivatives_of_the_energy(name):
     assert atoms.get_potential_energy(force_consistent=True) == atoms.get_potential_energy()
 
 
+def test_a_name_is_as_good_as_a_potential():
+    atoms, potential = crystal("tersoff")
+    energies = [WignerCalculator(x).get_potential_energy(atoms) for x in (potential, "tersoff-1989")]
+    assert energies[0] == energies[1]
+
+
 def test_a_trajectory_conserves_energy_and_compiles_a_few_times_at_most():
     atoms, potential = crystal("tersoff")
     MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=np.random.default_rng(2))

@@ -6,11 +6,14 @@ import re
 import shlex
 from pathlib import Path
 
+import ase.io
 import jax
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 
-from wigner_jax import prototypes
+from wigner_jax import WignerCalculator, prototypes
 from wigner_jax.cli import build_parser
 
 ROOT = Path(__file__).parents[1]
@@ -45,11 +48,25 @@ def test_the_python_runs() -> None:
 
 
 @pytest.mark.slow
-def test_the_training_runs(capsys) -> None:
-    """The loss falls from step to step."""
+def test_the_training_runs(capsys, tmp_path, monkeypatch) -> None:
+    """The loss falls from step to step; three frames are reproduced."""
     programs = blocks("python")
-    assert len(programs) == 3
-    run(programs)
+    assert len(programs) == 4
+    rng, frames = np.random.default_rng(0), []
+    for _ in range(3):
+        atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+        atoms.rattle(0.05, rng=rng)
+        forces = 1.1 * WignerCalculator("mace-bundled").get_forces(atoms)
+        atoms.calc = SinglePointCalculator(atoms, forces=forces)
+        frames.append(atoms)
+    ase.io.write(tmp_path / "frames.extxyz", frames)
+    monkeypatch.chdir(tmp_path)
+    names = run(programs)
+    assert names["found"].converged
+    assert names["found"].losses[-1] < 1e-3 * names["found"].losses[0]
+    for atoms in frames:
+        found = WignerCalculator(names["tuned"]).get_forces(atoms)
+        np.testing.assert_allclose(found, atoms.get_forces(), atol=0.03 * np.abs(atoms.get_forces()).max())
     losses = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines() if re.match(r"\d+ \d", line)]
     assert len(losses) == 3
     assert losses[0] > losses[1] > losses[2]

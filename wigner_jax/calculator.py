@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,6 +13,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from .errors import require_double_precision
+from .potentials import Potential, load_potential
 from .potentials.graph import Graph, build_graph
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
     import ase
 
-    from .potentials.base import Potential
     from .types import Array
 
 
@@ -46,7 +47,7 @@ def energy_forces_stress(potential: Potential, graph: Graph) -> tuple[Array, Arr
 class WignerCalculator(Calculator):
     """ASE calculator of a `Potential`: energy, free_energy (the same), forces and stress, in double precision.
 
-        atoms.calc = WignerCalculator(load_potential("tersoff-1989"))
+        atoms.calc = WignerCalculator("tersoff-1989")        a name or file as for load_potential, or a potential
 
     The structure must be periodic in three directions. Neighbour lists are made anew for every geometry and padded to
     the largest size met so far with that number of atoms, so that a trajectory compiles once, or a few times while the
@@ -55,10 +56,10 @@ class WignerCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's declaration)
 
-    def __init__(self, potential: Potential, **kwargs: Any) -> None:
+    def __init__(self, potential: Potential | str | os.PathLike[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_double_precision()
-        self.potential = potential
+        self.potential = potential if isinstance(potential, Potential) else load_potential(potential)
         self._room: dict[int, tuple[int, int]] = {}  # atoms: (edges, triplets)
 
     def calculate(
