@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,6 +16,7 @@ from .potentials import Potential, load_potential
 from .potentials.graph import Graph, build_graph
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     import ase

@@ -12,7 +12,7 @@ with J kept,
 
 is a linear system with R unknowns. It is repeated until q = 0; from the second step on it starts at that combination of the
 last few α whose q is smallest (Anderson, J. ACM 12, 547 (1965)), which makes up for J being that of θ0. Steps that do not
-make q smaller are halved. The change stays in the span of the rows of J at θ0, which for the small changes meant here is as
+make q smaller are halved. The weak strength wanted is approached from strong ones, each the start of the next. The change stays in the span of the rows of J at θ0, which for the small changes meant here is as
 good as the minimum itself.
 
 The strength says how much errors of the frames are trusted: chosen by leaving out every frame in turn, with r linear in θ,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .frames import Frame
 
 STRENGTHS = tuple(10.0 ** (-k / 2) for k in range(2, 15))  # 0.1 … 1e-7
-HALVINGS = 20  # of one step
+HALVINGS = 6  # of one step
 HISTORY = 8  # points that are combined
 
 
@@ -53,8 +53,8 @@ class LeastChange(NamedTuple):
     """Weights, and how they were found."""
 
     trained: Params
-    strength: float
-    losses: list[float]  # Σ r² at the start and after every step
+    strength: float  # reached: the one wanted if `converged`
+    losses: list[float]  # Σ r² at the start and at every strength on the way
     left_out: dict[float, float]  # strength → Σ e² of frames left out; empty if the strength was given
     change: float  # |θ - θ0|/|θ0|
     converged: bool
@@ -81,9 +81,9 @@ def least_change(
         frames: with their weights and scales; targets of weight 0 are left out.
         strength: chosen by leaving out one frame in turn, unless given.
         tangents: `tangent` of every frame, where they are known already.
-        steps: at most.
+        steps: at most, for one strength on the way.
         tolerance: of |r - μ α| relative to |r|, where the steps end.
-        report: takes a line for every frame and step.
+        report: takes a line for every frame and strength.
 
     Raises:
         InputError: no frames or nothing to fit; one frame alone and no strength; an error that is not finite.
@@ -115,32 +115,55 @@ def least_change(
         raise InputError("the targets do not depend on the trained weights: train others")
     left_out = {} if strength is not None else {s: _left_out(K, r, sizes, s * scale) for s in STRENGTHS}
     chosen = float(strength if strength is not None else min(left_out, key=lambda s: left_out[s]))
-    mu, alpha, weights = chosen * scale, np.zeros(len(K)), start
-    losses = [float(r @ r)]
+    alpha, weights, reached = np.zeros(len(K)), start, None
+    cold, losses = (alpha, r), [float(r @ r)]
     report(f"strength {chosen:.1e}; loss {losses[0]:.6g} at the start")
-    history: list[tuple[np.ndarray, np.ndarray]] = []
-    for step in range(steps):
-        q = r - mu * alpha
-        if np.linalg.norm(q) <= tolerance * np.linalg.norm(r):
-            break
-        history = [*history, (alpha, q)][-HISTORY:]
-        newton = np.linalg.solve(K + mu * np.eye(len(K)), q)
-        at, least = _combined(history)
-        moves = [at - alpha + np.linalg.solve(K + mu * np.eye(len(K)), least)] if step else []
-        for move in [*moves, *(0.5**k * newton for k in range(HALVINGS))]:
-            trial = alpha + move
-            moved = start + J.T @ trial
-            found = errors(moved)
-            if np.linalg.norm(found - mu * trial) < np.linalg.norm(q):
-                break
-        else:
-            break  # no step along these directions comes nearer
-        alpha, weights, r = trial, moved, found
+    path = [*(s for s in STRENGTHS if s > 1.01 * chosen), chosen]
+    for level in path:
+        solved = None
+        for at in ((alpha, r), cold) if level == chosen else ((alpha, r),):
+            if solved is None:
+                enough = tolerance if level == chosen else 10 * tolerance
+                solved = _solve(K, J, start, errors, level * scale, at, steps, enough)
+        if solved is None:
+            report(f"strength {level:.1e} is not reached: the potential is not linear enough")
+            continue
+        alpha, r = solved
+        weights, reached = start + J.T @ alpha, level
         losses.append(float(r @ r))
-        report(f"step {step + 1}: loss {losses[-1]:.6g}")
-    converged = bool(np.linalg.norm(r - mu * alpha) <= tolerance * np.linalg.norm(r))
+        report(f"strength {level:.1e}: loss {losses[-1]:.6g}")
+    converged = reached == chosen
+    chosen = chosen if reached is None else reached
     change = float(np.linalg.norm(weights - start) / np.linalg.norm(start))
     return LeastChange(unflatten(jnp.asarray(weights)), chosen, losses, left_out, change, converged)
+
+
+def _solve(
+    K: np.ndarray, J: np.ndarray, start: np.ndarray, errors: Callable[[np.ndarray], np.ndarray], mu: float,
+    at: tuple[np.ndarray, np.ndarray], steps: int, tolerance: float,
+) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+    """α and r with r = μ α, from the (α, r) of another μ; None if the steps do not lead there."""
+    alpha, r = at
+    history: list[tuple[np.ndarray, np.ndarray]] = []
+    for _ in range(steps):
+        q = r - mu * alpha
+        if np.linalg.norm(q) <= tolerance * np.linalg.norm(r):
+            return alpha, r
+        newton = np.linalg.solve(K + mu * np.eye(len(K)), q)
+        history = [*history, (alpha, q)][-HISTORY:]
+        combined, least = _combined(history)
+        moves = [(1.0, newton * 0.5**k) for k in range(HALVINGS)]
+        if len(history) > 1:  # may lead away for a step or two
+            moves = [(10.0, combined - alpha + np.linalg.solve(K + mu * np.eye(len(K)), least)), *moves]
+        for growth, move in moves:
+            trial = alpha + move
+            found = errors(start + J.T @ trial)
+            if np.linalg.norm(found - mu * trial) < growth * np.linalg.norm(q):
+                break
+        else:
+            return None
+        alpha, r = trial, found
+    return (alpha, r) if np.linalg.norm(r - mu * alpha) <= tolerance * np.linalg.norm(r) else None
 
 
 def _combined(history: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
