@@ -98,7 +98,7 @@ def least_change(
     for k, frame in enumerate(frames):
         rows.append(np.asarray(tangent(energy, trained, frozen, frame) if tangents is None else tangents[k]))
         report(f"frame {k + 1}/{len(frames)}: {len(rows[-1])} targets")
-    J, sizes = np.concatenate(rows), [len(x) for x in rows]
+    J = np.concatenate(rows)
     if len(J) == 0:
         raise InputError("the weights of all targets are 0: there is nothing to fit")
     flat, unflatten = ravel_pytree(trained)
@@ -113,7 +113,9 @@ def least_change(
     scale = np.trace(K) / len(K)
     if not scale > 0:
         raise InputError("the targets do not depend on the trained weights: train others")
-    left_out = {} if strength is not None else {s: _left_out(K, r, sizes, s * scale) for s in STRENGTHS}
+    left_out = (
+        {} if strength is not None else left_out_errors(rows, np.split(r, np.cumsum([len(x) for x in rows])[:-1]))
+    )
     chosen = float(strength if strength is not None else min(left_out, key=lambda s: left_out[s]))
     alpha, weights, reached = np.zeros(len(K)), start, None
     cold, losses = (alpha, r), [float(r @ r)]
@@ -176,14 +178,22 @@ def _combined(history: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndar
     return alpha + alphas @ c, q + qs @ c
 
 
-def _left_out(K: np.ndarray, r: np.ndarray, sizes: Sequence[int], mu: float) -> float:
-    """Σ e_k² over the frames, each predicted from the others."""
-    total, stop = 0.0, np.cumsum(sizes)
-    for begin, end in zip(stop - np.asarray(sizes), stop, strict=True):
+def left_out_errors(tangents: Sequence[Array], residuals: Sequence[np.ndarray]) -> dict[float, float]:
+    """Σ e_k² over the frames, each predicted from the others, for every one of `STRENGTHS`.
+
+    Args:
+        tangents: `tangent` of every frame, (R_k, P).
+        residuals: `residual` of every frame, (R_k,).
+    """
+    J, r = np.concatenate([np.asarray(x) for x in tangents]), np.concatenate(residuals)
+    K = J @ J.T
+    mean, stop, result = np.trace(K) / len(K), np.cumsum([len(x) for x in residuals]), dict.fromkeys(STRENGTHS, 0.0)
+    for begin, end in zip([0, *stop[:-1]], stop, strict=True):
         others = np.concatenate([np.arange(begin), np.arange(end, len(r))])
-        alpha = np.linalg.solve(K[np.ix_(others, others)] + mu * np.eye(len(others)), r[others])
-        total += float(np.sum((r[begin:end] - K[begin:end, others] @ alpha) ** 2))
-    return total
+        for strength in STRENGTHS:
+            alpha = np.linalg.solve(K[np.ix_(others, others)] + strength * mean * np.eye(len(others)), r[others])
+            result[strength] += float(np.sum((r[begin:end] - K[begin:end, others] @ alpha) ** 2))
+    return result
 
 
 def residual(energy: Energy, trained: Params, frozen: Params, frame: Frame) -> np.ndarray:
@@ -254,4 +264,4 @@ def _changes(
     return jax.vmap(lambda move, strain: jax.jvp(slope, at, (move, strain))[1])(moves, strains)
 
 
-__all__ = ["STRENGTHS", "LeastChange", "least_change", "residual", "tangent"]
+__all__ = ["STRENGTHS", "LeastChange", "least_change", "left_out_errors", "residual", "tangent"]
