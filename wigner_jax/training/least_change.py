@@ -121,7 +121,10 @@ def least_change(
     cold, losses = (alpha, r), [float(r @ r)]
     report(f"strength {chosen:.1e}; loss {losses[0]:.6g} at the start")
     path = [*(s for s in STRENGTHS if s > 1.01 * chosen), chosen]
+    missed = False
     for level in path:
+        if missed and level != chosen:
+            continue  # only the one wanted is tried besides
         solved = None
         for at in ((alpha, r), cold) if level == chosen else ((alpha, r),):
             if solved is None:
@@ -129,6 +132,7 @@ def least_change(
                 solved = _solve(K, J, start, errors, level * scale, at, steps, enough)
         if solved is None:
             report(f"strength {level:.1e} is not reached: the potential is not linear enough")
+            missed = True
             continue
         alpha, r = solved
         weights, reached = start + J.T @ alpha, level
