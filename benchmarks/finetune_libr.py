@@ -100,7 +100,8 @@ def run(arguments: argparse.Namespace) -> None:
     energy, trained, frozen = adapt(start, arguments.train)
     cells, test = default_cells(atoms), dft_frames(start)[-3:]
     record: dict[str, Any] = {"benchmark": "finetune_libr", **environment(("wigner-jax", "jax", "numpy", "scipy"))}
-    record["arguments"] = {k: str(v) for k, v in vars(arguments).items()}
+    record["arguments"] = {k: v for k, v in vars(arguments).items() if k not in ("potential", "folder", "out")}
+    record["potential"] = Path(arguments.potential).name
     record["trained numbers"] = sum(int(np.size(x)) for x in trained.values())
     record["DFT"] = {"kappa": float(reference.kappa[0])}
 

@@ -74,7 +74,8 @@ def run(arguments: argparse.Namespace) -> None:
     facts = {
         "benchmark": "transfer",
         **environment(PACKAGES),
-        "arguments": {k: str(v) for k, v in vars(arguments).items() if k not in ("folds", "replay", "out")},
+        "potential": Path(arguments.potential).name,
+        "arguments": {k: getattr(arguments, k) for k in ("epochs", "accumulate", "points", "learning_rate", "l2sp")},
         "trained numbers": sum(int(np.size(x)) for x in trained.values()),
     }
     names = [name for fold in FOLDS for name in fold]
