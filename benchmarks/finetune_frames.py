@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from common import SHARED, TEMPERATURE, add_output, environment, read_rows, save_rows, table
-from tuning import NACL_FRAMES, dft_frames, mode_targets
+from tuning import NACL_FRAMES, add_student, dft_frames, mode_targets, relative_error
 
 DRAWS, EACH, TESTS = 5, 3, 20
 COUNTS = (1, 2, 3, 5, 10)
@@ -36,8 +36,7 @@ PACKAGES = ("wigner-jax", "jax", "numpy", "phono3py", "symfc", "optax")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--potential", default=str(SHARED / "weights/nequix-mp-1.nqx"))
-    parser.add_argument("--train", nargs="+", default=["layers.3.*", "readout"], help="patterns of parameter names")
+    add_student(parser)
     parser.add_argument("--draws", nargs="*", type=int, choices=range(DRAWS), default=range(DRAWS))
     parser.add_argument("--counts", nargs="*", type=int, choices=COUNTS, default=COUNTS)
     parser.add_argument("--kappa-steps", type=int, default=20, help="of the kappa-trained model; 0: without it")
@@ -163,7 +162,6 @@ class Truth:
     def compare(self, potential: Any) -> dict[str, float]:
         """κ by the potential, and relative errors of its Φ2 and Φ3 (64 atoms)."""
         import jax
-        import numpy as np
 
         from wigner_jax.physics.force_constants import fitted, force_constants_at
         from wigner_jax.types import ForceConstants
@@ -172,14 +170,11 @@ class Truth:
         small = jax.jit(force_constants_at, static_argnums=0)(energy, params, self.plans[0])
         second = jax.jit(fitted, static_argnums=0)(energy, params, self.plans[1].graph2, self.plans[1].fit2)
 
-        def error(ours: Any, theirs: Any) -> float:
-            return float(np.linalg.norm(np.asarray(ours) - np.asarray(theirs)) / np.linalg.norm(theirs))
-
         return {
             "kappa_64": self.kappa((self.small[0], small)),
             "kappa_512": self.kappa((self.full[0], ForceConstants(second, small.third))),
-            "error_second": error(small.second, self.small[1].second),
-            "error_third": error(small.third, self.small[1].third),
+            "error_second": relative_error(small.second, self.small[1].second),
+            "error_third": relative_error(small.third, self.small[1].third),
         }
 
 

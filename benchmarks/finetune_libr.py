@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import SHARED, environment, write_json
-from tuning import dft_frames
+from tuning import add_student, dft_frames, relative_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +56,7 @@ DISPLACEMENT, SMALL = 0.03, 0.003  # Å
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--potential", default=str(SHARED / "weights/nequix-mp-1.nqx"))
-    parser.add_argument("--train", nargs="+", default=["layers.3.*", "readout"], help="patterns of parameter names")
+    add_student(parser)
     parser.add_argument("--iterations", type=int, default=15, help="of the fit of Φ3")
     parser.add_argument("--frames", type=int, default=3, help="cells that carry the force constants to the potential")
     parser.add_argument(
@@ -148,7 +147,7 @@ def run(arguments: argparse.Namespace) -> None:
     after = step("after", lambda: evaluate(now, cells, reference, WIDE))
     for label, potential, stored in (("before", start, before), ("after", now, after)):
         record[label] |= force_errors(potential, start, test)
-        record[label] |= {f"error_{k}": error(stored[k], x) for k, x in (("second", second), ("third", third))}
+        record[label] |= {f"error_{k}": relative_error(stored[k], x) for k, x in (("second", second), ("third", third))}
         record[f"beyond {label}"] = beyond(stored, reference)
     if arguments.out is not None:
         write_json(arguments.out, record)
@@ -163,13 +162,6 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         write_json(arguments.out, record)
     print(json.dumps({k: v for k, v in record.items() if not k.startswith("beyond")}, indent=1))
-
-
-def error(ours: Any, theirs: Any) -> float:
-    """Relative, of a whole array."""
-    import numpy as np
-
-    return float(np.linalg.norm(np.asarray(ours) - np.asarray(theirs)) / np.linalg.norm(np.asarray(theirs)))
 
 
 # -- force constants from a reference's modes ----------------------------------------------------------------------------
@@ -249,7 +241,7 @@ class Inverse:
                 flush=True,
             )
         found = np.asarray(expand(fit, c0 + size * x))
-        return {"second": found, "largest_error": np.abs(left).max(), "change": error(found, start)}
+        return {"second": found, "largest_error": np.abs(left).max(), "change": relative_error(found, start)}
 
     def third(self, second: Any, start: Any, iterations: int) -> dict[str, Any]:
         """Φ3 from the mode conductivities, with Φ2 and all that follows from it fixed."""
@@ -299,7 +291,7 @@ class Inverse:
             evaluated, np.zeros(len(c0)), jac=True, method="L-BFGS-B", options={"maxiter": iterations, "maxcor": 30}
         )
         found = np.asarray(expand(fit, c0 + size * best.pop("x")))
-        return {"third": found, "change": error(found, start), **best}
+        return {"third": found, "change": relative_error(found, start), **best}
 
 
 # -- from force constants to the potential ---------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from common import SHARED, add_output, environment, read_rows, save_rows, table
-from tuning import light_cells, mode_targets, rattled
+from tuning import add_student, light_cells, mode_targets, rattled
 
 FOLDS = (
     ("LiBr rocksalt", "NaCl rocksalt", "MgO rocksalt", "GaAs zincblende", "ZnS zincblende"),
@@ -32,13 +32,13 @@ FOLDS = (
 )
 KINDS = ("with replay", "without replay")
 GROUPS = {"rocksalt": 225, "zincblende": 216}
+DATA = SHARED / "data/phonondb"
 PACKAGES = ("wigner-jax", "jax", "numpy", "optax")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--potential", default=str(SHARED / "weights/nequix-mp-1.nqx"))
-    parser.add_argument("--train", nargs="+", default=["layers.3.*", "readout"], help="patterns of parameter names")
+    add_student(parser)
     parser.add_argument("--folds", nargs="+", type=int, choices=range(len(FOLDS)), default=list(range(len(FOLDS))))
     parser.add_argument("--replay", nargs="+", type=int, choices=(0, 1), default=[1, 0], help="with, without")
     parser.add_argument("--epochs", type=int, default=3)
@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
     import optax
 
+    from wigner_jax.io.phonondb import read_phonondb
     from wigner_jax.potentials import load_potential
     from wigner_jax.training.adapter import adapt
     from wigner_jax.training.frames import force_error, labelled
@@ -79,11 +80,12 @@ def run(arguments: argparse.Namespace) -> None:
         "trained numbers": sum(int(np.size(x)) for x in trained.values()),
     }
     names = [name for fold in FOLDS for name in fold]
+    references = read_phonondb(DATA / "kappas_phononDB_PBE_noNAC.json.gz")
     known: dict[str, Any] = {}
 
     def known_task(name: str) -> Any:
         if name not in known:
-            known[name] = make_task(name, start, arguments.folder)
+            known[name] = make_task(name, start, arguments.folder, references)
         return known[name]
 
     def scores(chosen: Any, weights: Any) -> dict[str, dict[str, float]]:
@@ -125,19 +127,17 @@ def run(arguments: argparse.Namespace) -> None:
     print(report(rows))
 
 
-def make_task(name: str, start: Any, folder: Path) -> tuple[Any, Any]:
+def make_task(name: str, start: Any, folder: Path, references: dict[str, Any]) -> tuple[Any, Any]:
     """The compound in the light setting, and its stored structure."""
-    from wigner_jax.io.phonondb import read_phonondb, read_phonondb_structure
+    from wigner_jax.io.phonondb import read_phonondb_structure
     from wigner_jax.plan.defaults import default_cells
     from wigner_jax.training.loop import Task
     from wigner_jax.training.material import make_material
     from wigner_jax.training.targets import make_loss
 
-    data = SHARED / "data/phonondb"
     formula, kind = name.split()
-    references = read_phonondb(data / "kappas_phononDB_PBE_noNAC.json.gz")
     (reference,) = (r for r in references.values() if (r.name, r.space_group) == (formula, GROUPS[kind]))
-    atoms = read_phonondb_structure(data / "phononDB-PBE-structures.extxyz", reference.mp_id)
+    atoms = read_phonondb_structure(DATA / "phononDB-PBE-structures.extxyz", reference.mp_id)
     cells = light_cells(default_cells(atoms))
     material = make_material(name, cells, start, reference.mesh, reference=reference, cache=folder / "patterns")
     return Task(material, make_loss(material, mode_targets())), atoms

@@ -8,10 +8,24 @@ from typing import TYPE_CHECKING, Any
 from common import SHARED
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 NACL_FRAMES = "data/phono3py/phono3py_params_NaCl-rd.yaml.xz"
 RATTLE = 0.15  # Å, standard deviation of every coordinate
+
+
+def add_student(parser: argparse.ArgumentParser) -> None:
+    """The potential that is tuned, and which of its parameters."""
+    parser.add_argument("--potential", default=str(SHARED / "weights/nequix-mp-1.nqx"))
+    parser.add_argument("--train", nargs="+", default=["layers.3.*", "readout"], help="patterns of parameter names")
+
+
+def relative_error(ours: Any, theirs: Any) -> float:
+    """Of a whole array."""
+    import numpy as np
+
+    return float(np.linalg.norm(np.asarray(ours) - np.asarray(theirs)) / np.linalg.norm(np.asarray(theirs)))
 
 
 def light_cells(full: Any) -> Any:

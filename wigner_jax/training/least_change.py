@@ -113,9 +113,7 @@ def least_change(
     scale = np.trace(K) / len(K)
     if not scale > 0:
         raise InputError("the targets do not depend on the trained weights: train others")
-    left_out = (
-        {} if strength is not None else left_out_errors(rows, np.split(r, np.cumsum([len(x) for x in rows])[:-1]))
-    )
+    left_out = {} if strength is not None else _left_out(K, r, [len(x) for x in rows])
     chosen = float(strength if strength is not None else min(left_out, key=lambda s: left_out[s]))
     alpha, weights, reached = np.zeros(len(K)), start, None
     cold, losses = (alpha, r), [float(r @ r)]
@@ -182,17 +180,10 @@ def _combined(history: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndar
     return alpha + alphas @ c, q + qs @ c
 
 
-def left_out_errors(tangents: Sequence[Array], residuals: Sequence[np.ndarray]) -> dict[float, float]:
-    """Σ e_k² over the frames, each predicted from the others, for every one of `STRENGTHS`.
-
-    Args:
-        tangents: `tangent` of every frame, (R_k, P).
-        residuals: `residual` of every frame, (R_k,).
-    """
-    J, r = np.concatenate([np.asarray(x) for x in tangents]), np.concatenate(residuals)
-    K = J @ J.T
-    mean, stop, result = np.trace(K) / len(K), np.cumsum([len(x) for x in residuals]), dict.fromkeys(STRENGTHS, 0.0)
-    for begin, end in zip([0, *stop[:-1]], stop, strict=True):
+def _left_out(K: np.ndarray, r: np.ndarray, sizes: Sequence[int]) -> dict[float, float]:
+    """Σ e_k² over the frames, each predicted from the others, for every one of `STRENGTHS`."""
+    mean, stop, result = np.trace(K) / len(K), np.cumsum(sizes), dict.fromkeys(STRENGTHS, 0.0)
+    for begin, end in zip(stop - np.asarray(sizes), stop, strict=True):
         others = np.concatenate([np.arange(begin), np.arange(end, len(r))])
         for strength in STRENGTHS:
             alpha = np.linalg.solve(K[np.ix_(others, others)] + strength * mean * np.eye(len(others)), r[others])
@@ -268,4 +259,4 @@ def _changes(
     return jax.vmap(lambda move, strain: jax.jvp(slope, at, (move, strain))[1])(moves, strains)
 
 
-__all__ = ["STRENGTHS", "LeastChange", "least_change", "left_out_errors", "residual", "tangent"]
+__all__ = ["STRENGTHS", "LeastChange", "least_change", "residual", "tangent"]
