@@ -176,20 +176,17 @@ def run(arguments: argparse.Namespace) -> None:
 def replay(potential: Any, structures: list[Any]) -> list[Any]:
     """The potential's own forces on cells of 8 atoms, every atom displaced by 0.03 Å: what it shall keep."""
     import numpy as np
-    from ase import Atoms
-    from ase.build import make_supercell
 
+    from wigner_jax.plan.cells import make_supercell
     from wigner_jax.plan.defaults import conventional_matrix, default_cells
+    from wigner_jax.training.carry import displaced, random_displacements
     from wigner_jax.training.frames import labelled
 
     rng, moved = np.random.default_rng(2), []
     for atoms in structures:
         crystal = default_cells(atoms).crystal
-        one = Atoms(crystal.numbers, cell=crystal.lattice, scaled_positions=crystal.positions, pbc=True)
-        cell = make_supercell(one, conventional_matrix(crystal))
-        u = rng.standard_normal((len(cell), 3))
-        cell.positions += MOVED * u / np.linalg.norm(u, axis=1, keepdims=True)
-        moved.append(cell)
+        cell = make_supercell(crystal, conventional_matrix(crystal))
+        moved.append(displaced(crystal, cell, random_displacements(rng, cell.n_atoms, MOVED)))
     return labelled(moved, potential, weights=(0.0, 1.0, 0.0))
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.build import bulk
+from support import analytic, tersoff
 
 from wigner_jax import metrics
 from wigner_jax.errors import InputError
@@ -19,9 +20,8 @@ from wigner_jax.plan.cells import cells_from_atoms, make_supercell
 from wigner_jax.plan.nac import commensurate_points
 from wigner_jax.plan.patterns import plan_fit
 from wigner_jax.plan.symmetry import space_group
-from wigner_jax.potentials import load_potential
 from wigner_jax.solve import AdaptiveGaussian, Scattering, make_plan, solve
-from wigner_jax.training.carry import carrying_frames, folded, linear_forces, wave_cells, wave_frames
+from wigner_jax.training.carry import carrying_frames, folded, series_forces, wave_cells, wave_frames
 from wigner_jax.training.frames import predict
 from wigner_jax.training.inverse import parameters, second_from_frequencies, third_from_modes
 from wigner_jax.types import ForceConstants
@@ -30,10 +30,8 @@ from wigner_jax.types import ForceConstants
 @pytest.fixture(scope="module")
 def silicon():
     """Cells, plan, patterns, force constants and their solution as the reference."""
-    potential = load_potential("tersoff-1989")
-    cells = cells_from_atoms(bulk("Si", a=5.432), (3, 3, 3), (2, 2, 2))
+    cells, fc = analytic(bulk("Si", a=5.432))
     plan = make_plan(cells, (4, 4, 4))
-    fc = jax.tree.map(np.asarray, force_constants(potential, cells)[0])
     solution = solve(plan, fc, [300.0], AdaptiveGaussian(), Scattering(plan.variances))
     fits = [plan_fit(cells.crystal, supercell, order)[0] for supercell, order in ((cells.fc2, 2), (cells.fc3, 3))]
     return cells, plan, fits, fc, reference_of(solution, plan.mesh, "Si", "Si", 227)
@@ -103,15 +101,15 @@ def test_another_mesh_and_no_iterations(silicon):
 @pytest.fixture(scope="module")
 def pair():
     """A potential, another one, cells, and the differences of their force constants."""
-    student = load_potential("tersoff-1989")
+    student = tersoff()
     rng = np.random.default_rng(0)
     params = {
         k: v * (1 + 0.01 * rng.standard_normal(np.shape(v))) if k in ("A", "B") else v
         for k, v in student.params.items()
     }
     teacher = student.with_params(params)
-    cells = cells_from_atoms(bulk("Si", a=5.432), (3, 3, 3), (2, 2, 2))
-    theirs, ours = (jax.tree.map(np.asarray, force_constants(p, cells)[0]) for p in (teacher, student))
+    cells, ours = analytic(bulk("Si", a=5.432))
+    theirs = jax.tree.map(np.asarray, force_constants(teacher, cells)[0])
     return student, teacher, cells, (theirs.second - ours.second, theirs.third - ours.third)
 
 
@@ -175,20 +173,24 @@ def test_wave_cells_hold_every_wave(atoms, matrix):
     assert sum(sizes) * 2 <= 6 * cells.fc2.n_atoms
 
 
-def test_linear_forces_and_folding_agree_with_the_supercells_own(silicon):
+def test_series_and_folding_agree_with_the_supercells_own(silicon):
     cells, _, fits, fc, _ = silicon
     rng = np.random.default_rng(3)
     u = rng.standard_normal((cells.fc2.n_atoms, 3))
     expected = -apply(dataclasses.replace(fits[0], patterns=jnp.asarray(u)[None, None]), jnp.asarray(fc.second))[0]
-    assert np.abs(linear_forces(cells.crystal, cells.fc2, fc.second, cells.fc2, u) - expected).max() < 1e-12
+    assert np.abs(series_forces(cells.crystal, cells.fc2, u, fc.second) - expected).max() < 1e-12
 
     small = cells.fc3
     fit = plan_fit(cells.crystal, small, 2)[0]
     u = rng.standard_normal((small.n_atoms, 3))
-    of_folded = jnp.asarray(folded(cells, fc.second))
-    expected = -apply(dataclasses.replace(fit, patterns=jnp.asarray(u)[None, None]), of_folded)[0]
-    assert np.abs(linear_forces(cells.crystal, cells.fc2, fc.second, small, u) - expected).max() < 1e-12
+    of_folded = folded(cells.crystal, cells.fc2, fc.second, small)
+    expected = -apply(dataclasses.replace(fit, patterns=jnp.asarray(u)[None, None]), jnp.asarray(of_folded))[0]
+    assert np.abs(series_forces(cells.crystal, small, u, of_folded) - expected).max() < 1e-12
+    twice = jnp.asarray(np.stack([u, u]))[None]
+    expected -= 0.5 * apply(dataclasses.replace(fits[1], patterns=twice), jnp.asarray(fc.third))[0]
+    assert np.abs(series_forces(cells.crystal, small, u, of_folded, fc.third) - expected).max() < 1e-11
 
     one = make_supercell(cells.crystal, np.eye(3, dtype=int))
     shift = np.tile(rng.standard_normal(3), (one.n_atoms, 1))
-    assert np.abs(linear_forces(cells.crystal, cells.fc2, fc.second, one, shift)).max() < 1e-9  # acoustic sum rule
+    of_one = folded(cells.crystal, cells.fc2, fc.second, one)
+    assert np.abs(series_forces(cells.crystal, one, shift, of_one)).max() < 1e-9  # acoustic sum rule

@@ -49,7 +49,7 @@ class Shells(NamedTuple):
 def distances(crystal: Crystal, supercell: Supercell) -> np.ndarray:
     """Between every two atoms of a supercell and their nearest images, Å. (N, N)"""
     lattice = supercell.matrix @ np.asarray(crystal.lattice)
-    positions = (np.asarray(crystal.positions)[supercell.atom] + supercell.cell) @ np.asarray(crystal.lattice)
+    positions = supercell.positions_in(crystal)
     apart = (positions[:, None] - positions[None]) @ np.linalg.inv(lattice)
     apart -= np.rint(apart)
     steps = np.array(list(itertools.product((-1, 0, 1), repeat=3)))

@@ -247,7 +247,7 @@ def _of(mesh: Mesh, frequencies: Array, modes: Array) -> ModeGruneisen:
 
 def _graph(potential: Potential, crystal: Crystal, cells: Cells) -> tuple[Graph, Fit]:
     supercell, lattice = cells.fc2, np.asarray(crystal.lattice)
-    positions = (np.asarray(crystal.positions)[supercell.atom] + supercell.cell) @ lattice
+    positions = supercell.positions_in(crystal)
     numbers = np.asarray(crystal.numbers)[supercell.atom]
     graph, _ = graph_of(supercell.matrix @ lattice, positions, numbers, potential)
     return graph, plan_fit(crystal, supercell, 2, parity=potential.parity)[0]

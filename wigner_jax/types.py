@@ -17,13 +17,12 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import jax
+import numpy as np
 
 from .printing import fields_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import numpy as np
 
 Array = Any  # jax.Array or numpy.ndarray; shapes and units stand in the comments
 T = TypeVar("T")
@@ -80,6 +79,10 @@ class Supercell:
     @property
     def n_atoms(self) -> int:
         return len(self.atom)
+
+    def positions_in(self, crystal: Crystal) -> np.ndarray:
+        """Cartesian positions of the atoms, Å. (N, 3)"""
+        return (np.asarray(crystal.positions)[self.atom] + self.cell) @ np.asarray(crystal.lattice)
 
 
 @host_data

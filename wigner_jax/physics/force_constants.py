@@ -150,7 +150,7 @@ def plan_force_constants(
     crystal, lattice = cells.crystal, np.asarray(cells.crystal.lattice)
 
     def one(supercell: Supercell, order: int) -> tuple[Graph, float, Fit, FitInfo]:
-        positions = (np.asarray(crystal.positions)[supercell.atom] + supercell.cell) @ lattice
+        positions = supercell.positions_in(crystal)
         numbers = np.asarray(crystal.numbers)[supercell.atom]
         graph = graph_of(supercell.matrix @ lattice, positions, numbers, potential)
         return (*graph, *plan_fit(crystal, supercell, order, seed, scheme, cache, potential.parity))

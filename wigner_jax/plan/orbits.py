@@ -51,7 +51,7 @@ def translation_table(crystal: Crystal, supercell: Supercell) -> tuple[np.ndarra
         homing: (N,) the row that carries atom J onto ``home[atom[J]]``.
     """
     n, N = crystal.n_atoms, supercell.n_atoms
-    lookup = _Lookup(supercell)
+    lookup = Lookup(supercell)
     points = supercell.cell[supercell.atom == 0]
     points = points - points[0]
     translations = np.stack([lookup(supercell.atom, supercell.cell + point) for point in points])
@@ -61,7 +61,7 @@ def translation_table(crystal: Crystal, supercell: Supercell) -> tuple[np.ndarra
     return translations, homing
 
 
-class _Lookup:
+class Lookup:
     """Atom index from (primitive atom, lattice vector modulo the supercell), in integer arithmetic."""
 
     def __init__(self, supercell: Supercell) -> None:
@@ -88,7 +88,7 @@ def operations_on(crystal: Crystal, supercell: Supercell) -> tuple[np.ndarray, n
     """
     group = space_group(crystal)
     lattice, positions = np.asarray(crystal.lattice), np.asarray(crystal.positions)
-    lookup = _Lookup(supercell)
+    lookup = Lookup(supercell)
     inverse = np.linalg.inv(supercell.matrix)
     rotations, images = [], []
     for W, w, permutation in zip(group.rotations, group.translations, group.permutations, strict=True):

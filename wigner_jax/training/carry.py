@@ -18,21 +18,19 @@ import dataclasses
 import itertools
 from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
 import numpy as np
 from ase import Atoms
 from ase.geometry import minkowski_reduce
 
 from ..errors import InputError
-from ..physics.fit import apply
 from ..plan.cells import make_supercell, shortest_vectors
 from ..plan.nac import commensurate_points
-from ..plan.patterns import plan_fit
+from ..plan.orbits import Lookup, translation_table
 from ..plan.symmetry import space_group
 from .frames import SCALES, labelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ..potentials.base import Potential
     from ..types import Array, Cells, Crystal, Supercell
@@ -56,17 +54,11 @@ def carrying_frames(
     if count < 1:
         raise InputError(f"at least one frame is needed, got {count}")
     crystal, small = cells.crystal, cells.fc3
-    change2, change3 = jnp.asarray(folded(cells, second)), jnp.asarray(third)
-    fit2, fit3 = (plan_fit(crystal, small, order)[0] for order in (2, 3))
+    second = folded(crystal, cells.fc2, second, small)
     rng = np.random.default_rng(seed)
-    moves = [_directions(rng, small.n_atoms, DISPLACEMENT) for _ in range(count)]
-    frames = []
-    for frame, u in zip(labelled([_atoms(crystal, small, u) for u in moves], potential, weights=(0.0, 1.0, 0.0)), moves,
-                        strict=True):  # fmt: skip
-        one = apply(dataclasses.replace(fit2, patterns=jnp.asarray(u)[None, None]), change2)[0]
-        two = apply(dataclasses.replace(fit3, patterns=jnp.asarray(np.stack([u, u]))[None]), change3)[0]
-        frames.append(dataclasses.replace(frame, forces=frame.forces - np.asarray(one + 0.5 * two)))
-    return frames
+    moves = [random_displacements(rng, small.n_atoms, DISPLACEMENT) for _ in range(count)]
+    pairs = [(displaced(crystal, small, u), series_forces(crystal, small, u, second, third)) for u in moves]
+    return _corrected(pairs, potential, SCALES)
 
 
 def wave_frames(potential: Potential, cells: Cells, second: Array, seed: int = 1) -> list[Frame]:
@@ -81,19 +73,16 @@ def wave_frames(potential: Potential, cells: Cells, second: Array, seed: int = 1
         InputError: a change of another shape.
     """
     _require(cells, second)
-    rng = np.random.default_rng(seed)
+    crystal, rng = cells.crystal, np.random.default_rng(seed)
     groups: dict[int, list[tuple[Atoms, np.ndarray]]] = {}
-    for matrix in wave_cells(cells.crystal, cells.fc2):
-        small = make_supercell(cells.crystal, matrix)
-        u = _directions(rng, small.n_atoms, SMALL)
-        made = (_atoms(cells.crystal, small, u), linear_forces(cells.crystal, cells.fc2, second, small, u))
-        groups.setdefault(small.n_atoms, []).append(made)
+    for matrix in wave_cells(crystal, cells.fc2):
+        small = make_supercell(crystal, matrix)
+        u = random_displacements(rng, small.n_atoms, SMALL)
+        change = series_forces(crystal, small, u, folded(crystal, cells.fc2, second, small))
+        groups.setdefault(small.n_atoms, []).append((displaced(crystal, small, u), change))
     scales = (SCALES[0], SCALES[1] * SMALL / DISPLACEMENT, SCALES[2])
-    frames = []
-    for group in groups.values():  # cells of one size, to be compiled once
-        own = labelled([atoms for atoms, _ in group], potential, weights=(0.0, 1.0, 0.0), scales=scales)
-        frames += [dataclasses.replace(f, forces=f.forces + F) for f, (_, F) in zip(own, group, strict=True)]
-    return frames
+    # cells of one size together, to be compiled once
+    return [f for group in groups.values() for f in _corrected(group, potential, scales)]
 
 
 def wave_cells(crystal: Crystal, supercell: Supercell) -> list[np.ndarray]:
@@ -126,59 +115,53 @@ def wave_cells(crystal: Crystal, supercell: Supercell) -> list[np.ndarray]:
     return found
 
 
-def linear_forces(crystal: Crystal, large: Supercell, second: Array, small: Supercell, u: np.ndarray) -> np.ndarray:
-    """-Φ2 u, for Φ2 in one supercell and displacements (N, 3) that repeat with another. (N, 3)
+def folded(crystal: Crystal, large: Supercell, second: Array, small: Supercell) -> np.ndarray:
+    """Compact Φ2 of one supercell in another: images are summed, or shared where several are nearest. (n, N_small, 3, 3)
 
-    Exact for any waves that both supercells hold; others are interpolated, as in phonon calculations, with Φ2 shared among
-    the nearest images of an atom.
+    Exact for waves that both supercells hold; others are interpolated, as in phonon calculations.
     """
-    place, second = _placing(small), np.asarray(second)
-    index = {place(a, t): J for J, (a, t) in enumerate(zip(small.atom, small.cell, strict=True))}
-    images = shortest_vectors(crystal, large)
-    forces = np.zeros_like(u)
-    for J, (i, t) in enumerate(zip(small.atom, small.cell, strict=True)):
-        for K, a in enumerate(large.atom):
-            mean = np.mean([u[index[place(a, R + t)]] for R in images[i][K]], axis=0)
-            forces[J] -= second[i, K] @ mean
-    return forces
-
-
-def folded(cells: Cells, second: Array) -> np.ndarray:
-    """Compact Φ2 of its own supercell in that of Φ3: images are summed, or shared where several are nearest. (n, N3, 3, 3)"""
-    large, small = cells.fc2, cells.fc3
-    place, second = _placing(small), np.asarray(second)
-    index = {place(a, t): J for J, (a, t) in enumerate(zip(small.atom, small.cell, strict=True))}
-    images = shortest_vectors(cells.crystal, large)
+    lookup, second = Lookup(small), np.asarray(second)
     result = np.zeros((len(second), small.n_atoms, 3, 3))
-    for i in range(len(second)):
-        home = small.cell[small.home[i]]
-        for K, a in enumerate(large.atom):
-            for R in images[i][K]:
-                result[i, index[place(a, R + home)]] += second[i, K] / len(images[i][K])
+    for i, images in enumerate(shortest_vectors(crystal, large)):
+        for K, cells in enumerate(images):
+            at = lookup(np.full(len(cells), large.atom[K]), cells + small.cell[small.home[i]])
+            np.add.at(result[i], at, second[i, K] / len(cells))
     return result
 
 
-def _placing(supercell: Supercell) -> Callable[[int, np.ndarray], tuple[int, ...]]:
-    """(atom, cell) → the same for all periodic images in a supercell."""
-    inverse = np.linalg.inv(supercell.matrix)
-
-    def place(atom: int, cell: np.ndarray) -> tuple[int, ...]:
-        inside = cell @ inverse
-        inside = (inside - np.floor(inside + 1e-9)) @ supercell.matrix
-        return (int(atom), *(int(x) for x in np.rint(inside)))
-
-    return place
-
-
-def _atoms(crystal: Crystal, supercell: Supercell, u: np.ndarray) -> Atoms:
-    lattice = np.asarray(crystal.lattice)
-    positions = (np.asarray(crystal.positions)[supercell.atom] + supercell.cell) @ lattice + u
-    return Atoms(np.asarray(crystal.numbers)[supercell.atom], positions, cell=supercell.matrix @ lattice, pbc=True)
+def series_forces(
+    crystal: Crystal, supercell: Supercell, u: np.ndarray, second: Array, third: Array | None = None
+) -> np.ndarray:  # fmt: skip
+    """-Φ2 u - ½ Φ3 u u, for displacements (N, 3) and compact force constants of the same supercell. (N, 3)"""
+    translations, homing = translation_table(crystal, supercell)
+    forces = np.empty_like(u)
+    for J, i in enumerate(supercell.atom):
+        seen = np.empty_like(u)  # as seen from the home atom
+        seen[translations[homing[J]]] = u
+        forces[J] = -np.einsum("kab,kb->a", np.asarray(second)[i], seen)
+        if third is not None:
+            forces[J] -= 0.5 * np.einsum("klabc,lc,kb->a", np.asarray(third)[i], seen, seen, optimize=True)
+    return forces
 
 
-def _directions(rng: np.random.Generator, atoms: int, length: float) -> np.ndarray:
+def displaced(crystal: Crystal, supercell: Supercell, u: np.ndarray) -> Atoms:
+    """The supercell with its atoms displaced by u (N, 3), Å."""
+    cell = supercell.matrix @ np.asarray(crystal.lattice)
+    return Atoms(np.asarray(crystal.numbers)[supercell.atom], supercell.positions_in(crystal) + u, cell=cell, pbc=True)
+
+
+def random_displacements(rng: np.random.Generator, atoms: int, length: float) -> np.ndarray:
+    """Vectors of one length in random directions. (atoms, 3)"""
     u = rng.standard_normal((atoms, 3))
     return u * length / np.linalg.norm(u, axis=1, keepdims=True)
+
+
+def _corrected(
+    pairs: Sequence[tuple[Atoms, np.ndarray]], potential: Potential, scales: Sequence[float]
+) -> list[Frame]:  # fmt: skip
+    """Frames of structures of one size, with the potential's own forces and the changes added."""
+    own = labelled([atoms for atoms, _ in pairs], potential, weights=(0.0, 1.0, 0.0), scales=scales)
+    return [dataclasses.replace(f, forces=f.forces + change) for f, (_, change) in zip(own, pairs, strict=True)]
 
 
 def _whole(x: np.ndarray) -> bool:
@@ -195,4 +178,6 @@ def _require(cells: Cells, second: Array, third: Array | None = None) -> None:
             raise InputError(f"force constants of shape {given} do not belong to these supercells: {shape} is expected")
 
 
-__all__ = ["carrying_frames", "folded", "linear_forces", "wave_cells", "wave_frames"]
+__all__ = [
+    "carrying_frames", "displaced", "folded", "random_displacements", "series_forces", "wave_cells", "wave_frames",
+]  # fmt: skip
