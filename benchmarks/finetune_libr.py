@@ -132,7 +132,7 @@ def run(arguments: argparse.Namespace) -> None:
     changes = (second - before["second"], third - before["third"])
     frames = [*carrying_frames(start, cells, *changes, arguments.frames), *wave_frames(start, cells, changes[0])]
     kept = [r for r in references.values() if r.space_group == 225 and r.name not in ("LiBr", *arguments.held_out)]
-    frames += replay(start, [read_phonondb_structure(structures, r.mp_id) for r in kept][: arguments.replay])
+    frames += replay(start, [read_phonondb_structure(structures, r.mp_id) for r in kept[: arguments.replay]])
     still = unstressed(start, atoms)
 
     def fitted(first: int, weights: Any) -> dict[str, Any]:

@@ -12,8 +12,8 @@ with J kept,
 
 is a linear system with R unknowns. It is repeated until q = 0; from the second step on it starts at that combination of the
 last few α whose q is smallest (Anderson, J. ACM 12, 547 (1965)), which makes up for J being that of θ0. Steps that do not
-make q smaller are halved. The weak strength wanted is approached from strong ones, each the start of the next. The change stays in the span of the rows of J at θ0, which for the small changes meant here is as
-good as the minimum itself.
+make q smaller are halved. The weak strength wanted is approached from strong ones, each the start of the next. The change
+stays in the span of the rows of J at θ0, which for the small changes meant here is as good as the minimum itself.
 
 The strength says how much errors of the frames are trusted: chosen by leaving out every frame in turn, with r linear in θ,
 
