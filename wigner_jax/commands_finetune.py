@@ -75,7 +75,7 @@ def write_results(run: Run, state: State) -> Path:
 
 def write_history(path: Path, history: list[dict[str, Any]]) -> None:
     """A table of the epochs, written aside and renamed."""
-    from .io.atomic import written_aside
+    from .atomic import written_aside
 
     columns = dict.fromkeys(key for row in history for key in row)
     with written_aside(path) as part, part.open("w", newline="") as file:

@@ -6,11 +6,11 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .atomic import written_aside
 from .campaign.records import read_record
 from .commands import _writable
 from .errors import InputError
 from .io import read_kappa_hdf5
-from .io.atomic import written_aside
 from .io.phonondb import Reference, read_phonondb
 from .plot.figures import FIGURES, make_figure
 

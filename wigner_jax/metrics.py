@@ -83,7 +83,7 @@ def srme_of(
         InputError: another mesh, other points, or a temperature that the reference lacks.
     """
     result = solution.conductivity
-    reference.require_mesh(mesh.dims, np.asarray(mesh.qpoints)[np.asarray(mesh.irreducible)])
+    reference.require_mesh(mesh)
     rows = [reference.at(float(t)) for t in np.asarray(result.temperatures)]
     changed = groups is not None and groups[0].number != groups[1].number
     if changed or len(imaginary_modes(mesh, solution.phonons.frequencies)):

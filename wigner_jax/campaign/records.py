@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from ..atomic import written_aside
 from ..errors import InputError
-from ..io.atomic import written_aside
 from ..io.kappa_hdf5 import kappa_datasets, put_datasets
 
 if TYPE_CHECKING:

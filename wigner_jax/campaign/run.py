@@ -96,8 +96,7 @@ def _solve(
         cells, constants = _constants(relaxed, potential, settings, record)
     with stages("plan"):
         plan = make_plan(cells, [int(n) for n in np.ravel(atoms.info["q_mesh"])])
-        points = np.asarray(plan.mesh.qpoints)[np.asarray(plan.mesh.irreducible)]
-        reference.require_mesh(plan.mesh.dims, points)
+        reference.require_mesh(plan.mesh)
     with stages("phonons"):
         frequencies = np.asarray(phonons(plan, jax.numpy.asarray(constants.second), None).frequencies)
         _compare_frequencies(frequencies[np.asarray(plan.mesh.irreducible)], reference, record)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..io.atomic import written_aside
+from ..atomic import written_aside
 from ..io.kappa_hdf5 import read_kappa_hdf5
 from ..metrics import WORST, factor_of_two
 from .expansion import GAMMA_COLUMNS, gamma_columns, gamma_summary

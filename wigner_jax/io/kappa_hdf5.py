@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import spglib
 
+from ..atomic import written_aside
 from ..errors import InputError
 from ..physics.blocks import same_block
 from ..physics.conductivity import mode_kappa_total, star_average, velocity_squared
 from ..physics.spectra import bin_edges, coherence_map
 from ..units import KAPPA
-from .atomic import written_aside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..atomic import written_aside
 from ..errors import InputError
-from ..types import host_data
-from .atomic import written_aside
+from ..types import Mesh, host_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import ase
 
-    from ..types import Mesh, Solution
+    from ..types import Solution
 
 COLUMNS = (
     "mp_id", "name", "symm.no", "q_mesh", "qpoints", "weights", "temperatures", "frequencies", "heat_capacity",
@@ -58,9 +58,16 @@ class Reference:
             raise InputError(f"the reference of {self.name} has no temperature {temperature:g} K: choose from {known}")
         return int(near[0])
 
-    def require_mesh(self, mesh: Any, qpoints: np.ndarray | None = None) -> None:
-        """InputError unless `mesh` (and, if given, its irreducible points) are the reference's, point by point."""
-        given = tuple(int(n) for n in mesh)
+    def require_mesh(self, mesh: Mesh | Sequence[int], qpoints: np.ndarray | None = None) -> None:
+        """InputError unless the mesh is the reference's.
+
+        Args:
+            mesh: a mesh, whose irreducible points are compared too, one by one; or its dimensions alone.
+            qpoints: irreducible points to compare where `mesh` is dimensions. (P, 3)
+        """
+        if isinstance(mesh, Mesh):
+            qpoints = np.asarray(mesh.qpoints)[np.asarray(mesh.irreducible)]
+        given = tuple(int(n) for n in (mesh.dims if isinstance(mesh, Mesh) else mesh))
         if given != self.mesh:
             raise InputError(
                 f"the reference of {self.name} is on the mesh {' '.join(map(str, self.mesh))}, not"

@@ -32,6 +32,7 @@ import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from ..atomic import written_aside
 from ..errors import InputError
 from ..types import Array, Crystal, Supercell, pytree
 from .columns import single_atom_columns
@@ -146,17 +147,16 @@ def _plan_fit(
     fit = Fit(basis, patterns, factor)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp.npz")  # a reader must never see half a file
-        np.savez(
-            temporary,
-            local=basis.local,
-            slots=basis.slots,
-            patterns=patterns,
-            factor=factor,
-            condition=condition,
-            scheme=scheme,
-        )
-        temporary.replace(path)
+        with written_aside(path) as part, part.open("wb") as file:
+            np.savez(
+                file,
+                local=basis.local,
+                slots=basis.slots,
+                patterns=patterns,
+                factor=factor,
+                condition=condition,
+                scheme=scheme,
+            )
     return fit, FitInfo(basis.n_parameters, fit.n_evaluations, condition, scheme, cached=False)
 
 

@@ -118,7 +118,7 @@ def _foreign(published: Published) -> Path | None:
 
 
 def _download(name: str, url: str, path: Path) -> None:
-    partial = path.with_name(path.name + ".part")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response, partial.open("wb") as file:

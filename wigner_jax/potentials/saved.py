@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from ..atomic import written_aside
 from ..errors import InputError, require_finite
-from ..io.atomic import written_aside
 from . import mace
 from .analytic import _TERSOFF, stillinger_weber, tersoff
 from .checkpoints import read_archive, rewrite_archive, tensors

@@ -201,9 +201,8 @@ def third_from_modes(
 
 def _points(plan: Plan, reference: Reference) -> np.ndarray:
     """The irreducible points, which are the reference's. (P, 3)"""
-    qpoints = np.asarray(plan.mesh.qpoints)[np.asarray(plan.mesh.irreducible)]
-    reference.require_mesh(plan.mesh.dims, qpoints)
-    return qpoints
+    reference.require_mesh(plan.mesh)
+    return np.asarray(plan.mesh.qpoints)[np.asarray(plan.mesh.irreducible)]
 
 
 __all__ = ["SecondFound", "ThirdFound", "parameters", "second_from_frequencies", "third_from_modes"]

@@ -113,7 +113,7 @@ def make_material(
     if T.ndim != 1 or len(T) == 0 or not np.all(T > 0):
         raise InputError(f"{name}: temperatures must be above 0 K, got {list(np.ravel(T))}")
     if reference is not None:
-        reference.require_mesh(plan.mesh.dims, np.asarray(plan.mesh.qpoints)[np.asarray(plan.mesh.irreducible)])
+        reference.require_mesh(plan.mesh)
         for t in T:
             reference.at(float(t))
     constants, _, _ = plan_force_constants(potential, cells, cache=cache)
