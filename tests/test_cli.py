@@ -162,6 +162,16 @@ def test_a_fresh_process(in_an_empty_folder: Path) -> None:
     assert len(list((in_an_empty_folder / "cache/wigner-jax").iterdir())) > 3
 
 
+def test_a_reader_that_has_enough() -> None:
+    """`wigner-jax models | head -1`: no complaint about the closed pipe."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "wigner_jax.cli", "models"]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
 def test_configuration(monkeypatch: pytest.MonkeyPatch, in_an_empty_folder: Path) -> None:
     assert cli.cache_folder() is None  # the user's own choice stands
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ase import Atoms
 from ase.build import bulk
 
 from wigner_jax import metrics
@@ -17,8 +15,7 @@ from wigner_jax.errors import InputError
 from wigner_jax.gruneisen import gruneisen_by_third_order
 from wigner_jax.plan.cells import cells_from_atoms
 from wigner_jax.potentials import load_potential
-from wigner_jax.potentials.mace import load_mace
-from wigner_jax.solve import Gaussian, Scattering, kappa
+from wigner_jax.solve import Scattering, kappa
 from wigner_jax.training import Sampling, Target, adapt, make_loss, make_material, value_and_grad
 from wigner_jax.training.gradient import systematic
 from wigner_jax.training.material import solution_of, subset
@@ -111,44 +108,36 @@ def test_a_gruneisen_target_needs_a_value(silicon):
             make_loss(silicon[1], [Target("gruneisen", 1.0, options)])
 
 
-@pytest.mark.slow
-def test_small_mace():
-    """Random weights, LiBr's structure: springs beneath make all frequencies real."""
-    model = load_mace(Path(__file__).parent / "mace_reference/mace-mp-0-small.model")
-    pair = tuple(model.species[:2])
-    a = 4.4
-    atoms = Atoms(numbers=pair, cell=a / 2 * (1 - np.eye(3)), scaled_positions=[[0, 0, 0], [0.5] * 3], pbc=True)
-    held = dataclasses.replace(model, energy=Held(model.energy))
-    cells = cells_from_atoms(atoms, (2, 2, 2), (2, 2, 2))
-    material = make_material("rocksalt", cells, held, (3, 3, 3), (300.0,), broadening=Gaussian(0.5))
-    solution = material.solution(material.force_constants(held.energy, held.params))
-    assert np.asarray(solution.phonons.frequencies)[1:].min() > 0.1
-    check(held, material, 20, 3e-5)
-
-
-@dataclasses.dataclass(frozen=True)
-class Held:
-    """A model on top of springs within the first two shells of rocksalt: E + Σ k (r - r0)² exp(-(r - r0)²/w²)."""
-
-    energy: object
-
-    def __call__(self, params, graph):
-        square = jnp.sum(graph.vectors() ** 2, axis=-1)
-        r = jnp.sqrt(jnp.where(graph.edge_mask, square, 1.0))
-        springs = sum((r - r0) ** 2 * jnp.exp(-(((r - r0) / 0.4) ** 2)) for r0 in (2.2, 2.2 * np.sqrt(2)))
-        return self.energy(params, graph) + 20.0 * jnp.sum(jnp.where(graph.edge_mask, springs, 0.0))
+CRYSTALS = {  # structure, supercells of Φ2 and Φ3, mesh
+    "Si": (bulk("Si", a=5.432), (2, 2, 2), (2, 2, 2), (3, 3, 3)),
+    "LiBr": (bulk("LiBr", "rocksalt", a=5.51), (2, 2, 2), (2, 2, 2), (3, 3, 3)),
+    "wurtzite": (bulk("AlAs", "wurtzite", a=4.076, c=6.820), (2, 2, 1), (2, 2, 1), (2, 2, 1)),
+}
 
 
 @pytest.mark.slow
-def test_nequix_libr(shared):
+@pytest.mark.parametrize("name", CRYSTALS)
+def test_bundled_mace(name):
+    """20 directions in all its parameters."""
+    neural_case(load_potential("mace-bundled"), name, 3e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CRYSTALS)
+def test_nequix(shared, name):
     """Weights of a published model. 20 directions in all 707,658 parameters."""
     path = shared / "weights/nequix-mp-1.nqx"
     if not path.is_file():
         pytest.skip(f"weights not found: {path}")
-    potential = load_potential(path)
-    cells = cells_from_atoms(bulk("LiBr", "rocksalt", a=5.51), (2, 2, 2), (2, 2, 2))
-    material = make_material("LiBr", cells, potential, (3, 3, 3), (300.0,))
-    check(potential, material, 20, 1e-4)
+    neural_case(load_potential(path), name, 1e-5)
+
+
+def neural_case(potential, name: str, h: float) -> None:
+    atoms, fc2, fc3, mesh = CRYSTALS[name]
+    material = make_material(name, cells_from_atoms(atoms, fc2, fc3), potential, mesh, (300.0,))
+    solution = material.solution(material.force_constants(potential.energy, potential.params))
+    assert np.asarray(solution.phonons.frequencies)[1:].min() > 0.1  # THz
+    check(potential, material, 20, h)
 
 
 # --- other derivatives -----------------------------------------------------------------------------------------------

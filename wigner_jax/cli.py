@@ -228,8 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0; 1 for an error inside; 2 for bad input; 3 for imaginary modes; 130 if interrupted. Errors are one line on
-        stderr.
+        0; 1 for an error inside; 2 for bad input; 3 for imaginary modes; 130 if interrupted; 141 if nobody reads the
+        output any more. Errors are one line on stderr.
     """
     parsed = build_parser().parse_args(arguments)
     try:
@@ -237,10 +237,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if parsed.run in ("kappa", "plot", "benchmark", "train", "finetune"):
             configure_jax(parsed.threads)
-        return getattr(commands, parsed.run)(parsed)
+        code = getattr(commands, parsed.run)(parsed)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("wigner-jax: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        return 141
     except (ValueError, OSError, ImportError, PackageNotFoundError) as error:
         return _report(error, getattr(error, "exit_code", 2), parsed.debug)
     except Exception as error:

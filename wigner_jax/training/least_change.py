@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 STRENGTHS = tuple(10.0 ** (-k / 2) for k in range(2, 15))  # 0.1 … 1e-7
 HALVINGS = 6  # of one step
+USEFUL = 0.8  # strengths on the way that would leave more of the loss than this are left out
 HISTORY = 8  # points that are combined
 
 
@@ -118,7 +119,7 @@ def least_change(
     alpha, weights, reached = np.zeros(len(K)), start, None
     cold, losses = (alpha, r), [float(r @ r)]
     report(f"strength {chosen:.1e}; loss {losses[0]:.6g} at the start")
-    path = [*(s for s in STRENGTHS if s > 1.01 * chosen), chosen]
+    path = [*(s for s in STRENGTHS if s > 1.01 * chosen and _linear_loss(K, r, s * scale) < USEFUL * losses[0]), chosen]
     missed = False
     for level in path:
         if missed and level != chosen:
@@ -178,6 +179,12 @@ def _combined(history: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndar
     alphas, qs = (np.stack([h[k] - history[-1][k] for h in history[:-1]], axis=1) for k in (0, 1))
     c = np.linalg.lstsq(qs, -q, rcond=1e-10)[0]
     return alpha + alphas @ c, q + qs @ c
+
+
+def _linear_loss(K: np.ndarray, r: np.ndarray, mu: float) -> float:
+    """Σ r² at the minimum for μ, with r linear in θ: r = μ (K + μ)⁻¹ r(θ0)."""
+    left = mu * np.linalg.solve(K + mu * np.eye(len(K)), r)
+    return float(left @ left)
 
 
 def _left_out(K: np.ndarray, r: np.ndarray, sizes: Sequence[int]) -> dict[float, float]:
