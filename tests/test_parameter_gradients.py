@@ -15,7 +15,7 @@ from wigner_jax.errors import InputError
 from wigner_jax.gruneisen import gruneisen_by_third_order
 from wigner_jax.plan.cells import cells_from_atoms
 from wigner_jax.potentials import load_potential
-from wigner_jax.solve import Scattering, kappa
+from wigner_jax.solve import Scattering, kappa, natural_isotopes
 from wigner_jax.training import Sampling, Target, adapt, make_loss, make_material, value_and_grad
 from wigner_jax.training.gradient import systematic
 from wigner_jax.training.material import solution_of, subset
@@ -163,6 +163,26 @@ def test_temperature_masses_and_isotopes(silicon):
     g = start.scattering.isotope
     slope = (at(scattering=Scattering(g * (1 + h))) - at(scattering=Scattering(g * (1 - h)))) / (2 * h)
     np.testing.assert_allclose(np.vdot(bars.scattering.isotope, g), slope, rtol=1e-6)
+
+
+def test_conditions_given_as_integers(silicon):
+    """Elements of one isotope have no variance, whatever the type of the zeros; both have a derivative."""
+    potential, material = silicon
+    both = [
+        make_material("Si", material.cells, potential, (3, 3, 3), (T,), scattering=Scattering(g, mfp))
+        for T, g, mfp in ((300.0, np.zeros(2), 10.0), (300, np.zeros(2, int), 10))
+    ]
+    expected, found = (value_and_grad(m, potential.energy, log_kappa)(potential.params) for m in both)
+    leaves = [jax.tree.leaves((gradient.value, gradient.conditions)) for gradient in (expected, found)]
+    for a, b in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert float(found.conditions.scattering.boundary_mfp) > 0
+
+
+def test_elements_of_one_isotope():
+    assert (
+        natural_isotopes(cells_from_atoms(bulk("NaF", "rocksalt", a=4.63), (1, 1, 1), (1, 1, 1)).crystal).dtype == float
+    )
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ class Scattering:
 
 def natural_isotopes(crystal: Crystal) -> np.ndarray:
     """Mass variances of the natural abundances. (n,)"""
-    return np.array([ELEMENTS[SYMBOLS[int(z)]][2] for z in crystal.numbers])
+    return np.array([ELEMENTS[SYMBOLS[int(z)]][2] for z in crystal.numbers], float)
 
 
 def make_plan(cells: Cells, mesh: Sequence[int], symmetry: bool = True) -> Plan:

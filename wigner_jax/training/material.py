@@ -118,7 +118,8 @@ def make_material(
             reference.at(float(t))
     constants, _, _ = plan_force_constants(potential, cells, cache=cache)
     scattering = Scattering(plan.variances) if scattering is None else scattering
-    conditions = jax.tree.map(jnp.asarray, Conditions(T, cells.crystal.masses, scattering))
+    given = Conditions(T, cells.crystal.masses, scattering)
+    conditions = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x, float)), given)  # integers have no derivative
     broadening = AdaptiveGaussian() if broadening is None else broadening
     plan, constants = jax.device_put((plan, constants))
     material = Material(name, cells, plan, constants, conditions, broadening, nac, reference)
