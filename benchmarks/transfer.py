@@ -161,3 +161,7 @@ def report(rows: dict[str, dict[str, Any]]) -> str:
             [f"mean of {len(pairs)}, {kind}", f"{first:.3f}", *(f"{last:.3f}" if k == kind else "" for k in KINDS)]
         )
     return table(["compound", "zero-shot", *KINDS], lines)
+
+
+if __name__ == "__main__":
+    main()
