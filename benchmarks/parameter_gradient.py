@@ -4,8 +4,8 @@
 
 Stages, warm medians: *Φ* the force constants, *solver* phonons to ln κ, *solver′* the same with its cotangents of Φ2 and Φ3,
 *pull* these cotangents through the potential to all its parameters. Forward is Φ + solver, gradient Φ + solver′ + pull. Memory
-is the peak of the process after the forward and after the gradient (compilation included), and XLA's temporaries of the two
-programs that hold most. *displacements* is what phono3py's finite displacements need for their forward with the same potential:
+is the peak of the process after the forward and after the gradient, with compilation and, in a second process, with programs
+from the cache that the first one filled; and XLA's temporaries of the two programs that hold most. *displacements* is what phono3py's finite displacements need for their forward with the same potential:
 the number of its supercells times the warm time of one force call. A last column compares the gradient with a central
 difference along one random direction of all parameters.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from common import (
     add_output,
     configure_jax,
     environment,
+    fresh_cache,
     median,
     number,
     peak_rss_mb,
@@ -172,7 +174,7 @@ def check(material: Any, energy: Any, params: Any, slope: Any, loss: Any, h: flo
 
 HEADER = (
     "case", "θ", "| Φ", "solver", "solver′", "pull", "| forward", "gradient", "ratio", "| displacements", "calls",
-    "| RSS MB", "gradient", "| XLA MB", "gradient", "| error",
+    "| RSS MB", "gradient", "| cached", "gradient", "| XLA MB", "gradient", "| error",
 )  # fmt: skip
 
 
@@ -183,6 +185,7 @@ def line(row: dict[str, Any]) -> list[str]:
     cells += ["| " + number(row["forward"]), number(row["gradient"]), f"{row['ratio']:.2f}×"]
     cells += ["| " + number(row["displacements_s"]), f"{row['calls3']}+{row['calls2']}"]
     cells += ["| " + number(row["rss_forward_mb"]), number(row["rss_gradient_mb"])]
+    cells += ["| " + number(row["rss_forward_mb_cached"]), number(row["rss_gradient_mb_cached"])]
     cells += ["| " + number(row["xla_forward_mb"]), number(row["xla_gradient_mb"])]
     return [*cells, "| " + number(row["error"], 1)]
 
@@ -199,7 +202,11 @@ def main() -> None:
     print(f"{results['processor']}, {results['cores']} cores; {results['date']}; {results['versions']}")
     for case in arguments.cases:
         print(f"{case} …", file=sys.stderr)
-        row = run_worker(__file__, {"case": case, "repeats": arguments.repeats}, arguments.threads)
+        job = {"case": case, "repeats": arguments.repeats}
+        with tempfile.TemporaryDirectory() as folder:
+            row = run_worker(__file__, job, arguments.threads, variables=fresh_cache(folder))
+            again = run_worker(__file__, job, arguments.threads, variables=fresh_cache(folder))
+        row |= {f"{name}_cached": again[name] for name in ("rss_forward_mb", "rss_gradient_mb", "compile_s")}
         results["rows"].append({"case": case, "threads": arguments.threads, **row})
         write_json(arguments.out, results)
     print("\nseconds | peak memory | XLA temporaries | relative error of the gradient")

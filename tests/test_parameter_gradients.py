@@ -15,6 +15,7 @@ from wigner_jax.errors import InputError
 from wigner_jax.gruneisen import gruneisen_by_third_order
 from wigner_jax.plan.cells import cells_from_atoms
 from wigner_jax.potentials import load_potential
+from wigner_jax.relax import relax
 from wigner_jax.solve import Scattering, kappa, natural_isotopes
 from wigner_jax.training import Sampling, Target, adapt, make_loss, make_material, value_and_grad
 from wigner_jax.training.gradient import systematic
@@ -111,19 +112,20 @@ def test_a_gruneisen_target_needs_a_value(silicon):
 CRYSTALS = {  # structure, supercells of Φ2 and Φ3, mesh
     "Si": (bulk("Si", a=5.432), (2, 2, 2), (2, 2, 2), (3, 3, 3)),
     "LiBr": (bulk("LiBr", "rocksalt", a=5.51), (2, 2, 2), (2, 2, 2), (3, 3, 3)),
-    "wurtzite": (bulk("AlAs", "wurtzite", a=4.076, c=6.820), (2, 2, 1), (2, 2, 1), (2, 2, 1)),
+    "NaCl wurtzite": (bulk("NaCl", "wurtzite", a=5.0, c=6.4), (2, 2, 2), (2, 2, 1), (3, 3, 2)),
+    "BeO wurtzite": (bulk("BeO", "wurtzite", a=2.70, c=4.38, u=0.378), (2, 2, 2), (2, 2, 1), (3, 3, 2)),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CRYSTALS)
+@pytest.mark.parametrize("name", ["Si", "LiBr", "NaCl wurtzite"])
 def test_bundled_mace(name):
     """20 directions in all its parameters."""
     neural_case(load_potential("mace-bundled"), name, 3e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CRYSTALS)
+@pytest.mark.parametrize("name", ["Si", "LiBr", "BeO wurtzite"])
 def test_nequix(shared, name):
     """Weights of a published model. 20 directions in all 707,658 parameters."""
     path = shared / "weights/nequix-mp-1.nqx"
@@ -134,9 +136,13 @@ def test_nequix(shared, name):
 
 def neural_case(potential, name: str, h: float) -> None:
     atoms, fc2, fc3, mesh = CRYSTALS[name]
+    if "wurtzite" in name:  # stable at the model's own internal coordinate
+        atoms, _ = relax(atoms, potential)
     material = make_material(name, cells_from_atoms(atoms, fc2, fc3), potential, mesh, (300.0,))
     solution = material.solution(material.force_constants(potential.energy, potential.params))
-    assert np.asarray(solution.phonons.frequencies)[1:].min() > 0.1  # THz
+    assert (
+        np.sort(np.asarray(solution.phonons.frequencies), axis=None)[3:].min() > 0.1
+    )  # THz, but for Γ's acoustic modes
     check(potential, material, 20, h)
 
 
