@@ -17,6 +17,7 @@ The record goes on where it stopped: finished folds from `--out`, the one under 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     from wigner_jax.training.frames import force_error, labelled
     from wigner_jax.training.gradient import Sampling
     from wigner_jax.training.loop import Model, Settings, finetune, look
+    from wigner_jax.training.material import share_shapes
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
     start = load_potential(arguments.potential)
@@ -81,15 +83,12 @@ def run(arguments: argparse.Namespace) -> None:
     }
     names = [name for fold in FOLDS for name in fold]
     references = read_phonondb(DATA / "kappas_phononDB_PBE_noNAC.json.gz")
-    known: dict[str, Any] = {}
-
-    def known_task(name: str) -> Any:
-        if name not in known:
-            known[name] = make_task(name, start, arguments.folder, references)
-        return known[name]
+    made = [make_task(name, start, arguments.folder, references) for name in names]
+    shared = share_shapes([task.material for task, _ in made])
+    tasks = {n: dataclasses.replace(t, material=m) for n, (t, _), m in zip(names, made, shared, strict=True)}
 
     def scores(chosen: Any, weights: Any) -> dict[str, dict[str, float]]:
-        return {name: {k: round(v, 6) for k, v in look(model, known_task(name)[0], weights).items()} for name in chosen}
+        return {name: {k: round(v, 6) for k, v in look(model, tasks[name], weights).items()} for name in chosen}
 
     if "zero-shot" not in rows:
         rows["zero-shot"] = {"row": "zero-shot", "scores": scores(names, trained)}
@@ -99,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
         if key in rows:
             continue
         others = [name for name in names if name not in FOLDS[fold]]
-        frames = labelled(rattled([known_task(n)[1] for n in names]), start, weights=(0.0, 0.1, 0.0))
+        frames = labelled(rattled([atoms for _, atoms in made]), start, weights=(0.0, 0.1, 0.0))
         steps = arguments.epochs * -(-len(others) // arguments.accumulate)
         schedule = optax.cosine_decay_schedule(arguments.learning_rate, steps, alpha=0.1)
         settings = Settings(
@@ -110,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
         folder.mkdir(exist_ok=True)
         begun = time.perf_counter()
         state = finetune(
-            model, [known_task(n)[0] for n in others], optax.adam(schedule, b1=0.8, b2=0.95), settings, (frames, []),
+            model, [tasks[n] for n in others], optax.adam(schedule, b1=0.8, b2=0.95), settings, (frames, []),
             folder, report=lambda text: print(text, flush=True),
         )  # fmt: skip
         rows[key] = {

@@ -19,7 +19,7 @@ from wigner_jax.relax import relax
 from wigner_jax.solve import Scattering, kappa, natural_isotopes
 from wigner_jax.training import Sampling, Target, adapt, make_loss, make_material, value_and_grad
 from wigner_jax.training.gradient import systematic
-from wigner_jax.training.material import solution_of, subset
+from wigner_jax.training.material import share_shapes, solution_of, subset
 
 
 def log_kappa(solution):
@@ -169,6 +169,25 @@ def test_temperature_masses_and_isotopes(silicon):
     g = start.scattering.isotope
     slope = (at(scattering=Scattering(g * (1 + h))) - at(scattering=Scattering(g * (1 - h)))) / (2 * h)
     np.testing.assert_allclose(np.vdot(bars.scattering.isotope, g), slope, rtol=1e-6)
+
+
+def test_materials_share_shapes():
+    """A denser silicon has its second neighbours within the cutoff. Padding to its lengths changes no result."""
+    potential = load_potential("stillinger-weber-si")
+    cells = [cells_from_atoms(bulk("Si", a=a), (2, 2, 2), (2, 2, 2)) for a in (5.431, 5.30)]
+    alone = [make_material(f"Si {k}", c, potential, (3, 3, 3)) for k, c in enumerate(cells)]
+    edges = [len(m.constants.graph2.senders) for m in alone]
+    assert edges[0] < edges[1]
+    assert [len(m.constants.graph3.senders) for m in share_shapes(alone, 2.0)] == edges  # too different
+    shared = share_shapes(alone, 100.0)
+    assert [len(m.constants.graph2.senders) for m in shared] == [edges[1]] * 2
+    assert len({jax.tree.structure(m.constants) for m in shared}) == 1
+    assert len({str(jax.tree.map(jnp.shape, m.constants)) for m in shared}) == 1
+    expected, found = (value_and_grad(m[0], potential.energy, log_kappa)(potential.params) for m in (alone, shared))
+    for a, b in zip(jax.tree.leaves(expected.params), jax.tree.leaves(found.params), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
+    with pytest.raises(InputError, match="ratio must be at least 1"):
+        share_shapes(alone, 0.5)
 
 
 def test_conditions_given_as_integers(silicon):

@@ -17,11 +17,11 @@ from .initial import initial
 from .inverse import second_from_frequencies, third_from_modes
 from .least_change import LeastChange, least_change
 from .loop import Model, Settings, Task, finetune
-from .material import Conditions, Material, make_material
+from .material import Conditions, Material, make_material, share_shapes
 from .targets import Target, make_loss
 
 __all__ = [
     "Adapted", "Batch", "Batches", "Conditions", "FitSettings", "Frame", "Gradient", "LeastChange", "Material", "Model", "Sampling",
     "Settings", "Target", "Task", "adapt", "carrying_frames", "finetune", "fit", "frame_of", "initial", "labelled", "least_change",
-    "make_loss", "make_material", "second_from_frequencies", "third_from_modes", "value_and_grad", "wave_frames",
+    "make_loss", "make_material", "second_from_frequencies", "share_shapes", "third_from_modes", "value_and_grad", "wave_frames",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ Every error is one line that names the key, for example ``materials[0].mesh``.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from functools import partial
@@ -41,7 +42,7 @@ from .adapter import adapt
 from .frames import Frame, frame_of, same_size
 from .gradient import Sampling
 from .loop import Model, Settings, Task
-from .material import make_material
+from .material import make_material, share_shapes
 from .targets import KINDS, Target, make_loss
 from .values import file_in, integer, number, numbers, optax_of, read_yaml, strings, table, within
 
@@ -104,6 +105,8 @@ def build(data: Any, folder: Path) -> Run:
     names = [t.material.name for t in tasks]
     if repeated := [n for n in names if names.count(n) > 1]:
         raise InputError(f"materials: the name {repeated[0]!r} is used twice: give each its own name")
+    shared = share_shapes([t.material for t in tasks])
+    tasks = [dataclasses.replace(t, material=m) for t, m in zip(tasks, shared, strict=True)]
     replay = _replay(data.get("replay"), folder, potential)
     lora = table(data.get("lora") or {}, "lora", {"layers", "rank"})
     adapted, trained, frozen = adapt(

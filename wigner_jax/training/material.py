@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..calculator import padded
 from ..errors import InputError
 from ..physics import conductivity as transport
 from ..physics.force_constants import ForceConstantsPlan, force_constants_at, plan_force_constants
@@ -131,6 +132,45 @@ def make_material(
     return material
 
 
+def share_shapes(materials: Sequence[Material], ratio: float = 2.0) -> list[Material]:
+    """The same materials, with lists of edges padded to few common lengths, so that they share compiled programs.
+
+    One program of a large potential takes minutes to compile and thousands of memory maps, of which a process may have
+    65530: a few tens of crystals of different density would not fit.
+
+    Args:
+        materials: made for one potential; those whose supercells have as many atoms are padded together.
+        ratio: no list becomes longer by more than this factor.
+
+    Returns:
+        the materials in their order; their results do not change.
+    """
+    if not ratio >= 1:
+        raise InputError(f"ratio must be at least 1, got {ratio}")
+    result = list(materials)
+
+    def sizes(k: int) -> np.ndarray:
+        graphs = (result[k].constants.graph2, result[k].constants.graph3)
+        return np.array([[len(g.senders), len(g.triplets)] for g in graphs])
+
+    groups: dict[tuple[int, int], list[int]] = {}
+    for k, material in enumerate(materials):
+        groups.setdefault((material.cells.fc2.n_atoms, material.cells.fc3.n_atoms), []).append(k)
+    for group in groups.values():
+        left = sorted(group, key=lambda k: -len(result[k].constants.graph2.senders))
+        while left:
+            longest = sizes(left[0])
+            some = [k for k in left if np.all(longest <= ratio * sizes(k))]
+            room = np.max([sizes(k) for k in some], axis=0)
+            for k in some:
+                old = result[k].constants
+                second, third = (padded(g, *map(int, r)) for g, r in zip((old.graph2, old.graph3), room, strict=True))
+                new = dataclasses.replace(old, graph2=second, graph3=third)
+                result[k] = dataclasses.replace(result[k], constants=jax.device_put(new))
+            left = [k for k in left if k not in some]
+    return result
+
+
 def subset(plan: Plan, points: np.ndarray) -> Plan:
     """The plan for a few of the irreducible points: the same whole mesh as scattering partners.
 
@@ -166,4 +206,4 @@ def subset(plan: Plan, points: np.ndarray) -> Plan:
     return dataclasses.replace(plan, mesh=some, triplets=(bucket,))
 
 
-__all__ = ["Conditions", "Material", "make_material", "solution_of", "subset"]
+__all__ = ["Conditions", "Material", "make_material", "share_shapes", "solution_of", "subset"]
