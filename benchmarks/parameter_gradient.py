@@ -5,9 +5,10 @@
 Stages, warm medians: *Φ* the force constants, *solver* phonons to ln κ, *solver′* the same with its cotangents of Φ2 and Φ3,
 *pull* these cotangents through the potential to all its parameters. Forward is Φ + solver, gradient Φ + solver′ + pull. Memory
 is the peak of the process after the forward and after the gradient, with compilation and, in a second process, with programs
-from the cache that the first one filled; and XLA's temporaries of the two programs that hold most. *displacements* is what phono3py's finite displacements need for their forward with the same potential:
-the number of its supercells times the warm time of one force call. A last column compares the gradient with a central
-difference along one random direction of all parameters.
+from the cache that the first one filled; and XLA's temporaries of the two programs that hold most. *displacements* is what
+phono3py's finite displacements need for their forward with the same potential: the number of its supercells times the warm
+time of one force call. A last column compares the gradient with a central difference along one random direction of all
+parameters.
 """
 
 from __future__ import annotations
