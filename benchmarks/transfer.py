@@ -57,7 +57,6 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import jax
     import numpy as np
     import optax
 
@@ -122,7 +121,6 @@ def run(arguments: argparse.Namespace) -> None:
             "history": state.history,
         }
         save_rows(arguments.out, facts, list(rows.values()))
-        jax.clear_caches()  # compiled programs hold memory maps, of which a process may have 65530
     print(report(rows))
 
 

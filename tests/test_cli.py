@@ -153,7 +153,7 @@ def test_a_fresh_process(in_an_empty_folder: Path) -> None:
     """Devices, double precision and the compilation cache as the command sets them up; quiet prints the table alone."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(in_an_empty_folder / "cache")}
     del environment["JAX_COMPILATION_CACHE_DIR"]
-    command = [sys.executable, "-m", "wigner_jax.cli", "kappa", "Si", *map(str, SMALL), "--quiet", "--threads", "2"]
+    command = [sys.executable, "-m", "wigner_jax", "kappa", "Si", *map(str, SMALL), "--quiet", "--threads", "2"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (result.returncode, result.stderr) == (0, "")
     header, row = result.stdout.splitlines()
@@ -166,7 +166,7 @@ def test_a_reader_that_has_enough() -> None:
     """`wigner-jax models | head -1`: no complaint about the closed pipe."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "wigner_jax.cli", "models"]
+    command = [sys.executable, "-m", "wigner_jax", "models"]
     result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (result.returncode, result.stderr) == (141, "")

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+
 import wigner_jax
+from wigner_jax.programs import make_room
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,6 +61,25 @@ def test_types_are_published() -> None:
 
 def test_the_command_is_installed() -> None:
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="wigner-jax")
-    run = subprocess.run([sys.executable, "-m", "wigner_jax.cli", "--version"], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-m", "wigner_jax", "--version"], capture_output=True, text=True)
     assert run.stdout.strip() == f"wigner-jax {wigner_jax.__version__}"
     assert entry.value == "wigner_jax.cli:main"
+
+
+def test_compiled_programs_are_forgotten_when_they_hold_too_many_maps():
+    """Nothing happens far from the limit; past it programs go, and the same functions still work."""
+    calls = []
+
+    @jax.jit
+    def square(x):
+        calls.append(x)
+        return x**2
+
+    assert square(3.0) == 9
+    assert len(calls) == 1
+    assert not make_room(full=1.0)
+    assert square(3.0) == 9
+    assert len(calls) == 1
+    assert make_room(full=0.0) == Path("/proc/self/maps").exists()
+    assert square(3.0) == 9
+    assert len(calls) == (2 if Path("/proc/self/maps").exists() else 1)

@@ -461,7 +461,7 @@ def test_killed_and_continued(folder, tmp_path, monkeypatch):
     def command(output: str) -> list[str]:
         config = Path(written(folder, output=str(tmp_path / output), epochs=60)).rename(tmp_path / f"{output}.yaml")
         config.write_text(config.read_text().replace("train.extxyz", str(folder / "train.extxyz")))
-        return [sys.executable, "-m", "wigner_jax.cli", "train", str(config), "--threads", "1"]
+        return [sys.executable, "-m", "wigner_jax", "train", str(config), "--threads", "1"]
 
     subprocess.run(command("a"), check=True, capture_output=True)
     rng, resumed, checkpoint = np.random.default_rng(), command("b"), tmp_path / "b/checkpoint.npz"

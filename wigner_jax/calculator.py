@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -74,29 +73,13 @@ class WignerCalculator(Calculator):
         edges, triplets = self._room.get(graph.n_atoms, (0, 0))
         room = (max(edges, len(graph.senders)), max(triplets, len(graph.triplets)))
         self._room[graph.n_atoms] = room
-        energy, forces, stress = energy_forces_stress(self.potential, padded(graph, *room))
+        energy, forces, stress = energy_forces_stress(self.potential, graph.padded(*room))
         self.results = {
             "energy": float(energy),
             "free_energy": float(energy),
             "forces": np.asarray(forces),
             "stress": full_3x3_to_voigt_6_stress(np.asarray(stress)),
         }
-
-
-def padded(graph: Graph, edges: int, triplets: int) -> Graph:
-    """The same graph with its lists filled up, as `Graph` describes, to at least these lengths."""
-    e, t = max(0, edges - len(graph.senders)), max(0, triplets - len(graph.triplets))
-    if e == t == 0:
-        return graph
-    return dataclasses.replace(
-        graph,
-        senders=np.pad(graph.senders, (0, e)),
-        receivers=np.pad(graph.receivers, (0, e)),
-        shifts=np.concatenate([graph.shifts, np.tile(np.array([1, 0, 0], graph.shifts.dtype), (e, 1))]),
-        edge_mask=np.pad(graph.edge_mask, (0, e)),
-        triplets=np.pad(graph.triplets, ((0, t), (0, 0))),
-        triplet_mask=np.pad(graph.triplet_mask, (0, t)),
-    )
 
 
 __all__ = ["WignerCalculator", "energy_forces_stress"]

@@ -260,7 +260,3 @@ def _report(error: Exception, code: int, debug: bool) -> int:
         message = f"internal error: {type(error).__name__}: {message[:300]} (run with --debug for the traceback)"
     print(f"wigner-jax: error: {message}", file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

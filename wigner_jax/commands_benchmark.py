@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-
 from .campaign.expansion import read_gammas
 from .campaign.records import GRUNEISEN, PROTOCOLS, Settings, open_campaign, read_record, record_path, write_record
 from .campaign.run import run_material
@@ -15,6 +13,7 @@ from .campaign.tables import TYPES, details_of, write_matbench, write_tables
 from .campaign.times import write_times
 from .errors import InputError, temperatures_above_zero
 from .io.phonondb import Reference, read_phonondb, read_phonondb_structures
+from .programs import make_room
 from .report import Stages, duration, progress_stream, times_table
 
 if TYPE_CHECKING:
@@ -111,8 +110,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
         write_tables(arguments.out, order)
         if not arguments.quiet:
             print(line_of(record, stages.times, number + 1, len(todo)), flush=True)
-        if jax.default_backend() == "cpu" and number % 8 == 7:
-            jax.clear_caches()  # compiled programs hold memory maps, of which a process may have 65530
+        make_room()
     rows, summary = write_tables(arguments.out, order)
     if arguments.matbench:
         write_matbench(arguments.out, order, arguments.matbench)

@@ -99,9 +99,13 @@ def check_force_constants(
 
 
 class ImaginaryModes(InputError):
-    """The crystal has imaginary modes: it is not at a minimum of its energy."""
+    """The crystal has imaginary modes: it is not at a minimum of its energy. `found` says which, without the advice."""
 
     exit_code = 3
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(f"{found}: {advice}")
+        self.found = found
 
 
 def imaginary_modes(mesh: Mesh, frequencies: Array, tolerance: float = 0.01) -> np.ndarray:
@@ -130,6 +134,6 @@ def refuse_imaginary(mesh: Mesh, frequencies: Array) -> None:
     where = " ".join(f"{x:.4g}" for x in np.asarray(mesh.qpoints)[q])
     raise ImaginaryModes(
         f"imaginary modes: {len(found)} of {np.size(frequencies)}, the worst {np.asarray(frequencies)[q, s]:.3f} THz at"
-        f" q = ({where}): relax the structure, check the force constants or enlarge the supercell;"
-        " --allow-imaginary goes on"
+        f" q = ({where})",
+        "relax the structure, check the force constants or enlarge the supercell; --allow-imaginary goes on",
     )

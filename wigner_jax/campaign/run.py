@@ -74,7 +74,7 @@ def run_material(
     try:
         result = _solve(atoms, potential, reference, settings, stages, record)
     except ImaginaryModes as error:
-        record |= {"imaginary": True, "failure": f"imaginary modes: {' '.join(str(error).split())}"}
+        record |= {"imaginary": True, "failure": error.found}
     except (InputError, ValueError, ArithmeticError, RuntimeError, MemoryError, OSError) as error:
         where = traceback.extract_tb(error.__traceback__)[-1].name
         record["failure"] = f"{type(error).__name__} in {where}: {' '.join(str(error).split())[:300]}"

@@ -76,6 +76,21 @@ class Graph:
         F = jnp.eye(3, dtype=self.positions.dtype) + strain
         return dataclasses.replace(self, positions=self.positions @ F, cell=self.cell @ F)
 
+    def padded(self, edges: int, triplets: int) -> Graph:
+        """The same graph with its lists filled up to at least these lengths: few shapes, so few compilations."""
+        e, t = max(0, edges - len(self.senders)), max(0, triplets - len(self.triplets))
+        if e == t == 0:
+            return self
+        return dataclasses.replace(
+            self,
+            senders=np.pad(self.senders, (0, e)),
+            receivers=np.pad(self.receivers, (0, e)),
+            shifts=np.concatenate([self.shifts, np.tile(np.array([1, 0, 0], self.shifts.dtype), (e, 1))]),
+            edge_mask=np.pad(self.edge_mask, (0, e)),
+            triplets=np.pad(self.triplets, ((0, t), (0, 0))),
+            triplet_mask=np.pad(self.triplet_mask, (0, t)),
+        )
+
 
 def padded_size(count: int) -> int:
     """The next size of the form {4, 5, 6, 7} · 2^k: few shapes, so few compilations, at most 25 % padding."""

@@ -13,7 +13,6 @@ import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from .. import losses
-from ..calculator import padded
 from ..errors import InputError
 from ..potentials.graph import Graph, build_graph
 from ..types import pytree
@@ -111,7 +110,7 @@ def labelled(atoms: Sequence[ase.Atoms], potential: Potential, **options: Sequen
 def same_size(frames: Sequence[Frame]) -> list[Frame]:
     """The same frames with lists of edges as long as the longest: one compilation for each number of atoms."""
     room = [max((len(getattr(f.graph, name)) for f in frames), default=0) for name in ("senders", "triplets")]
-    return [dataclasses.replace(f, graph=padded(f.graph, *room)) for f in frames]
+    return [dataclasses.replace(f, graph=f.graph.padded(*room)) for f in frames]
 
 
 @partial(jax.jit, static_argnums=0)

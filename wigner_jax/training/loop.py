@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from ..errors import InputError, imaginary_modes
+from ..programs import make_room
 from .frames import force_error, frame_value_and_grad
 from .gradient import EXACT, Sampling, value_and_grad
 from .state import State, blend, decay_at, load_state, save_state
@@ -171,6 +172,7 @@ class _Runner:
         real = True
         for k in chosen:
             task = self.tasks[k]
+            make_room()
             function = value_and_grad(task.material, model.energy, task.loss, settings.sampling)
             g = function(trained, model.frozen, [settings.seed, state.step, int(k)])
             value += float(g.value) / len(chosen)
@@ -194,6 +196,7 @@ class _Runner:
 
 def look(model: Model, task: Task, trained: Params) -> dict[str, float]:
     """Metrics of one material at given weights; SRE and SRME are 2 with imaginary modes."""
+    make_room()
     fc = task.material.force_constants(model.energy, (trained, model.frozen))
     solution = task.material.solution(fc)
     value, found = task.loss(solution)

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..calculator import padded
 from ..errors import InputError
 from ..physics import conductivity as transport
 from ..physics.force_constants import ForceConstantsPlan, force_constants_at, plan_force_constants
@@ -164,7 +163,7 @@ def share_shapes(materials: Sequence[Material], ratio: float = 2.0) -> list[Mate
             room = np.max([sizes(k) for k in some], axis=0)
             for k in some:
                 old = result[k].constants
-                second, third = (padded(g, *map(int, r)) for g, r in zip((old.graph2, old.graph3), room, strict=True))
+                second, third = (g.padded(*map(int, r)) for g, r in zip((old.graph2, old.graph3), room, strict=True))
                 new = dataclasses.replace(old, graph2=second, graph3=third)
                 result[k] = dataclasses.replace(result[k], constants=jax.device_put(new))
             left = [k for k in left if k not in some]

@@ -1,0 +1,140 @@
+"""Published potentials on phononDB-PBE: `wigner-jax benchmark` for each, its scores, its times, the published numbers beside.
+
+    python benchmarks/campaigns.py --potentials nequix-mp-1 sevennet-l3i5 --out benchmarks/results/campaigns
+
+κ_SRME's protocol at 300 K, force constants as the potential's card recommends (`--route ad` or `finite-displacement` for the
+other way), rocksalts and zincblendes (`--only` for others). A campaign goes on where it stopped: records lie under
+`--folder`, and what is there is not done again, so that the times are those of the runs that made it.
+
+Written for each potential: NAME.csv, the campaign's table, and NAME.json with the summary, seconds by stage and those of
+the compounds, and κ and SRME of the compounds that have published values, with both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from common import SHARED, environment, median, table, write_json
+
+PUBLISHED = {  # columns of published/kappa_srme.csv
+    "sevennet-l3i5": "sevennet-l3i5",
+    "chgnet-0.3.0": "chgnet-0.3.0",
+    "m3gnet-mp-2021.2.8": "m3gnet",
+    "nequix-mp-1": "nequix-mp-1",
+    "nequix-mp-1-pft": "nequix-mp-1-pft",
+}
+PACKAGES = ("wigner-jax", "jax", "jaxlib", "numpy", "ase", "spglib")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--potentials", nargs="+", required=True, metavar="NAME")
+    parser.add_argument(
+        "--route", choices=("ad", "finite-displacement"), help="of force constants (default: the card's)"
+    )
+    parser.add_argument("--only", nargs="+", default=["rs", "zb"], help="materials, as in wigner-jax benchmark")
+    parser.add_argument("--threads", type=int, default=1, help="cores")
+    parser.add_argument("--folder", type=Path, default=Path("runs/campaigns"), help="where the campaigns' records lie")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="such as benchmarks/results/campaigns")
+    arguments = parser.parse_args()
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    for potential in arguments.potentials:
+        name = Path(potential).stem if "/" in potential else potential
+        name += f"-{arguments.route}" if arguments.route else ""
+        folder = arguments.folder / name
+        run(potential, folder, arguments)
+        record = {"benchmark": "campaigns", **environment(PACKAGES), "threads": arguments.threads} | facts(folder)
+        print(report(name, record))
+        if arguments.out is not None:
+            shutil.copyfile(folder / "table.csv", arguments.out / f"{name}.csv")
+            write_json(arguments.out / f"{name}.json", record)
+
+
+def run(potential: str, folder: Path, arguments: argparse.Namespace) -> None:
+    """What is missing of one campaign, in a process of its own; stops here if that one fails."""
+    data = SHARED / "data/phonondb"
+    command = [
+        sys.executable, "-m", "wigner_jax", "benchmark", "--potential", potential, "--out", str(folder),
+        "--structures", str(data / "phononDB-PBE-structures.extxyz"),
+        "--reference", str(data / "kappas_phononDB_PBE_noNAC.json.gz"),
+        "--only", *arguments.only, "--threads", str(arguments.threads),
+        *([f"--{arguments.route}"] if arguments.route else []),
+    ]  # fmt: skip
+    if (code := subprocess.run(command).returncode) != 0:
+        raise SystemExit(code)
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """Settings, summary, times and the comparison with published numbers, from a campaign's files."""
+    settings = json.loads((folder / "settings.json").read_text())
+    rows = {row["mp_id"]: row for row in read_csv(folder / "table.csv")}
+    times = {row.pop("mp_id"): {k: float(v) for k, v in row.items() if v} for row in read_csv(folder / "times.csv")}
+    stages = {stage: sum(t.get(stage, 0.0) for t in times.values()) for t in times.values() for stage in t}
+    totals = [t["total"] for t in times.values()]
+    column = PUBLISHED.get(Path(settings["potential"]).stem, PUBLISHED.get(settings["potential"]))
+    published = []
+    for row in read_csv(SHARED / "data/published/kappa_srme.csv") if column else []:
+        ours = rows.get(row["mp_id"])
+        if ours is not None and row[f"SRME:{column}"]:
+            published.append(
+                {
+                    "compound": row["formula"],
+                    "kappa_DFT": number_of(ours["kappa_DFT"]),
+                    "kappa": number_of(ours["kappa"]),
+                    "kappa_published": number_of(row[f"kappa:{column}"]),
+                    "SRME": number_of(ours["SRME"]),
+                    "SRME_published": number_of(row[f"SRME:{column}"]),
+                }
+            )
+    return {
+        "settings": settings,
+        "summary": json.loads((folder / "summary.json").read_text()),
+        "seconds": {stage: round(s, 1) for stage, s in stages.items()},
+        "seconds_of_a_compound": {"median": median(totals), "min": min(totals), "max": max(totals)},
+        "published": published,
+    }
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def number_of(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def report(name: str, record: dict[str, Any]) -> str:
+    """One table for people."""
+    (summary,) = record["summary"].values()
+    lines = [
+        [
+            kind,
+            str(s["materials"]),
+            *(f"{s[k]:.3f}" for k in ("SRME", "SRE", "within_factor_two")),
+            str(len(s["failed"])),
+        ]
+        for kind, s in summary.items()
+    ]
+    text = [name, table(["", "materials", "SRME", "SRE", "within ×2", "failed"], lines)]
+    seconds = record["seconds_of_a_compound"]
+    text.append(f"a compound: median {seconds['median']:.0f} s, {seconds['min']:.0f} to {seconds['max']:.0f} s")
+    if record["published"]:
+        columns = ("kappa_DFT", "kappa", "kappa_published", "SRME", "SRME_published")
+        body = [
+            [p["compound"], *("-" if p[c] is None else f"{p[c]:.4g}" for c in columns)] for p in record["published"]
+        ]
+        text.append(table(["", "κ DFT", "κ", "published", "SRME", "published"], body))
+    return "\n".join(text)
+
+
+if __name__ == "__main__":
+    main()
