@@ -40,6 +40,7 @@ def main() -> None:
         "--route", choices=("ad", "finite-displacement"), help="of force constants (default: the card's)"
     )
     parser.add_argument("--only", nargs="+", default=["rs", "zb"], help="materials, as in wigner-jax benchmark")
+    parser.add_argument("--fmax", type=float, help="eV/Å, of the relaxation (default: the protocol's 1e-4)")
     parser.add_argument("--threads", type=int, default=1, help="cores")
     parser.add_argument("--folder", type=Path, default=Path("runs/campaigns"), help="where the campaigns' records lie")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="such as benchmarks/results/campaigns")
@@ -49,6 +50,7 @@ def main() -> None:
     for potential in arguments.potentials:
         name = Path(potential).stem if "/" in potential else potential
         name += f"-{arguments.route}" if arguments.route else ""
+        name += f"-fmax-{arguments.fmax:g}" if arguments.fmax else ""
         folder = arguments.folder / name
         run(potential, folder, arguments)
         record = {"benchmark": "campaigns", **environment(PACKAGES), "threads": arguments.threads} | facts(folder)
@@ -67,6 +69,7 @@ def run(potential: str, folder: Path, arguments: argparse.Namespace) -> None:
         "--reference", str(data / "kappas_phononDB_PBE_noNAC.json.gz"),
         "--only", *arguments.only, "--threads", str(arguments.threads),
         *([f"--{arguments.route}"] if arguments.route else []),
+        *(["--fmax", str(arguments.fmax)] if arguments.fmax else []),
     ]  # fmt: skip
     if (code := subprocess.run(command).returncode) != 0:
         raise SystemExit(code)

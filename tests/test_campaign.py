@@ -29,9 +29,11 @@ from wigner_jax import (
 )
 from wigner_jax.campaign import Settings, read_record, record_path, run
 from wigner_jax.campaign.plot import campaign_figure, read_table
+from wigner_jax.campaign.records import open_campaign
 from wigner_jax.campaign.tables import csv_of, details_of, summary_of
 from wigner_jax.cli import main
 from wigner_jax.commands_benchmark import shard_of
+from wigner_jax.errors import InputError
 from wigner_jax.io.phonondb import read_phonondb
 from wigner_jax.metrics import average, mode_kappa
 from wigner_jax.report import Stages
@@ -258,6 +260,7 @@ def test_killed_at_any_time(inputs, whole, tmp_path):
         (("--ad", "--potential", "ase:ase.calculators.emt:EMT"), "needs a JAX potential"),
         (("--reference", "nowhere.json"), "no reference file"),
         (("--structures", "nowhere.extxyz"), "no structure file"),
+        (("--fmax", "0"), "fmax must be above 0"),
     ],
 )
 def test_bad_input(inputs, tmp_path, capsys, more, message):
@@ -271,7 +274,34 @@ def test_another_campaign_in_the_folder(inputs, whole, capsys):
     before = tables(whole)
     assert main(options(inputs, whole, "-T", "300")) == 2
     assert "holds a campaign with temperatures" in capsys.readouterr().err
+    assert main(options(inputs, whole, "-T", "300", "600", "--fmax", "0.02")) == 2
+    assert "holds a campaign with fmax 0.0001, not 0.02" in capsys.readouterr().err
     assert tables(whole) == before
+
+
+def test_settings_of_an_older_version(tmp_path):
+    """A setting that was not known yet had its default."""
+    open_campaign(tmp_path, Settings("x"))
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "fmax"}))
+    open_campaign(tmp_path, Settings("x"))
+    with pytest.raises(InputError, match="holds a campaign with fmax"):
+        open_campaign(tmp_path, Settings("x", fmax=0.02))
+
+
+def test_a_loose_relaxation_stops_early(inputs, tmp_path):
+    """Where forces vanish by symmetry, fmax is the cell's: FIRE takes fewer steps to a larger one."""
+    steps = {}
+    for fmax in ("1e-4", "0.2"):
+        out = tmp_path / fmax
+        assert (
+            main(
+                options(inputs, out, "--quiet", "-T", "300", "--only", "mp-2", "--protocol", "matbench", "--fmax", fmax)
+            )
+            == 0
+        )
+        steps[fmax] = read_record(record_path(out, "mp-2"))["steps"]
+    assert 0 < steps["0.2"] < steps["1e-4"]
 
 
 def test_summary_arithmetic():

@@ -364,7 +364,7 @@ def test_a_reference_on_another_mesh_or_temperature(tmp_path, shared, capsys, mo
 
 def command(path: Path, cache: Path) -> list[str]:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
-    return [sys.executable, "-m", "wigner_jax.cli", "finetune", str(path), "--threads", "1"]
+    return [sys.executable, "-m", "wigner_jax", "finetune", str(path), "--threads", "1"]
 
 
 @pytest.mark.slow

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default="k_srme", help="of the relaxation (newton: exact, with derivatives)"
     )
+    parser.add_argument("--fmax", type=float, default=1e-4, metavar="eV/Å", help="where k_srme and matbench stop")
     route = parser.add_mutually_exclusive_group()
     route.add_argument(
         "--ad", action="store_const", const="ad", dest="route", help="force constants by differentiation"
@@ -93,7 +94,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
     potential, route = _potential(arguments.potential, arguments.route)
     settings = Settings(
         arguments.potential, arguments.protocol, route, arguments.distance, temperatures, 1e6, arguments.broadening,
-        arguments.gruneisen, arguments.gruneisen_reference,
+        arguments.gruneisen, arguments.gruneisen_reference, arguments.fmax,
     )  # fmt: skip
     if settings.gruneisen_reference is not None:
         if settings.gruneisen is None:

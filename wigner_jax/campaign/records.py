@@ -44,6 +44,7 @@ class Settings:
     broadening: str = "tetrahedron"  # tetrahedron or adaptive
     gruneisen: str | None = None  # route to γ(T): volumes, strain, third; None: none
     gruneisen_reference: str | None = None  # table of published γ, as given
+    fmax: float = 1e-4  # eV/Å, of the relaxation by FIRE (k_srme, matbench)
 
     def __post_init__(self) -> None:
         for value, name, allowed in (
@@ -54,6 +55,8 @@ class Settings:
         ):
             if value not in allowed:
                 raise InputError(f"unknown {name} {value!r}: choose from {', '.join(filter(None, allowed))}")
+        if not 0 < self.fmax < float("inf"):
+            raise InputError(f"fmax must be above 0 eV/Å, got {self.fmax:g}")
 
 
 def record_path(folder: str | Path, mp_id: str) -> Path:
@@ -73,12 +76,12 @@ def open_campaign(folder: str | Path, settings: Settings) -> None:
         path = folder / "settings.json"
         asked = dataclasses.asdict(settings) | {"temperatures": list(settings.temperatures)}
         if path.is_file():
-            there = json.loads(path.read_text())
-            different = [k for k in asked if there.get(k) != asked[k]]
+            there = dataclasses.asdict(Settings("")) | json.loads(path.read_text())
+            different = [k for k in asked if there[k] != asked[k]]
             if different:
                 k = different[0]
                 raise InputError(
-                    f"{folder} holds a campaign with {k} {there.get(k)!r}, not {asked[k]!r}: give another --out, or the"
+                    f"{folder} holds a campaign with {k} {there[k]!r}, not {asked[k]!r}: give another --out, or the"
                     " same options"
                 )
         else:

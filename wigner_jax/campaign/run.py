@@ -87,7 +87,7 @@ def _solve(
 ) -> Result | None:  # fmt: skip
     """Fills the record as far as it gets."""
     with stages("relax"):
-        relaxed = relax_by(settings.protocol, atoms, potential, record)
+        relaxed = relax_by(settings, atoms, potential, record)
     groups = record["space_groups"]
     if groups[0] != groups[1]:
         record["failure"] = f"the space group changed from {groups[0]} to {groups[1]} in the relaxation"
@@ -117,17 +117,19 @@ def _solve(
     return cells.crystal, plan.mesh, solution, settings.boundary_mfp, None, bands
 
 
-def relax_by(protocol: str, atoms: ase.Atoms, potential: Potential | Calculator, record: dict[str, Any]) -> ase.Atoms:
+def relax_by(
+    settings: Settings, atoms: ase.Atoms, potential: Potential | Calculator, record: dict[str, Any]
+) -> ase.Atoms:
     """The relaxed structure; space groups (before, after) and convergence go into the record."""
     from ..relax import relax
 
-    if protocol == "newton":
+    if settings.protocol == "newton":
         if not isinstance(potential, Potential):
             raise InputError("the newton protocol needs derivatives, which an ASE calculator has not: use k_srme")
         relaxed, newton = relax(atoms, potential)
         record |= {"converged": newton.converged, "max_force": newton.max_force, "steps": newton.steps}
     else:
-        relaxed, report = relax_k_srme(atoms, potential, free=protocol == "k_srme")
+        relaxed, report = relax_k_srme(atoms, potential, free=settings.protocol == "k_srme", fmax=settings.fmax)
         record |= {
             "converged": all(report.converged),
             "max_force": report.max_force,
