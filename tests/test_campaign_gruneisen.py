@@ -63,7 +63,7 @@ def _no_conductivity():
         return cells, ForceConstants(second, np.zeros((2, 16, 16, 3, 3, 3)))
 
     def refuse(*_, **__):
-        raise ImaginaryModes("said by the test")
+        raise ImaginaryModes("said by the test", "nothing to do")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "relax_by", unrelaxed)
