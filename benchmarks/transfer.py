@@ -92,12 +92,12 @@ def run(arguments: argparse.Namespace) -> None:
     if "zero-shot" not in rows:
         rows["zero-shot"] = {"row": "zero-shot", "scores": scores(names, trained)}
         save_rows(arguments.out, facts, list(rows.values()))
+    frames = labelled(rattled([atoms for _, atoms in made]), start, weights=(0.0, 0.1, 0.0))
     for fold, replay in ((f, r) for f in arguments.folds for r in arguments.replay):
         key = f"fold {fold} {KINDS[0] if replay else KINDS[1]}"
         if key in rows:
             continue
         others = [name for name in names if name not in FOLDS[fold]]
-        frames = labelled(rattled([atoms for _, atoms in made]), start, weights=(0.0, 0.1, 0.0))
         steps = arguments.epochs * -(-len(others) // arguments.accumulate)
         schedule = optax.cosine_decay_schedule(arguments.learning_rate, steps, alpha=0.1)
         settings = Settings(

@@ -158,9 +158,12 @@ def share_shapes(materials: Sequence[Material], ratio: float = 2.0) -> list[Mate
     for group in groups.values():
         left = sorted(group, key=lambda k: -len(result[k].constants.graph2.senders))
         while left:
-            longest = sizes(left[0])
-            some = [k for k in left if np.all(longest <= ratio * sizes(k))]
-            room = np.max([sizes(k) for k in some], axis=0)
+            some: list[int] = []
+            room = sizes(left[0])
+            for k in left:
+                more = np.maximum(room, sizes(k))
+                if all(np.all(more <= ratio * sizes(j)) for j in (*some, k)):
+                    some, room = [*some, k], more
             for k in some:
                 old = result[k].constants
                 second, third = (g.padded(*map(int, r)) for g, r in zip((old.graph2, old.graph3), room, strict=True))
