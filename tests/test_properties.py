@@ -17,7 +17,6 @@ from ase.build import make_supercell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wigner_jax.calculator import padded
 from wigner_jax.potentials import build_graph
 from wigner_jax.potentials.mace import load_mace
 
@@ -49,7 +48,7 @@ def derivatives(potential, graph, u):
 def of(potential, atoms, u, edges=EDGES):
     graph, _ = build_graph(atoms, potential)
     assert len(graph.senders) <= edges
-    return [np.asarray(v) for v in derivatives(potential, padded(graph, edges, 0), jnp.asarray(u))]
+    return [np.asarray(v) for v in derivatives(potential, graph.padded(edges, 0), jnp.asarray(u))]
 
 
 def same(found, expected, tolerance=1e-10):

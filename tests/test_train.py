@@ -24,7 +24,6 @@ import yaml
 from ase.build import bulk
 
 from wigner_jax import WignerCalculator, cli
-from wigner_jax.calculator import padded
 from wigner_jax.errors import InputError
 from wigner_jax.potentials import Potential, load_potential
 from wigner_jax.potentials.mace import load_mace
@@ -136,7 +135,7 @@ def test_a_batch_equals_its_structures(request, name):
                 seen.append(k)
                 if name != "pairs" and N != 2:
                     continue  # another compilation
-                e, f, s = predict_one(model.energy, model.params, None, padded(frames[k].graph, room, 0))
+                e, f, s = predict_one(model.energy, model.params, None, frames[k].graph.padded(room, 0))
                 np.testing.assert_allclose(E[b] * N, e, rtol=1e-10)
                 np.testing.assert_allclose(F[own], f, rtol=1e-10, atol=1e-10 * np.abs(f).max())
                 np.testing.assert_allclose(S[b], s, rtol=1e-10, atol=1e-10 * np.abs(s).max())
