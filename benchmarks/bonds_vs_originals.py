@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import SHARED, environment, peak_rss_mb, run_worker, serve
+from common import SHARED, environment, peak_rss_mb, run_worker, serve, temporary_mb
 
 REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "bond_reference"
 CRYSTALS = {"NaCl": 5.64, "MgO": 4.21}  # rocksalt, lattice constants in Å
@@ -118,7 +118,7 @@ def _ours(job: dict[str, Any]) -> dict[str, Any]:
         "forces": (-np.asarray(slope)).tolist(),
         **_times(partial(_wait, run, potential, graph), job["repeats"]),
         "compile_s": compiled,
-        "temporary_mb": run.memory_analysis().temp_size_in_bytes / 2**20,
+        "temporary_mb": temporary_mb(run),
         "edges": int(np.sum(np.asarray(graph.edge_mask))),
         "peak_mb": peak_rss_mb(),
     }

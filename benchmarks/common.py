@@ -192,6 +192,11 @@ def peak_rss_mb() -> float:
     return peak / MB if sys.platform == "darwin" else peak / 1024
 
 
+def temporary_mb(compiled: Any) -> float:
+    """Temporary memory of a compiled program as XLA plans it, MB (2^20 bytes)."""
+    return compiled.memory_analysis().temp_size_in_bytes / MB
+
+
 class Compilations:
     """Seconds that XLA has spent on compiling, from JAX's own events: tracing and lowering come on top."""
 
@@ -201,9 +206,9 @@ class Compilations:
         self.seconds = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._heard)
 
-    def _heard(self, event: str, seconds: float, **_: Any) -> None:
+    def _heard(self, event: str, duration_secs: float, **_: Any) -> None:
         if event.endswith("backend_compile_duration"):
-            self.seconds += seconds
+            self.seconds += duration_secs
 
 
 def device_facts() -> dict[str, Any]:

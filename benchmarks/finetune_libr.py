@@ -27,6 +27,7 @@ import argparse
 import dataclasses
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     unflatten, weights = ravel_pytree(trained)[1], trained
     for k in range(arguments.rounds):
-        weights = unflatten(step(f"round{k}", lambda k=k, w=weights: fitted(k, w))["weights"])
+        weights = unflatten(step(f"round{k}", partial(fitted, k, weights))["weights"])
     now = start.with_params(jax.tree.map(np.asarray, energy.merge(weights, frozen)))
     after = step("after", lambda: evaluate(now, cells, reference, WIDE))
     for label, potential, stored in (("before", start, before), ("after", now, after)):
@@ -165,7 +166,7 @@ def run(arguments: argparse.Namespace) -> None:
         target = references[halides[name]]
         other = default_cells(read_phonondb_structure(structures, target.mp_id))
         for label, potential in (("before", start), ("after", now)):
-            step(f"{name} {label}", lambda p=potential, c=other, t=target: evaluate(p, c, t))
+            step(f"{name} {label}", partial(evaluate, potential, other, target))
         record[f"{name} DFT"] = {"kappa": float(target.kappa[target.at(300.0)])}
     if arguments.out is not None:
         write_json(arguments.out, record)

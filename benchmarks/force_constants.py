@@ -19,6 +19,7 @@ import json
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -71,7 +72,7 @@ def automatic(potential, cells, repeats, scheme):
                 jax.block_until_ready(phi)
                 times.append(time.perf_counter() - started)
             seconds[f"{name}_{part}"] = min(times)
-        residuals.append(float(residual))
+        residuals.append(float(np.asarray(residual)))
     return np.asarray(phi), list(zip(infos, residuals, strict=True)), margin, seconds
 
 
@@ -147,7 +148,9 @@ def benchmark(name, distances, repeats, scheme):
     cells = cells_from_atoms(atoms, fc2, fc3)
     third, fits, margin, seconds = automatic(potential, cells, repeats, scheme)
     infos = [info for info, _ in fits]
-    errors, calls, theirs = [], {}, {}
+    errors: list[Any] = []
+    calls: dict[str, Any] = {}
+    theirs: dict[str, Any] = {}
     for distance in distances:
         ph3, calls, spent = finite_displacements(potential, atoms, fc2, fc3, distance)
         theirs = spent if not theirs else {key: min(theirs[key], spent[key]) for key in spent}
@@ -191,7 +194,7 @@ def main() -> None:
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     device = jax.devices()[0]
-    results = {
+    results: dict[str, Any] = {
         "device": f"{device.platform}: {device.device_kind}, host {platform.machine()}",
         "jax": jax.__version__,
         "materials": [],

@@ -24,12 +24,13 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.build import bulk
-from common import environment, run_worker
+from common import environment, run_worker, temporary_mb
 from jax.experimental.jet import jet
 from phono3py import Phono3py
 from phonopy.structure.atoms import PhonopyAtoms
@@ -199,7 +200,7 @@ def variants(name, whole, repeats):
             "made again": again,
             "seconds": min(spent[1:]),
             "compile_s": compiled,
-            "temporary_mb": run.memory_analysis().temp_size_in_bytes / 2**20,
+            "temporary_mb": temporary_mb(run),
             "difference": float(np.abs(value - reference).max() / np.abs(reference).max()),
         }
         rows.append(row)
@@ -223,7 +224,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    results = {"environment": environment(["wigner-jax", "jax", "jaxlib", "numpy", "phono3py"]), "materials": []}
+    results: dict[str, Any] = {
+        "environment": environment(["wigner-jax", "jax", "jaxlib", "numpy", "phono3py"]),
+        "materials": [],
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.model or Path(folder) / "mace-mp-0-medium.model"
         if arguments.model is None:

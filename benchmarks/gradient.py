@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from common import (
     TEMPERATURE,
@@ -38,9 +39,13 @@ from common import (
     seconds_of,
     serve,
     table,
+    temporary_mb,
     times_of,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SIGMA = 0.1  # THz, of the plain Gaussian
 STEP = 1e-5  # of the central differences: the directions are as large as the force constants
@@ -58,14 +63,19 @@ def loss(plan: Any, fc: Any, broadening: Any) -> Any:
     return (populations + coherences)[0, :3].sum() / 3
 
 
+def waited(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The function's result, when it is there."""
+    import jax
+
+    return jax.block_until_ready(function(*arguments))
+
+
 def broadening_of(name: str, plan: Any, fc: Any) -> Any:
     from wigner_jax.solve import AdaptiveGaussian, Gaussian, reserve
 
-    return {
-        "gaussian": lambda: Gaussian(SIGMA),
-        "adaptive": AdaptiveGaussian,
-        "tetrahedron": lambda: reserve(plan, fc),
-    }[name]()
+    if name == "tetrahedron":
+        return reserve(plan, fc)
+    return Gaussian(SIGMA) if name == "gaussian" else AdaptiveGaussian()
 
 
 def directions(cells: Any, fc: Any) -> dict[str, Any]:
@@ -115,7 +125,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     from wigner_jax.io import read_phono3py
     from wigner_jax.solve import make_plan
 
-    compilations, wait = Compilations(), jax.block_until_ready
+    compilations = Compilations()
     cells, fc, _ = read_phono3py(job["yaml"])
     plan = make_plan(cells, job["mesh"])
     broadening = broadening_of(job["broadening"], plan, fc)
@@ -123,15 +133,16 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     functions = {"forward": loss, "gradient": jax.value_and_grad(loss, argnums=1)}
     if "only" in job:
         function = functions[job["only"]]
-        wait((outer(function, plan) if job["composition"] == "outer" else function)(plan, fc, broadening))
+        waited(outer(function, plan) if job["composition"] == "outer" else function, plan, fc, broadening)
         return {"rss_mb": peak_rss_mb()}
     result: dict[str, Any] = {}
     for name, function in functions.items():
         call = outer(function, plan) if job["composition"] == "outer" else function
         before = compilations.seconds
-        first_s, value = seconds_of(lambda call=call: wait(call(plan, fc, broadening)))
+        run = partial(waited, call, plan, fc, broadening)
+        first_s, value = seconds_of(run)
         xla_s = compilations.seconds - before
-        times = times_of(lambda call=call: wait(call(plan, fc, broadening)), job["repeats"])
+        times = times_of(run, job["repeats"])
         result[name] = {
             "seconds": median(times),
             "times": times,
@@ -219,7 +230,7 @@ def temporaries(plan: Any, fc: Any, broadening: Any) -> tuple[float, float]:
     sizes = []
     for function in (total, jax.grad(total, allow_int=True)):
         compiled = jax.jit(function).lower(state, plan.triplets[chosen], *rest).compile()
-        sizes.append(compiled.memory_analysis().temp_size_in_bytes / 2**20)
+        sizes.append(temporary_mb(compiled))
     return sizes[0], sizes[1]
 
 

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from wigner_jax.calculator import padded
 from wigner_jax.physics.fit import apply
 from wigner_jax.potentials.equivariant import bessel, direction_monomials, polynomial_cutoff
 from wigner_jax.potentials.graph import Graph, build_graph
@@ -68,7 +67,9 @@ class Design:
     """
 
     def __init__(self, potential: Potential) -> None:
-        self.potential, config = potential, potential.energy.config
+        self.potential = potential
+        energy: Any = potential.energy
+        self.config = config = energy.config
         self.params = {name: jnp.asarray(value) for name, value in potential.params.items()}
         contraction = config.products[0].contractions[0]
         tables = [(d.weight, d.coefficients.array) for d in contraction.degrees]
@@ -90,7 +91,7 @@ class Design:
 
     def edge(self, vector: jax.Array, species: jax.Array) -> jax.Array:
         """What a neighbour of a species adds to A, from the vector to it. (Σ (2l + 1), C)"""
-        config, params = self.potential.energy.config, self.params
+        config, params = self.config, self.params
         radial, block = config.radial, config.interactions[0]
         r = jnp.sqrt(jnp.sum(vector**2))
         basis = bessel(r[None], *(params[f"radial_embedding.bessel_fn.{n}"] for n in ("bessel_weights", "prefactor")))
@@ -170,7 +171,7 @@ def trimmed(graph: Graph, multiple: int) -> Graph:
     """The same graph with its list of edges filled up to a multiple: few shapes to compile."""
     mask = np.asarray(graph.edge_mask)
     fields = {n: np.asarray(getattr(graph, n))[mask] for n in ("senders", "receivers", "shifts", "edge_mask")}
-    return padded(dataclasses.replace(graph, **fields), -(-int(mask.sum()) // multiple) * multiple, 0)
+    return dataclasses.replace(graph, **fields).padded(-(-int(mask.sum()) // multiple) * multiple, 0)
 
 
 class Equations(NamedTuple):
@@ -234,7 +235,8 @@ def least_squares(equations: list[Equations], count: int, ridge: float) -> tuple
     w, energies = np.zeros((count, P)), np.zeros(count)
     left = set(range(len(equations)))
     while left:
-        chosen, species = set(), set(equations[min(left)].species)
+        chosen: set[int] = set()
+        species = set(equations[min(left)].species)
         while more := {k for k in left - chosen if species & set(equations[k].species)}:
             chosen |= more
             species |= {s for k in more for s in equations[k].species}

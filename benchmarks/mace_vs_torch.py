@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import environment, median, peak_rss_mb, run_worker, serve, times_of
+from common import environment, median, peak_rss_mb, run_worker, serve, temporary_mb, times_of
 
 REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "mace_reference"
 CRYSTALS = {"NaCl": 5.64, "MgO": 4.21}  # rocksalt, lattice constants in Å
@@ -133,7 +133,7 @@ def _jax(job: dict[str, Any]) -> dict[str, Any]:
                 "compile_s": compiled - traced,
                 "min_s": min(seconds),
                 "median_s": median(seconds),
-                "temporary_mb": run.memory_analysis().temp_size_in_bytes / 2**20,
+                "temporary_mb": temporary_mb(run),
             }
             if task == "energy+forces":
                 results["energy"], results["forces"] = float(value[0]), (-np.asarray(value[1])).tolist()

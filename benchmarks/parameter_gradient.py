@@ -33,6 +33,7 @@ from common import (
     seconds_of,
     serve,
     table,
+    temporary_mb,
     times_of,
     write_json,
 )
@@ -104,7 +105,7 @@ def temporaries(energy: Any, params: Any, material: Any, bars: Any, force_consta
     forward = force_constants.lower(energy, params, material.constants).compile()
     plan = material.constants
     backward = _one_order.lower(energy, params, None, plan.graph3, plan.fit3, bars.third).compile()
-    sizes = [c.memory_analysis().temp_size_in_bytes / 2**20 for c in (forward, backward)]
+    sizes = [temporary_mb(c) for c in (forward, backward)]
     return {"xla_forward_mb": sizes[0], "xla_gradient_mb": sizes[1]}
 
 

@@ -46,6 +46,7 @@ from common import (
     seconds_of,
     serve,
     table,
+    temporary_mb,
     times_of,
     write_json,
 )
@@ -187,8 +188,8 @@ def _temporaries(plan: Any, fc: Any, waves: Any, broadening: Any) -> float:
     sizes = []
     for number_, bucket in enumerate(plan.triplets):
         lowered = jax.jit(widths.bucket_linewidths).lower(bucket, state, plan, variances, broadening.reserved(number_))
-        sizes.append(lowered.compile().memory_analysis().temp_size_in_bytes)
-    return max(sizes) / 2**20
+        sizes.append(temporary_mb(lowered.compile()))
+    return max(sizes)
 
 
 def _eight(run: Any, repeats: int) -> dict[str, Any]:
@@ -277,7 +278,7 @@ def one_case(case: Case, threads: int, broadening: str, arguments: argparse.Name
         "temperatures": arguments.temperatures, "adaptive": arguments.adaptive and broadening == "tetrahedron",
     }  # fmt: skip
     ours = measure_ours(job, threads)
-    row = {"case": case.name, "mesh": case.mesh, "threads": threads, "broadening": broadening}
+    row: dict[str, Any] = {"case": case.name, "mesh": case.mesh, "threads": threads, "broadening": broadening}
     if "adaptive" in ours:
         total = [p + c for p, c in zip(ours["kappa_P"], ours["kappa_C"], strict=True)]
         pairs = zip(ours["adaptive"]["kappa_TOT"][:3], total[:3], strict=True)

@@ -38,7 +38,7 @@ from ase.geometry import minkowski_reduce
 from ase.io import read, write
 from linear_mace import Design, constant_equations, frame_equations, least_squares, linear_model
 
-from wigner_jax.calculator import energy_forces_stress, padded
+from wigner_jax.calculator import energy_forces_stress
 from wigner_jax.errors import InputError
 from wigner_jax.io.phonondb import read_phonondb
 from wigner_jax.physics.fit import recover
@@ -125,7 +125,7 @@ def labelled(teacher: Potential, atoms: Atoms) -> Atoms:
     """The same structure with the teacher's energy, forces and stress."""
     graph, _ = build_graph(atoms, teacher)
     room = next((r for r in ROOMS if len(graph.senders) <= r), 0)
-    energy, forces, stress = map(np.asarray, energy_forces_stress(teacher, padded(graph, room, 0)))
+    energy, forces, stress = map(np.asarray, energy_forces_stress(teacher, graph.padded(room, 0)))
     atoms.info |= {"REF_energy": float(energy), "REF_stress": stress.ravel()}
     atoms.arrays["REF_forces"] = forces
     return atoms
@@ -168,11 +168,12 @@ def constants(arguments: argparse.Namespace) -> None:
         path, started = arguments.work / f"{name}.npz", time.perf_counter()
         if path.exists():
             continue
-        a = read(arguments.work / f"{name}.xyz", "0").info["lattice_constant"]
+        (first,) = read(arguments.work / f"{name}.xyz", "0:1")
+        a = first.info["lattice_constant"]
         cells = cells_at(name, a)
         plan, _, _ = plan_force_constants(teacher, cells)
         room = next((r for r in ROOMS_64 if len(plan.graph2.senders) <= r), 0)
-        graph = padded(plan.graph2, room, 0)  # both supercells are the same
+        graph = plan.graph2.padded(room, 0)  # both supercells are the same
         found = [recover(fit, evaluate_one_by_one(teacher, graph, fit))[0] for fit in (plan.fit2, plan.fit3)]
         result = solve(make_plan(cells, MESH), ForceConstants(*found))
         κ = float(result.conductivity.kappa_TOT[0, 0])
@@ -274,7 +275,7 @@ def held_out_errors(names: Sequence[str], work: Path, student: Potential) -> tup
         for frame in read(work / f"{name}.xyz", ":")[3::HELD_OUT]:
             graph, _ = build_graph(frame, student)
             room = next(r for r in ROOMS if len(graph.senders) <= r)
-            energy, forces, stress = map(np.asarray, energy_forces_stress(student, padded(graph, room, 0)))
+            energy, forces, stress = map(np.asarray, energy_forces_stress(student, graph.padded(room, 0)))
             exact = frame.arrays["REF_forces"]
             rows.append((
                 1e3 * abs(energy - frame.info["REF_energy"]) / len(frame), 1e3 * np.abs(forces - exact).mean(),

@@ -143,7 +143,8 @@ def make_task(name: str, start: Any, folder: Path, references: dict[str, Any]) -
 def report(rows: dict[str, dict[str, Any]]) -> str:
     """κ_SRME of every compound left out, before and after, and the means."""
     before = rows["zero-shot"]["scores"]
-    lines, sums = [], {}
+    lines: list[list[str]] = []
+    sums: dict[str, list[tuple[float, float]]] = {}
     for name in before:
         line = [name, f"{before[name]['srme']:.3f}"]
         for kind in KINDS:

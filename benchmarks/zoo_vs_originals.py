@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import SHARED, environment, median, peak_rss_mb, run_worker, serve, times_of
+from common import SHARED, environment, median, peak_rss_mb, run_worker, serve, temporary_mb, times_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +126,7 @@ def _ours(job: dict[str, Any]) -> dict[str, Any]:
             "min_s": min(seconds),
             "median_s": median(seconds),
             "cpu_s": min(cpu),
-            "temporary_mb": run.memory_analysis().temp_size_in_bytes / 2**20,
+            "temporary_mb": temporary_mb(run),
         }
         if task == "energy+forces+stress":
             results["energy"], results["forces"] = float(value[0]), (-np.asarray(value[1][0])).tolist()
