@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import SHARED, environment, peak_rss_mb, run_worker, serve, temporary_mb
+from common import SHARED, environment, peak_rss_mb, run_worker, serve, temporary_mb, waited
 
 REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "bond_reference"
 CRYSTALS = {"NaCl": 5.64, "MgO": 4.21}  # rocksalt, lattice constants in Å
@@ -116,18 +116,12 @@ def _ours(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "energy": float(value),
         "forces": (-np.asarray(slope)).tolist(),
-        **_times(partial(_wait, run, potential, graph), job["repeats"]),
+        **_times(partial(waited, run, potential, graph), job["repeats"]),
         "compile_s": compiled,
         "temporary_mb": temporary_mb(run),
         "edges": int(np.sum(np.asarray(graph.edge_mask))),
         "peak_mb": peak_rss_mb(),
     }
-
-
-def _wait(run: Any, *arguments: Any) -> Any:
-    import jax
-
-    return jax.block_until_ready(run(*arguments))
 
 
 def main() -> None:

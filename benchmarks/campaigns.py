@@ -23,13 +23,7 @@ from typing import Any
 
 from common import SHARED, environment, median, table, write_json
 
-PUBLISHED = {  # columns of published/kappa_srme.csv
-    "sevennet-l3i5": "sevennet-l3i5",
-    "chgnet-0.3.0": "chgnet-0.3.0",
-    "m3gnet-mp-2021.2.8": "m3gnet",
-    "nequix-mp-1": "nequix-mp-1",
-    "nequix-mp-1-pft": "nequix-mp-1-pft",
-}
+PUBLISHED = {"m3gnet-mp-2021.2.8": "m3gnet"}  # columns of published/kappa_srme.csv that have another name there
 PACKAGES = ("wigner-jax", "jax", "jaxlib", "numpy", "ase", "spglib")
 
 
@@ -48,7 +42,7 @@ def main() -> None:
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
     for potential in arguments.potentials:
-        name = Path(potential).stem if "/" in potential else potential
+        name = name_of(potential)
         name += f"-{arguments.route}" if arguments.route else ""
         name += f"-fmax-{arguments.fmax:g}" if arguments.fmax else ""
         folder = arguments.folder / name
@@ -80,13 +74,16 @@ def facts(folder: Path) -> dict[str, Any]:
     settings = json.loads((folder / "settings.json").read_text())
     rows = {row["mp_id"]: row for row in read_csv(folder / "table.csv")}
     times = {row.pop("mp_id"): {k: float(v) for k, v in row.items() if v} for row in read_csv(folder / "times.csv")}
-    stages = {stage: sum(t.get(stage, 0.0) for t in times.values()) for t in times.values() for stage in t}
+    stages: dict[str, float] = {}
+    for stage, seconds in (item for t in times.values() for item in t.items()):
+        stages[stage] = stages.get(stage, 0.0) + seconds
     totals = [t["total"] for t in times.values()]
-    column = PUBLISHED.get(Path(settings["potential"]).stem, PUBLISHED.get(settings["potential"]))
+    name = name_of(settings["potential"])
+    column = PUBLISHED.get(name, name)
     published = []
-    for row in read_csv(SHARED / "data/published/kappa_srme.csv") if column else []:
+    for row in read_csv(SHARED / "data/published/kappa_srme.csv"):
         ours = rows.get(row["mp_id"])
-        if ours is not None and row[f"SRME:{column}"]:
+        if ours is not None and row.get(f"SRME:{column}"):
             published.append(
                 {
                     "compound": row["formula"],
@@ -104,6 +101,11 @@ def facts(folder: Path) -> dict[str, Any]:
         "seconds_of_a_compound": {"median": median(totals), "min": min(totals), "max": max(totals)},
         "published": published,
     }
+
+
+def name_of(potential: str) -> str:
+    """A name as it is, of a file its own without folder and ending."""
+    return Path(potential).stem if "/" in potential else potential
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

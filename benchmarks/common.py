@@ -162,6 +162,13 @@ def fresh_cache(folder: str) -> dict[str, str]:
 # -- measuring ---------------------------------------------------------------------------------------------------------
 
 
+def waited(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function that runs on JAX, when it is there."""
+    import jax
+
+    return jax.block_until_ready(function(*arguments))
+
+
 def seconds_of(function: Callable[[], Any]) -> tuple[float, Any]:
     """Wall time of one call, and its result."""
     started = time.perf_counter()

@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common import (
     TEMPERATURE,
@@ -41,11 +41,9 @@ from common import (
     table,
     temporary_mb,
     times_of,
+    waited,
     write_json,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SIGMA = 0.1  # THz, of the plain Gaussian
 STEP = 1e-5  # of the central differences: the directions are as large as the force constants
@@ -61,13 +59,6 @@ def loss(plan: Any, fc: Any, broadening: Any) -> Any:
 
     populations, coherences = kappa(plan, fc, (TEMPERATURE,), broadening)
     return (populations + coherences)[0, :3].sum() / 3
-
-
-def waited(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The function's result, when it is there."""
-    import jax
-
-    return jax.block_until_ready(function(*arguments))
 
 
 def broadening_of(name: str, plan: Any, fc: Any) -> Any:

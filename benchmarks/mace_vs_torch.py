@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import environment, median, peak_rss_mb, run_worker, serve, temporary_mb, times_of
+from common import environment, median, peak_rss_mb, run_worker, serve, temporary_mb, times_of, waited
 
 REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "mace_reference"
 CRYSTALS = {"NaCl": 5.64, "MgO": 4.21}  # rocksalt, lattice constants in Å
@@ -127,7 +127,7 @@ def _jax(job: dict[str, Any]) -> dict[str, Any]:
             run = lowered.compile()
             compiled = time.perf_counter()
             value = jax.block_until_ready(run(potential, graph, x))
-            seconds = times_of(partial(_call, run, potential, graph, x), job["repeats"])
+            seconds = times_of(partial(waited, run, potential, graph, x), job["repeats"])
             results[f"{task}, {label}"] = {
                 "trace_s": traced - started,
                 "compile_s": compiled - traced,
@@ -142,12 +142,6 @@ def _jax(job: dict[str, Any]) -> dict[str, Any]:
     results["floor"] = _floor(restrict(whole, atoms.numbers), results["edges"])
     results["peak_mb"] = peak_rss_mb()
     return results
-
-
-def _call(run: Any, *arguments: Any) -> Any:
-    import jax
-
-    return jax.block_until_ready(run(*arguments))
 
 
 def _floor(potential: Any, edges: int) -> dict[str, float]:

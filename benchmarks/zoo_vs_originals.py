@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import SHARED, environment, median, peak_rss_mb, run_worker, serve, temporary_mb, times_of
+from common import SHARED, environment, median, peak_rss_mb, run_worker, serve, temporary_mb, times_of, waited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +119,7 @@ def _ours(job: dict[str, Any]) -> dict[str, Any]:
         run = lowered.compile()
         compiled = time.perf_counter()
         value = jax.block_until_ready(run(potential, graph, graph.positions))
-        seconds, cpu = _times(partial(_call, run, potential, graph, graph.positions), job["repeats"])
+        seconds, cpu = _times(partial(waited, run, potential, graph, graph.positions), job["repeats"])
         results[task] = {
             "trace_s": traced - started,
             "compile_s": compiled - traced,
@@ -145,12 +145,6 @@ def _times(function: Callable[[], Any], repeats: int) -> tuple[list[float], list
 
     seconds = times_of(timed, repeats)
     return seconds, [end - start for start, end in pairwise([started, *spent])]
-
-
-def _call(run: Any, *arguments: Any) -> Any:
-    import jax
-
-    return jax.block_until_ready(run(*arguments))
 
 
 def main() -> None:

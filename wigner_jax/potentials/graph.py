@@ -143,26 +143,24 @@ def graph_of(
     keep = np.flatnonzero(distance < reach)
     keep = keep[np.argsort(i[keep], kind="stable")]
     receivers, senders, shifts = i[keep], j[keep], shift[keep]
-    E = padded_size(len(keep))
-    padding = E - len(keep)
-    edges = {
-        "receivers": np.pad(receivers, (0, padding)).astype(np.int32),
-        "senders": np.pad(senders, (0, padding)).astype(np.int32),
-        "shifts": np.concatenate([shifts, np.tile([1, 0, 0], (padding, 1))]).astype(np.int32),
-        "edge_mask": np.arange(E) < len(keep),
-    }
-    pairs = _pairs_of_edges(receivers) if potential.triplets else np.empty((0, 2), int)
-    T = padded_size(len(pairs)) if potential.triplets else 0
-    triplets = np.pad(pairs, ((0, T - len(pairs)), (0, 0))).astype(np.int32)
-    mask = np.arange(T) < len(pairs)
+    triplets = _pairs_of_edges(receivers) if potential.triplets else np.empty((0, 2), int)
     bonds = None
     if potential.bond_cutoff is not None:
         margin = min(margin, float(np.min(np.abs(distance - potential.bond_cutoff), initial=np.inf)))
         bonds = _bonds(lattice, positions, receivers, senders, shifts, potential.bond_cutoff)
     graph = Graph(
-        positions, lattice, kinds.astype(np.int32), triplets=triplets, triplet_mask=mask, bonds=bonds, **edges
+        positions,
+        lattice,
+        kinds.astype(np.int32),
+        senders=senders.astype(np.int32),
+        receivers=receivers.astype(np.int32),
+        shifts=shifts.astype(np.int32),
+        edge_mask=np.ones(len(keep), bool),
+        triplets=triplets.astype(np.int32),
+        triplet_mask=np.ones(len(triplets), bool),
+        bonds=bonds,
     )
-    return graph, margin
+    return graph.padded(padded_size(len(keep)), padded_size(len(triplets)) if potential.triplets else 0), margin
 
 
 def build_graph(atoms: ase.Atoms, potential: Potential) -> tuple[Graph, float]:

@@ -159,11 +159,11 @@ def share_shapes(materials: Sequence[Material], ratio: float = 2.0) -> list[Mate
         left = sorted(group, key=lambda k: -len(result[k].constants.graph2.senders))
         while left:
             some: list[int] = []
-            room = sizes(left[0])
+            room = least = sizes(left[0])
             for k in left:
-                more = np.maximum(room, sizes(k))
-                if all(np.all(more <= ratio * sizes(j)) for j in (*some, k)):
-                    some, room = [*some, k], more
+                more, less = np.maximum(room, sizes(k)), np.minimum(least, sizes(k))
+                if np.all(more <= ratio * less):
+                    some, room, least = [*some, k], more, less
             for k in some:
                 old = result[k].constants
                 second, third = (g.padded(*map(int, r)) for g, r in zip((old.graph2, old.graph3), room, strict=True))
