@@ -41,7 +41,7 @@ MATERIALS = {  # structure, fc2 supercell, fc3 supercell
 }
 
 
-_evaluate = jax.jit(ours.evaluate, static_argnums=0)
+_evaluate = jax.jit(ours.evaluate, static_argnums=(0, 4))
 _recover = jax.jit(recover)
 
 
@@ -60,9 +60,10 @@ def automatic(potential, cells, repeats, scheme):
     plan = jax.device_put(plan)
     residuals = []
     for name, graph, fit in (("fc2", plan.graph2, plan.fit2), ("fc3", plan.graph3, plan.fit3)):
-        G = _evaluate(potential.energy, potential.params, graph, fit.patterns)
+        along = (potential.energy, potential.params, graph, fit.patterns, fit.basis.order)
+        G = _evaluate(*along)
         for part, run, inputs in (
-            ("evaluate", _evaluate, (potential.energy, potential.params, graph, fit.patterns)),
+            ("evaluate", _evaluate, along),
             ("recover", _recover, (fit, G)),
         ):
             times = []

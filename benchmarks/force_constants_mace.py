@@ -9,8 +9,8 @@ evaluation; phono3py's protocol is its number of displaced supercells times the 
 said otherwise), each in a different displaced supercell. Compilation and the plan of the patterns, which is the same for
 every potential and can be cached, are given apart, as is phono3py's construction of Φ3, which is left out of the ratios.
 
-`--variants` times one third derivative of the first material in other ways: the order of differentiation (nested jvp, or
-`jax.experimental.jet` inside or outside of the gradient), chunks of edges and atoms or all at once, with and without
+`--variants` times one third derivative of the first material in other ways: the order of differentiation (Taylor mode, which
+is what `force_constants` uses, nested jvp, or `jax.experimental.jet` inside or outside of the gradient), chunks of edges and atoms or all at once, with and without
 making them again in the backward pass, and two patterns at once.
 """
 
@@ -38,6 +38,7 @@ from phonopy.structure.atoms import PhonopyAtoms
 from wigner_jax.physics import chunking
 from wigner_jax.physics import force_constants as ours
 from wigner_jax.physics.fit import recover
+from wigner_jax.physics.taylor import second_derivative
 from wigner_jax.plan.cells import cells_from_atoms
 from wigner_jax.potentials import graph_of, load_potential, restrict
 from wigner_jax.potentials.mace import interaction, product
@@ -47,7 +48,7 @@ MATERIALS = {  # structure, fc2 supercell, fc3 supercell
     "GaAs": (lambda: bulk("GaAs", "zincblende", cubic=True, a=5.65), (4, 4, 4), (2, 2, 2)),
     "BeO": (lambda: bulk("BeO", "wurtzite", a=2.70, c=4.38, u=0.378), (5, 5, 3), (3, 3, 2)),
 }
-_evaluate = jax.jit(ours.evaluate, static_argnums=0)
+_evaluate = jax.jit(ours.evaluate, static_argnums=(0, 4))
 _recover = jax.jit(recover)
 
 
@@ -90,7 +91,10 @@ def benchmark(name, whole, calls):
         ("fc2", plan.graph2, plan.fit2, infos[0]),
         ("fc3", plan.graph3, plan.fit3, infos[1]),
     ):
-        evaluate = partial(_evaluate, potential.energy, potential.params, graph)
+
+        def evaluate(patterns, graph=graph, order=fit.basis.order):
+            return _evaluate(potential.energy, potential.params, graph, patterns, order)
+
         first, cold = timed(evaluate, fit.patterns[:1])
         rows, seconds = [first], []
         for k in range(info.n_evaluations):
@@ -154,6 +158,10 @@ def nested(energy, u):
     return along(along(jax.grad(energy)))
 
 
+def taylor(energy, u):
+    return lambda x: second_derivative(jax.grad(energy), x, u)
+
+
 def jet_of_gradient(energy, u):
     return lambda x: jet(jax.grad(energy), (x,), ((u, jnp.zeros_like(u)),))[1][1]
 
@@ -170,6 +178,7 @@ def variants(name, whole, repeats):
     graph, u = jax.device_put((plan.graph3, plan.fit3.patterns[:, 0]))
     reference, rows = None, []
     cases = [
+        ("Taylor mode", taylor, True, True, 1),
         ("nested jvp", nested, True, True, 1),
         ("nested jvp, two patterns at once", nested, True, True, 2),
         ("nested jvp", nested, True, False, 1),

@@ -219,7 +219,8 @@ def constant_equations(
     x, result = jnp.asarray(graph.positions), []
     for fit, phi, rows in ((plan.fit2, second, design.second), (plan.fit3, third, design.third)):
         y = np.asarray(apply(fit, jnp.asarray(phi))).ravel()
-        found = [np.asarray(rows(x, graph, kinds, len(species), *u)).reshape(x.size, -1) for u in fit.patterns]
+        legs = [np.broadcast_to(u, (fit.basis.order - 1, *u.shape[1:])) for u in fit.patterns]
+        found = [np.asarray(rows(x, graph, kinds, len(species), *u)).reshape(x.size, -1) for u in legs]
         scale = weight / np.linalg.norm(y)
         counts = np.zeros((len(y), len(species)))
         result.append(Equations(species, np.concatenate(found) * scale, counts, y * scale))

@@ -203,12 +203,13 @@ def cells_at(name: str, a: float, second: tuple[int, int, int] = SUPERCELL) -> C
     return cells_from_atoms(atoms, second, SUPERCELL)
 
 
-_evaluate = jax.jit(evaluate, static_argnums=0)
+_evaluate = jax.jit(evaluate, static_argnums=(0, 4))
 
 
 def evaluate_one_by_one(potential: Potential, graph: Graph, fit: Fit) -> jax.Array:
     """Derivatives of the forces along all patterns; one compilation for all compounds with as many edges."""
-    return jnp.concatenate([_evaluate(potential.energy, potential.params, graph, u[None]) for u in fit.patterns])
+    inputs = potential.energy, potential.params, graph
+    return jnp.concatenate([_evaluate(*inputs, u[None], fit.basis.order) for u in fit.patterns])
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

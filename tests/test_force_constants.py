@@ -105,7 +105,7 @@ def test_second_order_equals_the_hessian(case, tersoff):
     units = np.zeros((3 * cells.crystal.n_atoms, 1, N, 3))
     for row, (i, a) in enumerate(np.ndindex(cells.crystal.n_atoms, 3)):
         units[row, 0, cells.fc2.home[i], a] = 1.0
-    rows = jax.jit(evaluate, static_argnums=0)(tersoff.energy, tersoff.params, plan.graph2, units)
+    rows = jax.jit(evaluate, static_argnums=(0, 4))(tersoff.energy, tersoff.params, plan.graph2, units, 2)
     exact = np.asarray(rows).reshape(-1, 3, N, 3).transpose(0, 2, 1, 3)
     np.testing.assert_allclose(fc.second, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
 
@@ -121,7 +121,7 @@ def test_third_order_equals_single_atom_columns(case, tersoff):
     for k, (b, c) in enumerate(chosen):
         units[k, 0, b] = units[k, 1, c] = 1.0
     units = units.reshape(-1, 2, N, 3)
-    columns = jax.jit(evaluate, static_argnums=0)(tersoff.energy, tersoff.params, plan.graph3, units)
+    columns = jax.jit(evaluate, static_argnums=(0, 4))(tersoff.energy, tersoff.params, plan.graph3, units, 3)
     scale = np.abs(fc.third).max()
     for (b, c), column in zip(chosen, np.asarray(columns), strict=True):
         ours = np.asarray(fc.third)[:, b // 3, c // 3, :, b % 3, c % 3]

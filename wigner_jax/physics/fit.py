@@ -35,11 +35,11 @@ def apply(fit: Fit, phi: Array) -> Array:
     rows = basis.translations[:, basis.home]  # (L, n): the atoms these equations are about
 
     def one(pattern: Array) -> Array:
-        legs = pattern[:, basis.translations]  # (m-1, L, N, 3)
+        legs = pattern[:, basis.translations]  # (m-1 or 1, L, N, 3)
         if basis.order == 2:
             values = jnp.einsum("iKab,lKb->lia", phi, legs[0])
         else:
-            values = jnp.einsum("iKLabc,lLc->liKab", phi, legs[1])
+            values = jnp.einsum("iKLabc,lLc->liKab", phi, legs[-1])
             values = jnp.einsum("liKab,lKb->lia", values, legs[0])
         return jnp.zeros(pattern.shape[1:], phi.dtype).at[rows].set(values, unique_indices=True)
 

@@ -15,6 +15,7 @@ from ..plan.patterns import Fit, FitInfo, plan_fit
 from ..potentials.graph import Graph, graph_of
 from ..types import Array, Cells, ForceConstants, Supercell, pytree
 from .fit import design, expand_transpose, normal_solve, recover
+from .taylor import second_derivative
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,28 +29,42 @@ Progress = Any  # Callable[[str, int, int], None]: stage, evaluations done, eval
 # --- directional derivatives of the energy ---------------------------------------------------------------------------
 
 
-def directional_forces(energy: Energy, params: Params, graph: Graph, directions: Array) -> Array:
-    """∂/∂ε₁ … ∂/∂ε_(m−1) ∇E(x + Σ ε_k d_k) at 0 for directions (m-1, N, 3): jvp over jvp over reverse. (N, 3)"""
+def directional_forces(energy: Energy, params: Params, graph: Graph, directions: Array, order: int) -> Array:
+    """∂/∂ε₁ … ∂/∂ε_(m−1) ∇E(x + Σ ε_k d_k) at 0, for order m = 2 or 3: forward over reverse. (N, 3)
+
+    Args:
+        directions: (m-1, N, 3), or (1, N, 3): the same every time, in Taylor mode.
+    """
 
     def gradient(x: Array) -> Array:
         return jax.grad(lambda y: energy(params, graph.at(y)))(x)
 
-    return _differentiate(gradient, directions)(graph.positions)
+    return _differentiate(gradient, directions, order - 1)(graph.positions)
 
 
-def _differentiate(f: Callable[[Array], Array], directions: Array) -> Callable[[Array], Array]:
-    if len(directions) == 0:
-        return f
+def directional_energy(
+    energy: Energy, params: Params, graph: Graph, weight: Array, directions: Array, order: int
+) -> Array:
+    """∂^m E[w, u, …] at the graph's positions: ⟨w, directional_forces⟩ without the gradient, for reverse mode on top."""
 
     def along(x: Array) -> Array:
-        return jax.jvp(f, (x,), (directions[0],))[1]
+        return _differentiate(lambda y: energy(params, graph.at(y)), directions, order - 1)(x)
 
-    return _differentiate(along, directions[1:])
+    return jax.jvp(along, (graph.positions,), (weight,))[1]
 
 
-def evaluate(energy: Energy, params: Params, graph: Graph, patterns: Array) -> Array:
-    """`directional_forces` of each pattern (K, m-1, N, 3), one after the other: all at once is slower. (K, N, 3)"""
-    return jax.lax.map(lambda directions: directional_forces(energy, params, graph, directions), patterns)
+def _differentiate(f: Callable[[Array], Array], directions: Array, times: int) -> Callable[[Array], Array]:
+    """x → ∂^times f(x)[d₁, d₂, …], once or twice."""
+    if times == 1:
+        return lambda x: jax.jvp(f, (x,), (directions[0],))[1]
+    if len(directions) == 1:
+        return lambda x: second_derivative(f, x, directions[0])
+    return _differentiate(_differentiate(f, directions[:1], 1), directions[1:], times - 1)
+
+
+def evaluate(energy: Energy, params: Params, graph: Graph, patterns: Array, order: int) -> Array:
+    """`directional_forces` of each of a fit's patterns, one after the other: all at once is slower. (K, N, 3)"""
+    return jax.lax.map(lambda directions: directional_forces(energy, params, graph, directions, order), patterns)
 
 
 # The derivative of Φ. With c = M⁻¹ Aᵀ G and Φ = C c (the refinement step changes rounding only), a cotangent W gives
@@ -60,7 +75,7 @@ def evaluate(energy: Energy, params: Params, graph: Graph, patterns: Array) -> A
 #
 #     ⟨w, G(θ, x)⟩ = Σ_k ∂³E(θ, x)[w_k, u_k, v_k]     (order 2: Σ_k ∂²E[w_k, u_k]),
 #
-# a sum of K scalars. Its gradient is accumulated in a loop with the gradient inside, reverse over three jvps, so that
+# a sum of K scalars. Its gradient is accumulated in a loop with the gradient inside, reverse over forward, so that
 # the tape of one pattern exists at a time and memory does not grow with K. C, A and M are constants: exact for
 # parameters always, and for positions and cell when the perturbation keeps the crystal's symmetry (an isotropic or any
 # symmetry-allowed strain, a relaxation), because Cartesian rotations commute with such strains. Along a perturbation
@@ -72,7 +87,7 @@ def fitted(energy: Energy, params: Params, graph: Graph, fit: Fit) -> Array:
 
     Differentiable (reverse mode) with respect to `params`, `graph.positions` and `graph.cell`; see above.
     """
-    return recover(fit, evaluate(energy, params, graph, fit.patterns))[0]
+    return recover(fit, evaluate(energy, params, graph, fit.patterns, fit.basis.order))[0]
 
 
 def _fitted_forward(energy: Energy, params: Params, graph: Graph, fit: Fit) -> tuple[Array, tuple]:
@@ -85,15 +100,13 @@ def _fitted_backward(energy: Energy, saved: tuple, W: Array) -> tuple:
     w = design(fit, normal_solve(fit, b))
     floats = (params, graph.positions, graph.cell)
 
-    def contracted(floats: tuple, directions: Array) -> Array:
+    def contracted(floats: tuple, weight: Array, pattern: Array) -> Array:
         parameters, positions, cell = floats
         moved = dataclasses.replace(graph, positions=positions, cell=cell)
-        return _differentiate(lambda y: energy(parameters, moved.at(y)), directions)(positions)
+        return directional_energy(energy, parameters, moved, weight, pattern, fit.basis.order)
 
     def add(total: tuple, item: tuple[Array, Array]) -> tuple[tuple, None]:
-        weight, pattern = item
-        directions = jnp.concatenate([weight[None], pattern])
-        return jax.tree.map(jnp.add, total, jax.grad(contracted)(floats, directions)), None
+        return jax.tree.map(jnp.add, total, jax.grad(contracted)(floats, *item)), None
 
     total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, floats), (w, fit.patterns))
     bars = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jax.dtypes.float0), graph)
@@ -185,7 +198,7 @@ def require_float64() -> None:
         raise ValueError('force constants need double precision: call jax.config.update("jax_enable_x64", True) first')
 
 
-_evaluate = jax.jit(evaluate, static_argnums=0)
+_evaluate = jax.jit(evaluate, static_argnums=(0, 4))
 _recover = jax.jit(recover)
 
 
@@ -221,7 +234,7 @@ def force_constants(
         rows = []
         for start in range(0, K, size):
             begin = min(start, K - size)  # the last chunk overlaps rather than change shape and compile again
-            values = _evaluate(potential.energy, params, graph, fit.patterns[begin : begin + size])
+            values = _evaluate(potential.energy, params, graph, fit.patterns[begin : begin + size], fit.basis.order)
             rows.append(values[start - begin :])
             if progress is not None:
                 jax.block_until_ready(values)

@@ -133,7 +133,7 @@ def constants_and_slope(
 
     def derivatives(s: Array) -> Array:
         moved = graph.strained(s * strain)
-        return evaluate(energy, params, moved.at(moved.positions + s * moves), fit.patterns)
+        return evaluate(energy, params, moved.at(moved.positions + s * moves), fit.patterns, fit.basis.order)
 
     values, slopes = jax.jvp(derivatives, (jnp.zeros(()),), (jnp.ones(()),))
     (second, first), (change, other) = recover(fit, values), recover(fit, slopes)

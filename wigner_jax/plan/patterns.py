@@ -42,7 +42,7 @@ DENSE_LIMIT = 15_000  # parameters; 1.8 GB and about a minute of Cholesky on two
 MAX_CONDITION = 300.0  # of A; the error of the fit is about 1e-16 cond(A), the refinement step included
 COLUMNS_FROM = 2_000  # parameters from which columns are tried
 COLUMNS_EXCESS = 1.15  # ... and taken, if they need at most this many times the evaluations of patterns
-_CACHE_FORMAT = "1"
+_CACHE_FORMAT = "2"
 
 
 @pytree()
@@ -50,7 +50,7 @@ class Fit:
     """What turns directional derivatives into force constants of one order. K evaluations."""
 
     basis: Basis
-    patterns: Array  # (K, m-1, N, 3) directions u (and v) of each evaluation, Å per unit of ε
+    patterns: Array  # (K, m-1, N, 3) directions u (and v) of each evaluation, Å per unit of ε; (K, 1, N, 3) if u = v
     factor: Array  # (n_b, n_b) lower Cholesky factor of AᵀA; or (O, r, r) inverse of each orbit's block of it
     mirror: tuple[Array, Array] | None = None  # (N,) and (3, 3): S, if the second half of the patterns are images Su
 
@@ -186,7 +186,7 @@ def _pattern_count(basis: Basis) -> int:
 
 
 def _random_patterns(basis: Basis, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Gaussian patterns until cond(A) < 300. Returns patterns (K, m-1, N, 3), Cholesky factor and cond(A)."""
+    """Gaussian patterns until cond(A) < 300. Returns patterns (K, 1, N, 3), Cholesky factor and cond(A)."""
     rng = np.random.default_rng(seed)
     N = basis.translations.shape[1]
     blocks = _blocks(basis)
@@ -204,8 +204,7 @@ def _random_patterns(basis: Basis, seed: int) -> tuple[np.ndarray, np.ndarray, f
         except linalg.LinAlgError:
             condition = np.inf
         if condition < MAX_CONDITION:
-            legs = np.repeat(patterns[:, None], basis.order - 1, axis=1)
-            return legs, np.ascontiguousarray(np.tril(factor)), condition
+            return patterns[:, None], np.ascontiguousarray(np.tril(factor)), condition
         count = max(1, len(patterns) // 20)
         if len(patterns) + count > limit:
             raise ValueError(

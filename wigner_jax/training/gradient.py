@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..physics.fit import design, expand_transpose, normal_solve
-from ..physics.force_constants import _differentiate
+from ..physics.force_constants import directional_energy
 from ..solve import Scattering, linewidths, phonons
 from ..types import ForceConstants, Linewidths, Solution, Source, pytree
 from .material import Conditions, Material, conductivity, subset
@@ -221,7 +221,10 @@ def pull(
     assert rng is not None
     w = _weights(plan.fit3, bars.third)
     drawn, scale = systematic(np.asarray(jnp.linalg.norm(w, axis=(1, 2))), patterns, rng)
-    parts = [_term(energy, params, frozen, plan.graph3, w[k] * s, plan.fit3.patterns[k]) for k, s in zip(drawn, scale)]  # noqa: B905
+    parts = [
+        _term(energy, 3, params, frozen, plan.graph3, w[k] * s, plan.fit3.patterns[k])
+        for k, s in zip(drawn, scale, strict=True)
+    ]
     total = jax.tree.map(lambda *x: sum(x), second, *parts)
     n = len(parts)
     mean = jax.tree.map(lambda *x: sum(x) / n, *parts)
@@ -236,16 +239,18 @@ def _weights(fit: Fit, W: Array) -> Array:
     return design(fit, normal_solve(fit, expand_transpose(fit, W)))
 
 
-def _contracted(energy: Energy, params: Params, frozen: Params, graph: Graph, weight: Array, pattern: Array) -> Array:
+def _contracted(
+    energy: Energy, order: int, params: Params, frozen: Params, graph: Graph, weight: Array, pattern: Array
+) -> Array:
     """∂^m E(θ)[w, u, ...] at the graph's positions."""
-    directions = jnp.concatenate([weight[None], pattern])
-    both = params if frozen is None else (params, frozen)
-    return _differentiate(lambda y: energy(both, graph.at(y)), directions)(graph.positions)
+    return directional_energy(energy, params if frozen is None else (params, frozen), graph, weight, pattern, order)
 
 
-@partial(jax.jit, static_argnums=0)
-def _term(energy: Energy, params: Params, frozen: Params, graph: Graph, weight: Array, pattern: Array) -> Params:
-    return jax.grad(partial(_contracted, energy))(params, frozen, graph, weight, pattern)
+@partial(jax.jit, static_argnums=(0, 1))
+def _term(
+    energy: Energy, order: int, params: Params, frozen: Params, graph: Graph, weight: Array, pattern: Array
+) -> Params:
+    return jax.grad(partial(_contracted, energy, order))(params, frozen, graph, weight, pattern)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -253,7 +258,7 @@ def _one_order(energy: Energy, params: Params, frozen: Params, graph: Graph, fit
     """The sum of all patterns; the tape of one exists at a time."""
 
     def add(total: Params, item: tuple[Array, Array]) -> tuple[Params, None]:
-        slope = jax.grad(partial(_contracted, energy))(params, frozen, graph, *item)
+        slope = jax.grad(partial(_contracted, energy, fit.basis.order))(params, frozen, graph, *item)
         return jax.tree.map(jnp.add, total, slope), None
 
     zero = jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.result_type(x)), params)
