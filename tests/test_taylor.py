@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -102,6 +103,13 @@ def test_loops_carry_three_numbers():
 
     assert carried(second_derivative) == 3
     assert carried(nested) == 4
+
+
+def test_checkpoint_returns_three_numbers():
+    f = jax.checkpoint(lambda x: jnp.sin(x) * x)
+    jaxpr = jax.make_jaxpr(lambda x: second_derivative(f, x, U))(X)
+    (kept,) = [e for e in jaxpr.eqns if isinstance(e.params.get("jaxpr"), jax.extend.core.Jaxpr)]
+    assert len(kept.outvars) == 3
 
 
 def test_against_differences():

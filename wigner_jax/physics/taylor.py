@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, DropVar, Literal, jaxpr_as_fun, primitives
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,19 +58,22 @@ def _along(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Curve]) -> list
     for eqn in jaxpr.eqns:
         arguments = [read(v) for v in eqn.invars]
         rule = RULES.get(eqn.primitive.name, _operation) if any(len(a) == 3 for a in arguments) else _constant
-        known |= zip(_kept(eqn), rule(jaxpr, eqn, arguments), strict=True)
+        known |= zip(eqn.outvars, rule(jaxpr, eqn, arguments), strict=True)
     return [read(v) for v in jaxpr.outvars]
-
-
-def _kept(eqn: JaxprEqn) -> list[Any]:
-    return [v for v in eqn.outvars if not isinstance(v, DropVar)]
 
 
 def _alone(parent: Jaxpr, eqn: JaxprEqn, arguments: list[Curve]) -> tuple[Callable[..., list[Any]], dict[Any, Curve]]:
     """The operation as a function of its distinct variables, whatever it is, and their curves: a jaxpr of one equation."""
     variables = {v: a for v, a in zip(eqn.invars, arguments, strict=True) if not isinstance(v, Literal)}
-    alone = parent.replace(constvars=(), invars=list(variables), outvars=_kept(eqn), eqns=[eqn], effects=eqn.effects)
-    return jaxpr_as_fun(ClosedJaxpr(alone, ())), variables
+    named = [v for v in eqn.outvars if str(v) != "_"]  # older versions of JAX have no name for unused results
+    alone = parent.replace(constvars=(), invars=list(variables), outvars=named, eqns=[eqn], effects=eqn.effects)
+    run = jaxpr_as_fun(ClosedJaxpr(alone, ()))
+
+    def g(*values: Any) -> list[Any]:
+        found = dict(zip(named, run(*values), strict=True))
+        return [found[v] if v in found else np.zeros((), int) for v in eqn.outvars]
+
+    return g, variables
 
 
 def _constant(parent: Jaxpr, eqn: JaxprEqn, arguments: list[Curve]) -> list[Curve]:
@@ -155,7 +159,8 @@ RULES: dict[str, Callable[[Any, Any, list[Curve]], list[Curve]]] = {
     "scan": _scan,
     "jit": _nested,
     "pjit": _nested,  # its name before jax 0.8
-    primitives.remat_p.name: _checkpoint,
+    "remat2": _checkpoint,
+    "checkpoint": _checkpoint,
     **dict.fromkeys(("add", "sub", "add_any", "concatenate"), _linear),
     **dict.fromkeys(
         ("neg", "reshape", "transpose", "broadcast_in_dim", "reduce_sum", "squeeze", "slice", "copy", "rev", "cumsum"),
