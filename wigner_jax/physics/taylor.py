@@ -65,7 +65,7 @@ def _along(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Curve]) -> list
 def _alone(parent: Jaxpr, eqn: JaxprEqn, arguments: list[Curve]) -> tuple[Callable[..., list[Any]], dict[Any, Curve]]:
     """The operation as a function of its distinct variables, whatever it is, and their curves: a jaxpr of one equation."""
     variables = {v: a for v, a in zip(eqn.invars, arguments, strict=True) if not isinstance(v, Literal)}
-    named = [v for v in eqn.outvars if str(v) != "_"]  # older versions of JAX have no name for unused results
+    named = [v for v in eqn.outvars if str(v) != "_"]  # so JAX calls results that nothing uses
     alone = parent.replace(constvars=(), invars=list(variables), outvars=named, eqns=[eqn], effects=eqn.effects)
     run = jaxpr_as_fun(ClosedJaxpr(alone, ()))
 
@@ -119,9 +119,9 @@ def _checkpoint(_: Jaxpr, eqn: JaxprEqn, arguments: list[Curve]) -> list[Curve]:
     def curves(*leaves: Any) -> list[Curve]:
         return _along(body, (), jax.tree.unflatten(structure, leaves))
 
-    jaxpr, shapes = jax.make_jaxpr(curves, return_shape=True)(*leaves)
-    params = eqn.params | {"jaxpr": jaxpr.jaxpr}
-    out = eqn.primitive.bind(*jaxpr.consts, *leaves, **params)
+    closed, shapes = jax.make_jaxpr(curves, return_shape=True)(*leaves)
+    jaxpr = closed.jaxpr.replace(constvars=(), invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars])
+    out = eqn.primitive.bind(*closed.consts, *leaves, **eqn.params | {"jaxpr": jaxpr})
     return jax.tree.unflatten(jax.tree.structure(shapes), out)
 
 
@@ -158,9 +158,7 @@ def _filled(curve: Curve) -> Curve:
 RULES: dict[str, Callable[[Any, Any, list[Curve]], list[Curve]]] = {
     "scan": _scan,
     "jit": _nested,
-    "pjit": _nested,  # its name before jax 0.8
-    "remat2": _checkpoint,
-    "checkpoint": _checkpoint,
+    **dict.fromkeys(("remat2", "checkpoint"), _checkpoint),  # one primitive, named differently by versions of JAX
     **dict.fromkeys(("add", "sub", "add_any", "concatenate"), _linear),
     **dict.fromkeys(
         ("neg", "reshape", "transpose", "broadcast_in_dim", "reduce_sum", "squeeze", "slice", "copy", "rev", "cumsum"),
