@@ -261,6 +261,7 @@ def test_killed_at_any_time(inputs, whole, tmp_path):
         (("--reference", "nowhere.json"), "no reference file"),
         (("--structures", "nowhere.extxyz"), "no structure file"),
         (("--fmax", "0"), "fmax must be above 0"),
+        (("--fmax", "0.02", "--protocol", "newton"), "protocol newton goes down to rounding"),
     ],
 )
 def test_bad_input(inputs, tmp_path, capsys, more, message):

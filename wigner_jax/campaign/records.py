@@ -57,6 +57,8 @@ class Settings:
                 raise InputError(f"unknown {name} {value!r}: choose from {', '.join(filter(None, allowed))}")
         if not 0 < self.fmax < float("inf"):
             raise InputError(f"fmax must be above 0 eV/Å, got {self.fmax:g}")
+        if self.protocol == "newton" and self.fmax != Settings.fmax:
+            raise InputError("fmax stops FIRE: protocol newton goes down to rounding, leave --fmax out")
 
 
 def record_path(folder: str | Path, mp_id: str) -> Path:
