@@ -275,8 +275,8 @@ def test_another_campaign_in_the_folder(inputs, whole, capsys):
     before = tables(whole)
     assert main(options(inputs, whole, "-T", "300")) == 2
     assert "holds a campaign with temperatures" in capsys.readouterr().err
-    assert main(options(inputs, whole, "-T", "300", "600", "--fmax", "0.02")) == 2
-    assert "holds a campaign with fmax 0.0001, not 0.02" in capsys.readouterr().err
+    assert main(options(inputs, whole, "-T", "300", "600", "--broadening", "adaptive")) == 2
+    assert "holds a campaign with broadening 'tetrahedron', not 'adaptive'" in capsys.readouterr().err
     assert tables(whole) == before
 
 
