@@ -9,9 +9,9 @@ evaluation; phono3py's protocol is its number of displaced supercells times the 
 said otherwise), each in a different displaced supercell. Compilation and the plan of the patterns, which is the same for
 every potential and can be cached, are given apart, as is phono3py's construction of Φ3, which is left out of the ratios.
 
-`--variants` times one third derivative of the first material in other ways: the order of differentiation (Taylor mode, which
-is what `force_constants` uses, nested jvp, or `jax.experimental.jet` inside or outside of the gradient), chunks of edges and atoms or all at once, with and without
-making them again in the backward pass, and two patterns at once.
+`--variants` times one third derivative of the first material in other ways: the order of differentiation (Taylor mode,
+which is what `force_constants` uses, nested jvp, or `jax.experimental.jet` inside or outside of the gradient), chunks of edges
+and atoms or all at once, with and without making them again in the backward pass, and two patterns at once.
 """
 
 from __future__ import annotations
