@@ -23,7 +23,7 @@ from typing import Any
 
 from common import SHARED, environment, median, table, write_json
 
-PUBLISHED = {"m3gnet-mp-2021.2.8": "m3gnet"}  # columns of published/kappa_srme.csv that have another name there
+PUBLISHED = {"m3gnet-mp-2021.2.8-matgl": "m3gnet"}  # columns of published/kappa_srme.csv that have another name there
 PACKAGES = ("wigner-jax", "jax", "jaxlib", "numpy", "ase", "spglib")
 
 

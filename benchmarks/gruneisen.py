@@ -54,6 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "distance-0.01": {"distance": 0.01},
     "step-0.003": {"step": 0.003},
     "phi2-ad": {"distance": None},
+    "small-steps": {"step": 0.001, "distance": None},
     "newton": {"newton": True},
     "float32": {"float32": True},
     "dft-cell": {"unrelaxed": True},

@@ -67,6 +67,21 @@ def evaluate(energy: Energy, params: Params, graph: Graph, patterns: Array, orde
     return jax.lax.map(lambda directions: directional_forces(energy, params, graph, directions, order), patterns)
 
 
+def pattern_weights(fit: Fit, W: Array) -> Array:
+    """w = A M⁻¹ Cᵀ W: ⟨W, Φ⟩ = ⟨w, G⟩, see below. (K, N, 3)"""
+    return design(fit, normal_solve(fit, expand_transpose(fit, W)))
+
+
+def summed_gradient(f: Callable[..., Array], x: Any, weights: Array, patterns: Array) -> Any:
+    """Σ_k ∂f(x, w_k, u_k)/∂x; the tape of one pattern exists at a time."""
+
+    def add(total: Any, item: tuple[Array, Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, jax.grad(f)(x, *item)), None
+
+    zero = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), x)
+    return jax.lax.scan(add, zero, (weights, patterns))[0]
+
+
 # The derivative of Φ. With c = M⁻¹ Aᵀ G and Φ = C c (the refinement step changes rounding only), a cotangent W gives
 #
 #     ⟨W, Φ⟩ = ⟨W, C M⁻¹ Aᵀ G⟩ = ⟨w, G⟩,      w = A M⁻¹ Cᵀ W,      w of shape (K, N, 3),
@@ -96,8 +111,6 @@ def _fitted_forward(energy: Energy, params: Params, graph: Graph, fit: Fit) -> t
 
 def _fitted_backward(energy: Energy, saved: tuple, W: Array) -> tuple:
     params, graph, fit = saved
-    b = expand_transpose(fit, W)
-    w = design(fit, normal_solve(fit, b))
     floats = (params, graph.positions, graph.cell)
 
     def contracted(floats: tuple, weight: Array, pattern: Array) -> Array:
@@ -105,10 +118,7 @@ def _fitted_backward(energy: Energy, saved: tuple, W: Array) -> tuple:
         moved = dataclasses.replace(graph, positions=positions, cell=cell)
         return directional_energy(energy, parameters, moved, weight, pattern, fit.basis.order)
 
-    def add(total: tuple, item: tuple[Array, Array]) -> tuple[tuple, None]:
-        return jax.tree.map(jnp.add, total, jax.grad(contracted)(floats, *item)), None
-
-    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, floats), (w, fit.patterns))
+    total = summed_gradient(contracted, floats, pattern_weights(fit, W), fit.patterns)
     bars = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jax.dtypes.float0), graph)
     return total[0], dataclasses.replace(bars, positions=total[1], cell=total[2]), None
 

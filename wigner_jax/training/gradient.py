@@ -28,8 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..physics.fit import design, expand_transpose, normal_solve
-from ..physics.force_constants import directional_energy
+from ..physics.force_constants import directional_energy, pattern_weights, summed_gradient
 from ..solve import Scattering, linewidths, phonons
 from ..types import ForceConstants, Linewidths, Solution, Source, pytree
 from .material import Conditions, Material, conductivity, subset
@@ -233,10 +232,7 @@ def pull(
     return total, error
 
 
-@jax.jit
-def _weights(fit: Fit, W: Array) -> Array:
-    """w = A M⁻¹ Cᵀ W, (K, N, 3): ⟨W, Φ⟩ = ⟨w, G⟩."""
-    return design(fit, normal_solve(fit, expand_transpose(fit, W)))
+_weights = jax.jit(pattern_weights)
 
 
 def _contracted(
@@ -255,14 +251,12 @@ def _term(
 
 @partial(jax.jit, static_argnums=0)
 def _one_order(energy: Energy, params: Params, frozen: Params, graph: Graph, fit: Fit, W: Array) -> Params:
-    """The sum of all patterns; the tape of one exists at a time."""
+    """The sum of all patterns."""
 
-    def add(total: Params, item: tuple[Array, Array]) -> tuple[Params, None]:
-        slope = jax.grad(partial(_contracted, energy, fit.basis.order))(params, frozen, graph, *item)
-        return jax.tree.map(jnp.add, total, slope), None
+    def contracted(params: Params, weight: Array, pattern: Array) -> Array:
+        return _contracted(energy, fit.basis.order, params, frozen, graph, weight, pattern)
 
-    zero = jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.result_type(x)), params)
-    return jax.lax.scan(add, zero, (_weights(fit, W), fit.patterns))[0]
+    return summed_gradient(contracted, params, pattern_weights(fit, W), fit.patterns)
 
 
 __all__ = ["EXACT", "Gradient", "Sampling", "pull", "seam", "systematic", "value_and_grad"]
