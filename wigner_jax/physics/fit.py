@@ -75,6 +75,11 @@ def normal_solve(fit: Fit, b: Array) -> Array:
     return jnp.zeros(b.shape[0] + 1, b.dtype).at[slots].set(blocks)[:-1]
 
 
+def pattern_weights(fit: Fit, W: Array) -> Array:
+    """w = A M⁻¹ Cᵀ W: ⟨W, Φ⟩ = ⟨w, G⟩ for every G. (K, N, 3)"""
+    return design(fit, normal_solve(fit, expand_transpose(fit, W)))
+
+
 def recover(fit: Fit, G: Array) -> tuple[Array, Array]:
     """Least squares with one refinement step.
 

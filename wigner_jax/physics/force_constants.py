@@ -14,7 +14,7 @@ import numpy as np
 from ..plan.patterns import Fit, FitInfo, plan_fit
 from ..potentials.graph import Graph, graph_of
 from ..types import Array, Cells, ForceConstants, Supercell, pytree
-from .fit import design, expand_transpose, normal_solve, recover
+from .fit import pattern_weights, recover
 from .taylor import second_derivative
 
 if TYPE_CHECKING:
@@ -65,11 +65,6 @@ def _differentiate(f: Callable[[Array], Array], directions: Array, times: int) -
 def evaluate(energy: Energy, params: Params, graph: Graph, patterns: Array, order: int) -> Array:
     """`directional_forces` of each of a fit's patterns, one after the other: all at once is slower. (K, N, 3)"""
     return jax.lax.map(lambda directions: directional_forces(energy, params, graph, directions, order), patterns)
-
-
-def pattern_weights(fit: Fit, W: Array) -> Array:
-    """w = A M⁻¹ Cᵀ W: ⟨W, Φ⟩ = ⟨w, G⟩, see below. (K, N, 3)"""
-    return design(fit, normal_solve(fit, expand_transpose(fit, W)))
 
 
 def summed_gradient(f: Callable[..., Array], x: Any, weights: Array, patterns: Array) -> Any:

@@ -28,7 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..physics.force_constants import directional_energy, pattern_weights, summed_gradient
+from ..physics.fit import pattern_weights
+from ..physics.force_constants import directional_energy, summed_gradient
 from ..solve import Scattering, linewidths, phonons
 from ..types import ForceConstants, Linewidths, Solution, Source, pytree
 from .material import Conditions, Material, conductivity, subset
