@@ -128,7 +128,9 @@ def _checkpoint(_: Jaxpr, eqn: JaxprEqn, arguments: list[Curve]) -> list[Curve]:
 def _scan(_: Jaxpr, eqn: JaxprEqn, arguments: list[Curve]) -> list[Curve]:
     """jax.lax.scan that carries and stacks curves."""
     body: ClosedJaxpr = eqn.params["jaxpr"]
-    fixed, carried = eqn.params["num_consts"], eqn.params["num_consts"] + eqn.params["num_carry"]
+    # constants, carries and slices are told apart by their ranks: the names of the parameters change with JAX's version
+    carried = _of_same_rank(eqn.invars, body.jaxpr.invars)
+    fixed = carried - _of_same_rank(eqn.outvars, body.jaxpr.outvars)
     consts, init, xs = arguments[:fixed], arguments[fixed:carried], arguments[carried:]
 
     def step(init: list[Curve], x: list[Curve]) -> tuple[list[Curve], list[Curve]]:
@@ -145,6 +147,11 @@ def _scan(_: Jaxpr, eqn: JaxprEqn, arguments: list[Curve]) -> list[Curve]:
     options = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
     last, ys = jax.lax.scan(step, init, xs, **options)
     return [*last, *ys]
+
+
+def _of_same_rank(outer: Sequence[Any], inner: Sequence[Any]) -> int:
+    """How many of a loop's inputs or outputs are whole inside its body; the others gain an axis outside."""
+    return sum(a.aval.ndim == b.aval.ndim for a, b in zip(outer, inner, strict=True))
 
 
 def _filled(curve: Curve) -> Curve:
