@@ -19,7 +19,7 @@ from support import analytic, contract, richardson, stepped, symmetric_direction
 from wigner_jax.physics.conductivity import kappa_tensors
 from wigner_jax.physics.meshes import third_point
 from wigner_jax.physics.nac import GonzeLee
-from wigner_jax.physics.onshell import ITEM_CHUNK
+from wigner_jax.physics.onshell import LEAST_ROOM
 from wigner_jax.plan.nac import dipole_plan
 from wigner_jax.solve import (
     AdaptiveGaussian,
@@ -172,8 +172,8 @@ def test_a_room_outgrown_is_reported(silicon):
     plan = make_plan(cells, (7, 7, 7))
     method = reserve(plan, fc)
     assert method.rooms is not None
-    assert method.rooms[0][0] > 2 * ITEM_CHUNK
-    small = dataclasses.replace(method, rooms=tuple((ITEM_CHUNK, *r[1:]) for r in method.rooms))
+    assert method.rooms[0][0] > LEAST_ROOM
+    small = dataclasses.replace(method, rooms=tuple((LEAST_ROOM // 2, *r[1:]) for r in method.rooms))
     waves = phonons(plan, fc.second)
     for broadening, fits in ((method, True), (small, False)):
         gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening, scattering_of(plan))

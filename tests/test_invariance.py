@@ -18,10 +18,9 @@ from ase.build import bulk
 from scipy.spatial.transform import Rotation
 from support import analytic
 
-from wigner_jax.physics import broadening as broadenings
-from wigner_jax.physics import linewidths, onshell
+from wigner_jax.physics.grain import ACCELERATOR, GRAINS, Grain
 from wigner_jax.plan import triplets
-from wigner_jax.solve import AdaptiveGaussian, Gaussian, make_plan, solve, tetrahedron
+from wigner_jax.solve import AdaptiveGaussian, Gaussian, kappa, make_plan, reserve, solve, tetrahedron
 from wigner_jax.types import Cells, ForceConstants
 
 TOLERANCE = 1e-8
@@ -219,7 +218,7 @@ def test_the_mesh_breaks_the_symmetry_that_it_lacks():
     assert len(make_plan(crystal("zincblende")[0], (3, 4, 5)).mesh.rotations) < 48
 
 
-# ---------------------------------------------------------------- chunks
+# ---------------------------------------------------------------- grain
 
 
 @pytest.fixture
@@ -232,21 +231,39 @@ def fresh(monkeypatch):
     return monkeypatch
 
 
-@pytest.mark.parametrize("broadening", ["gaussian", "tetrahedron"])
-def test_chunks(fresh, broadening):
+SMALL = Grain(group=3, together=False, strength_bytes=2**14, rod_bytes=2**15, rods=4, triplets=56, items=256)
+PAIRS = ACCELERATOR._replace(group=2)  # of eight q-points
+SPLIT = ACCELERATOR._replace(strength_bytes=2**15)  # every q-point alone, and one mode of leg 0 at a time
+GRAINED = pytest.mark.parametrize(
+    ("grain", "broadening"),
+    [(SMALL, "gaussian"), (SMALL, "tetrahedron"), (ACCELERATOR, "tetrahedron"), (ACCELERATOR, "adaptive"),
+     (PAIRS, "gaussian"), (SPLIT, "tetrahedron")],
+)  # fmt: skip
+
+
+@GRAINED
+def test_grain(fresh, broadening, grain):
     """Nothing depends on how much is held at a time; sizes that do not divide the work included."""
     reference = expected("zincblende", (4, 4, 4), broadening)
-    for module, name, value in (
-        (linewidths, "GROUP", 3),
-        (linewidths, "STRENGTH_BYTES", 2**14),
-        (linewidths, "ROD_BYTES", 2**15),
-        (linewidths, "ITEM_CHUNK", 256),
-        (onshell, "ITEM_CHUNK", 256),
-        (onshell, "TRIPLET_CHUNK", 56),
-        (broadenings, "TRIPLET_CHUNK", 56),
-        (triplets, "ROD_CHUNK", 3),
-    ):
-        assert getattr(module, name) != value
-        fresh.setattr(module, name, value)
+    fresh.setitem(GRAINS, "cpu", grain)
+    if grain is SMALL:
+        fresh.setattr(triplets, "ROD_CHUNK", 3)
     actual = conductivity(*crystal("zincblende"), (4, 4, 4), broadening)
     assert error(actual, reference) < TOLERANCE
+
+
+@pytest.mark.parametrize("broadening", ["tetrahedron", "adaptive"])
+def test_grain_of_gradients(fresh, broadening):
+    """An accelerator's backward pass is a CPU's."""
+    cells, fc = crystal("zincblende")
+    plan = make_plan(cells, (4, 4, 4))
+    method = reserve(plan, fc) if broadening == "tetrahedron" else BROADENING[broadening](plan)
+
+    def slope():
+        total = lambda x: sum(k[0, :3].sum() for k in kappa(plan, x, broadening=method))  # noqa: E731
+        return jax.tree.map(np.asarray, jax.grad(total)(fc))
+
+    reference = slope()
+    fresh.setitem(GRAINS, "cpu", ACCELERATOR)
+    for a, b in zip(jax.tree.leaves(slope()), jax.tree.leaves(reference), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * np.abs(b).max())  # single precision: tetrahedra's slopes

@@ -18,7 +18,7 @@ from wigner_jax.physics import tetrahedron as tetrahedra
 from wigner_jax.physics.conductivity import conductivity, mode_kappa_total
 from wigner_jax.physics.linewidths import Leg, isotope, prepare
 from wigner_jax.physics.nac import GonzeLee
-from wigner_jax.physics.onshell import ITEM_CHUNK
+from wigner_jax.physics.onshell import LEAST_ROOM
 from wigner_jax.plan.cells import make_supercell
 from wigner_jax.plan.fourier import fourier_table
 from wigner_jax.plan.mesh import make_mesh
@@ -171,7 +171,7 @@ def test_isotope_widths_with_the_last_bits_of_the_reference(shared, reference, m
     flat = around.swapaxes(1, 2).reshape(len(around), -1)
     tables = dataclasses.replace(state.broadening, around=flat, low=around.min(axis=0), high=around.max(axis=0))
     state = dataclasses.replace(state, broadening=tables)
-    method = dataclasses.replace(method, rooms=((0, 0, 16 * ITEM_CHUNK),))
+    method = dataclasses.replace(method, rooms=((0, 0, 8 * LEAST_ROOM),))
 
     @jax.jit
     def widths(points, state):
@@ -224,7 +224,7 @@ def test_la2zr2o7_with_isotope_scattering(shared):
     points = jnp.asarray(mesh.irreducible)
 
     items = jax.jit(lambda q, state: jnp.sum(method.one_window(state.broadening, state.frequencies[q])[1]))
-    room = -(-max(int(items(q, state)) for q in points) // ITEM_CHUNK) * ITEM_CHUNK
+    room = -(-max(int(items(q, state)) for q in points) // LEAST_ROOM) * LEAST_ROOM
     method = dataclasses.replace(method, rooms=((0, 0, room),))
 
     @jax.jit

@@ -187,7 +187,7 @@ def _linewidths(
     total = len(plan.mesh.irreducible)
     for number, bucket in enumerate(plan.triplets):
         chosen, count = broadening.reserved(number), len(bucket.members)
-        for start, piece in _pieces(bucket, progress):
+        for start, piece in _pieces(bucket, 3 * plan.crystal.n_atoms, progress):
             three, isotope, too_many = _bucket(piece, state, plan, variances, chosen)
             kept = min(len(piece.members), count - start)
             parts.append((three[:kept], isotope[:kept]))
@@ -262,12 +262,12 @@ def solve(
     return Solution(lattice_waves, gamma, _conductivity(lattice_waves, gamma.total, plan.mesh, plan.crystal, T))
 
 
-def _pieces(bucket: TripletBucket, progress: Progress | None) -> list[tuple[int, TripletBucket]]:
+def _pieces(bucket: TripletBucket, modes: int, progress: Progress | None) -> list[tuple[int, TripletBucket]]:
     """(first member, piece) of a bucket, filled up to whole groups on every device with members of no weight.
 
     One piece if nobody listens to progress; else equal ones of a few groups, so that there is something to report.
     """
-    count, unit = len(bucket.members), widths.GROUP * jax.device_count()
+    count, unit = len(bucket.members), widths.group_size(bucket, modes) * jax.device_count()
     groups = -(-count // unit)
     size = unit * (groups if progress is None else -(-groups // max(1, round(groups / GROUPS_A_PIECE))))
     padding = -count % size

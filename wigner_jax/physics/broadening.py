@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from ..types import Array, Mesh
 
-TRIPLET_CHUNK = 512  # triplets broadened at once: bounded by cache
-
 
 @pytree()
 class Pairs:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from .grain import grain
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -70,7 +72,8 @@ def map_chunks(function: Callable[[Any], Any], items: Any, chunk: int) -> Any:
 
 
 def map_live(function: Callable[..., Any], live: Array, items: tuple[Any, ...], remat: bool = True) -> Any:
-    """``function(*item)`` for every item that is `live`, zeros for the others, which cost nothing.
+    """``function(*item)`` for every item that is `live`, zeros for the others, which cost nothing. Where pieces are
+    taken together (physics/grain.py), a single one is computed whether it is live or not.
 
     Static shapes are padded to the largest case, so that one compilation serves all; the padding is skipped here, one
     chunk at a time.
@@ -84,6 +87,9 @@ def map_live(function: Callable[..., Any], live: Array, items: tuple[Any, ...], 
     Returns:
         pytree of arrays (N, ...).
     """
+    if grain().together and len(live) == 1:
+        result = (jax.checkpoint(function) if remat else function)(*jax.tree.map(lambda x: x[0], items))
+        return jax.tree.map(lambda x: x[None], result)
     shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], items))
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 

@@ -5,8 +5,8 @@
     γ_s(q) = (π/4) f_s² (1/N) Σ_{q' t} Σ_j g_j |Σ_a e*_{ja}(q s) e_{ja}(q' t)|² δ(f_s - f_t)   isotopes (Tamura,
                                              PRB 27, 858 (1983)), g_j the mass variance of site j
 
-One irreducible q is one item of a map; what it holds at a time is bounded by STRENGTH_BYTES, and the backward pass
-recomputes it. Kernels that treat a few q share the pass over Φ3's entries.
+One irreducible q is one item of a map, or a few are treated side by side (physics/grain.py); what is held at a time is
+bounded, and the backward pass recomputes it. Kernels that treat a few q share the pass over Φ3's entries.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from ..units import CUTOFF_FREQUENCY, INTERACTION, K_B, LINEWIDTH, THZ_TO_EV
 from .blocks import degenerate_blocks
 from .broadening import Broadening, Pairs, Strength
 from .chunking import map_live
+from .grain import grain
 from .meshes import third_point
-from .onshell import ITEM_CHUNK, Room, Tetrahedron
+from .onshell import LEAST_ROOM, Room, Tetrahedron
 from .scattering import (
     collapse,
     gather_third,
@@ -38,10 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..types import Array, Phonons
-
-STRENGTH_BYTES = 32 * 2**20  # |V|² of one q held at once; leg-0 modes are split to stay below
-ROD_BYTES = 2**18  # matrix elements rotated at once: half a megabyte stays in cache
-GROUP = 16  # q-points that share one pass over the entries of Φ3
 
 
 @pytree()
@@ -114,6 +111,16 @@ def divisor(n: int, most: float) -> int:
     return max(d for d in range(1, n + 1) if n % d == 0 and d <= max(1, most))
 
 
+def group_size(bucket: TripletBucket, modes: int) -> int:
+    """q-points of a bucket that are treated as one group: a power of two."""
+    chosen = grain()
+    if not chosen.together:
+        return chosen.group
+    R, X = bucket.weights.shape[1:]
+    most = min(chosen.group, chosen.strength_bytes // (8 * R * X * modes**3))
+    return 2 ** max(0, most.bit_length() - 1)
+
+
 def legs(bucket: TripletBucket, q: Array, dims: tuple[int, int, int], chunk: int) -> tuple[Array, Array, Array]:
     """q', q'' and the weights of one q, ordered (rod chunk, x, rod of the chunk). (rods · X,) each
 
@@ -138,8 +145,8 @@ def three_phonon(
     dims = plan.mesh.dims
     m = len(leg.frequencies)
     R, X = bucket.weights.shape
-    chunk = divisor(R, min(4, ROD_BYTES / (16 * X * m**3)))
-    S = divisor(m, STRENGTH_BYTES / (8 * R * X * m**2))
+    chunk = divisor(R, min(grain().rods, grain().rod_bytes / (16 * X * m**3)))
+    S = divisor(m, grain().strength_bytes / (8 * R * X * m**2))
     first, second, weight = legs(bucket, jnp.asarray(plan.mesh.irreducible)[bucket.members], dims, chunk)
     pairs = Pairs(first, second, weight, state.occupation)
     live = jnp.any(weight.reshape(-1, chunk * X) > 0, axis=1)
@@ -177,7 +184,7 @@ def mode_groups(some_modes: Callable[[Any], tuple[Array, Array]], groups: Any) -
 def isotope(leg: Leg, state: State, variances: Array, broadening: Broadening) -> tuple[Array, Array]:
     """γ of one q by mass disorder. Returns (m,), overflow."""
     (Q, m), f0 = state.frequencies.shape, leg.frequencies
-    S = divisor(m, STRENGTH_BYTES / (8 * Q * m))
+    S = divisor(m, grain().strength_bytes / (8 * Q * m))
     # factors of f0 are applied here: outside the sum, its derivative would need the sum itself
     alive = jnp.where(f0 > CUTOFF_FREQUENCY, f0, 0.0)
     bra = (leg.projectors * jnp.repeat(jnp.asarray(variances), 9)[:, None] * (jnp.pi / 4 / Q * alive**2)).T
@@ -208,9 +215,11 @@ def bucket_linewidths(
     def group(members: TripletBucket, legs: Leg) -> tuple[Array, Array, Array]:
         q = jnp.asarray(plan.mesh.qpoints)[jnp.asarray(plan.mesh.irreducible)[members.members]]
         cells = collapse(q, state.entries, plan.third)
+        if grain().together:
+            return jax.vmap(one)(members, legs, cells)
         return map_live(one, jnp.any(members.weights > 0, axis=(1, 2)), (members, legs, cells))
 
-    size = divisor(len(bucket.members), GROUP)
+    size = divisor(len(bucket.members), group_size(bucket, state.frequencies.shape[1]))
     q = jnp.asarray(plan.mesh.irreducible)[bucket.members]
     projectors = state.projectors.reshape(len(state.projectors), -1, len(state.frequencies))[:, :, q]
     members = (bucket, Leg(state.frequencies[q], state.rotation[q], jnp.moveaxis(projectors, -1, 0)))
@@ -229,7 +238,8 @@ def needed_room(bucket: TripletBucket, state: State, plan: Plan, broadening: Tet
         isotope_items = jnp.sum(broadening.one_window(state.broadening, f0)[1])
         return (*broadening.count(state.broadening, pairs, f0), isotope_items)
 
-    return tuple(x.max() for x in jax.lax.map(one, bucket))
+    at_once = group_size(bucket, state.frequencies.shape[1]) if grain().together else None
+    return tuple(x.max() for x in jax.lax.map(one, bucket, batch_size=at_once))
 
 
 def rounded_room(needed: tuple[int, ...], margin: float) -> Room:
@@ -245,7 +255,7 @@ def rounded_room(needed: tuple[int, ...], margin: float) -> Room:
         return size
 
     three, degenerate, one = needed
-    return up(three, 2 * ITEM_CHUNK), up(degenerate, 64), up(one, 2 * ITEM_CHUNK)
+    return up(three, LEAST_ROOM), up(degenerate, 64), up(one, LEAST_ROOM)
 
 
 __all__ = ["Linewidths", "bucket_linewidths", "needed_room", "prepare", "rounded_room"]

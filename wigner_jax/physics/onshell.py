@@ -19,17 +19,17 @@ import jax.numpy as jnp
 
 from ..types import Tetrahedra, pytree
 from .blocks import degenerate_blocks
-from .broadening import TRIPLET_CHUNK, Pairs, Strength, in_chunks
+from .broadening import Pairs, Strength, in_chunks
 from .chunking import map_live, one_way_or_other
+from .grain import grain
 from .meshes import neighbours
 from .tetrahedron import _least, _most, weighted
 
 if TYPE_CHECKING:
     from ..types import Array, Mesh
 
-ITEM_CHUNK = 2048  # on-shell items weighted at once: bounded by cache
-
-LANES = 256  # pieces of a running maximum; divides every room
+LEAST_ROOM = 4096  # every room is this or larger by powers of two and three: pieces of items and LANES divide it
+LANES = 256  # pieces of a running maximum
 
 TIE = 1e-7  # THz: in elastic scattering, frequencies closer than this are the same by symmetry
 
@@ -115,8 +115,8 @@ class Tetrahedron:
                 code.append(start * 1024 + jnp.where(weight > 0, stop - start, 0))
             return jnp.stack(code)
 
-        chunks = in_chunks(pairs, TRIPLET_CHUNK)
-        code = map_live(chunk, jnp.any(chunks[2] > 0, axis=1), chunks).reshape(-1, TRIPLET_CHUNK)
+        chunks = in_chunks(pairs, grain().pieces(len(pairs.first), grain().triplets))
+        code = map_live(chunk, jnp.any(chunks[2] > 0, axis=1), chunks).reshape(-1, chunks[0].shape[1])
         return code // 1024, code % 1024
 
     def count(self, tables: TetrahedronTables, pairs: Pairs, f0: Array) -> tuple[Array, Array]:
@@ -200,7 +200,8 @@ class Parts(NamedTuple):
 
 
 def _in_blocks(items: tuple[Array, ...]) -> tuple[Array, ...]:
-    return tuple(x.reshape(-1, ITEM_CHUNK, *x.shape[1:]) for x in items)
+    size = grain().pieces(len(items[0]), grain().items)
+    return tuple(x.reshape(-1, size, *x.shape[1:]) for x in items)
 
 
 def _item_by_item(parts: Parts, items: tuple[Array, ...]) -> Array:
@@ -222,7 +223,7 @@ def _look_up(parts: Parts, items: tuple[Array, ...]) -> tuple[Array, ...]:
     row, u = row // m, row % m
     row, t = row // m, row % m
     chunk, channel = row // 3, row % 3
-    i = chunk * TRIPLET_CHUNK + lane
+    i = chunk * grain().pieces(len(pairs.first), grain().triplets) + lane
     strength = jnp.where(valid, power.reshape(-1)[((i * m + u) * m + t) * S + mode] * pairs.weight[i], 0.0)
     first, second = pairs.first[i], pairs.second[i]
     occupation = pairs.occupation.reshape(-1, T)
@@ -284,6 +285,8 @@ def _elastic_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> 
 
 def running_maximum(x: Array) -> Array:
     """Of integers ≥ 0, in pieces side by side: five times faster on a CPU than jax.lax.cummax, which is logarithmic."""
+    if grain().together:
+        return jax.lax.cummax(x)
     pieces = x.reshape(LANES, -1).T
 
     def step(most: Array, row: Array) -> tuple[Array, Array]:
@@ -298,8 +301,8 @@ def running_maximum(x: Array) -> Array:
 def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array, Array]:
     """A list of (row, lane, consecutive mode) from windows; lanes slowest, so that one triplet's items are neighbours.
 
-    A running sum over the rows with all lanes at once, one scatter and one running maximum: three times faster on a
-    CPU than jnp.repeat, whose prefix sums are logarithmic.
+    A running sum over the rows with all lanes at once, one scatter and one running maximum: on a CPU, where both are
+    loops, three times faster than jnp.repeat, whose prefix sums are logarithmic.
 
     Args:
         start, count: (rows, lanes) int, first mode and number of modes.
@@ -312,7 +315,11 @@ def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array, 
     def step(total: Array, c: Array) -> tuple[Array, Array]:
         return total + c, total
 
-    totals, before = jax.lax.scan(step, jnp.zeros(lanes, count.dtype), count)
+    if grain().together:
+        after = jnp.cumsum(count, axis=0, dtype=count.dtype)
+        totals, before = after[-1], after - count
+    else:
+        totals, before = jax.lax.scan(step, jnp.zeros(lanes, count.dtype), count)
     place = before + (jnp.cumsum(totals, dtype=totals.dtype) - totals)  # of a window's first item
     label = jnp.arange(lanes, dtype=jnp.int32) * rows + jnp.arange(rows, dtype=jnp.int32)[:, None]
     # an empty window shares its place with the next one, whose label is larger

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..units import CUTOFF_FREQUENCY
+from .grain import grain
 
 if TYPE_CHECKING:
     from ..types import Array, Crystal, Mesh, ThirdTable
@@ -131,7 +132,8 @@ def shifted(points: Array, start: Array, period: int, re: Array, im: Array) -> t
 def planes_to_rods(cells: Array, e0: Array, planes: Array, table: ThirdTable, dims: tuple[int, int, int]) -> Array:
     """Leg 0 rotated into modes, H_s[(j b)(k c), D] = Σ_ia e0[s, ia] G[ia, jb, kc, D], and its z and y passes.
 
-    Component block by component block, so that the data stay in cache; D runs last, so that nothing is transposed.
+    Component block by component block (on a CPU), so that the data stay in cache; D runs last, so that nothing is
+    transposed.
 
     Args:
         cells: (9, cells + 1, 6) of one q, from `collapse`.
@@ -159,9 +161,9 @@ def planes_to_rods(cells: Array, e0: Array, planes: Array, table: ThirdTable, di
             y = transform_axis(jnp.arange(table.box[1]), dims[1], *z)
             return jnp.stack(shifted(jnp.arange(dims[1]), table.y_start, dims[1], *y))
 
-        return jax.lax.map(atoms, places)
+        return grain().map(atoms, places)
 
-    return jax.lax.map(components, cells)
+    return grain().map(components, cells)
 
 
 def pick_rods(spectra: Array, rods: Array) -> Array:
