@@ -2,12 +2,14 @@
 
     python benchmarks/campaigns.py --potentials nequix-mp-1 sevennet-l3i5 --out benchmarks/results/campaigns
 
+`--processes N` runs as many shards side by side, on one GPU too (set XLA_PYTHON_CLIENT_PREALLOCATE=false there).
 κ_SRME's protocol at 300 K, force constants as the potential's card recommends (`--route ad` or `finite-displacement` for the
 other way), rocksalts and zincblendes (`--only` for others). A campaign goes on where it stopped: records lie under
 `--folder`, and what is there is not done again, so that the times are those of the runs that made it.
 
 Written for each potential: NAME.csv, the campaign's table, and NAME.json with the summary, seconds by stage and those of
-the compounds, and κ and SRME of the compounds that have published values, with both.
+the compounds, the wall time of this run and how many compounds it did, and κ and SRME of the compounds that have published
+values, with both.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,9 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", default=["rs", "zb"], help="materials, as in wigner-jax benchmark")
     parser.add_argument("--fmax", type=float, help="eV/Å, of the relaxation (default: the protocol's 1e-4)")
-    parser.add_argument("--threads", type=int, default=1, help="cores")
+    parser.add_argument("--threads", type=int, default=1, help="cores of a process")
+    parser.add_argument("--processes", type=int, default=1, help="shards that run side by side")
+    parser.add_argument("--label", default="", help="at the end of the record's name, such as h200")
     parser.add_argument("--folder", type=Path, default=Path("runs/campaigns"), help="where the campaigns' records lie")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="such as benchmarks/results/campaigns")
     arguments = parser.parse_args()
@@ -46,8 +51,15 @@ def main() -> None:
         name += f"-{arguments.route}" if arguments.route else ""
         name += f"-fmax-{arguments.fmax:g}" if arguments.fmax else ""
         folder = arguments.folder / name
+        name += f"-{arguments.label}" if arguments.label else ""
+        before, started = len(list(folder.glob("records/*.hdf5"))), time.perf_counter()
         run(potential, folder, arguments)
-        record = {"benchmark": "campaigns", **environment(PACKAGES), "threads": arguments.threads} | facts(folder)
+        wall = {
+            "seconds": round(time.perf_counter() - started, 1),
+            "materials": len(list(folder.glob("records/*.hdf5"))) - before,
+        }
+        record = {"benchmark": "campaigns", **environment(PACKAGES), "device": device()}
+        record |= {"threads": arguments.threads, "processes": arguments.processes, "this_run": wall} | facts(folder)
         print(report(name, record))
         if arguments.out is not None:
             shutil.copyfile(folder / "table.csv", arguments.out / f"{name}.csv")
@@ -55,7 +67,10 @@ def main() -> None:
 
 
 def run(potential: str, folder: Path, arguments: argparse.Namespace) -> None:
-    """What is missing of one campaign, in a process of its own; stops here if that one fails."""
+    """What is missing of one campaign, in processes of their own; stops here if the last one fails.
+
+    Shards share the folder; the last process, without a shard, does what they left undone and writes the tables of all.
+    """
     data = SHARED / "data/phonondb"
     command = [
         sys.executable, "-m", "wigner_jax", "benchmark", "--potential", potential, "--out", str(folder),
@@ -65,8 +80,18 @@ def run(potential: str, folder: Path, arguments: argparse.Namespace) -> None:
         *([f"--{arguments.route}"] if arguments.route else []),
         *(["--fmax", str(arguments.fmax)] if arguments.fmax else []),
     ]  # fmt: skip
+    if (n := arguments.processes) > 1:
+        shards = [subprocess.Popen([*command, "--shard", f"{i + 1}/{n}"], stdout=subprocess.DEVNULL) for i in range(n)]
+        for shard in shards:
+            shard.wait()
     if (code := subprocess.run(command).returncode) != 0:
         raise SystemExit(code)
+
+
+def device() -> str:
+    """What JAX computes on here, as another process sees it: this one leaves JAX alone."""
+    code = "import jax; d = jax.devices()[0]; print(f'{d.platform}: {d.device_kind}')"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def facts(folder: Path) -> dict[str, Any]:

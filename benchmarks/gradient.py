@@ -146,7 +146,8 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     result |= device_facts()
     if job["check"]:
         result["check"] = check(plan, fc, broadening, slope, directions(cells, fc))
-    result["forward"]["xla_temp_mb"], result["gradient"]["xla_temp_mb"] = temporaries(plan, fc, broadening)
+    if job["memory"]:
+        result["forward"]["xla_temp_mb"], result["gradient"]["xla_temp_mb"] = temporaries(plan, fc, broadening)
     return result
 
 
@@ -238,7 +239,7 @@ def line(row: dict[str, Any]) -> list[str]:
     pair = (row["forward"], row["gradient"])
     cells += ["| " + number(pair[0]["seconds"]), number(pair[1]["seconds"]), f"{row['ratio']:.2f}×"]
     for key in ("compile_s", "rss_mb", "xla_temp_mb"):
-        cells += ["| " + number(pair[0][key]), number(pair[1][key])]
+        cells += ["| " + number(pair[0].get(key)), number(pair[1].get(key))]
     cells += ["| " + str(pair[0]["eigh"]), str(pair[1]["eigh"])]
     errors = row.get("check", {})
     return [*cells, "| " + number(errors.get("second"), 1), number(errors.get("third"), 1)]
@@ -253,6 +254,7 @@ def main() -> None:
     parser.add_argument("--broadening", nargs="+", choices=kinds, default=kinds)
     compositions = ["eager", "outer"]
     parser.add_argument("--composition", nargs="+", choices=compositions, default=compositions)
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="neither RSS nor XLA's temporaries")
     parser.add_argument("--no-check", dest="check", action="store_false", help="no central differences")
     add_output(parser)
     arguments = parser.parse_args()
@@ -269,10 +271,10 @@ def main() -> None:
     for case, threads, broadening, composition in choices:
         print(f"{case.name} {broadening} {composition}, {threads} thread(s) …", file=sys.stderr)
         job = {"yaml": case.yaml, "mesh": case.mesh, "broadening": broadening, "composition": composition}
-        job |= {"repeats": arguments.repeats, "check": arguments.check}
+        job |= {"repeats": arguments.repeats, "check": arguments.check, "memory": arguments.memory}
         row = {"case": case.name, "mesh": case.mesh, "threads": threads, "broadening": broadening}
         row |= {"composition": composition, **run_worker(__file__, job, threads)}
-        for name in ("forward", "gradient"):
+        for name in ("forward", "gradient") if arguments.memory else ():
             row[name] |= {"rss_mb": run_worker(__file__, {**job, "only": name}, threads)["rss_mb"]}
         results["rows"].append(row)
     print("\nseconds | compile seconds | peak memory | XLA temporaries | diagonalisations | errors of the gradient")
