@@ -7,8 +7,8 @@
 other way), rocksalts and zincblendes (`--only` for others). A campaign goes on where it stopped: records lie under
 `--folder`, and what is there is not done again, so that the times are those of the runs that made it.
 
-Written for each potential: NAME.csv, the campaign's table, and NAME.json with the summary, seconds by stage and those of
-the compounds, the wall time of this run and how many compounds it did, and κ and SRME of the compounds that have published
+Written for each potential: NAME.csv, the campaign's table, and NAME.json with the summary, seconds by stage, of all and
+of each, the wall time of this run and how many compounds it did, and κ and SRME of the compounds that have published
 values, with both.
 """
 
@@ -124,6 +124,7 @@ def facts(folder: Path) -> dict[str, Any]:
         "summary": json.loads((folder / "summary.json").read_text()),
         "seconds": {stage: round(s, 1) for stage, s in stages.items()},
         "seconds_of_a_compound": {"median": median(totals), "min": min(totals), "max": max(totals)},
+        "times": {rows[mp_id]["name"]: {k: round(s, 1) for k, s in t.items()} for mp_id, t in times.items()},
         "published": published,
     }
 
