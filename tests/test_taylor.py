@@ -102,7 +102,7 @@ def test_loops_carry_three_numbers():
     def carried(d2):
         jaxpr = jax.make_jaxpr(lambda x: d2(f, x, U))(X)
         (loop,) = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
-        return loop.params["num_carry"]
+        return len(loop.outvars)
 
     assert carried(second_derivative) == 3
     assert carried(nested) == 4

@@ -37,10 +37,11 @@ def read_structures(path: Path) -> list[ase.Atoms]:
     try:
         if path.suffix == ".db":
             found = []
-            for row in ase.db.connect(path).select():
-                atoms = row.toatoms()
-                atoms.info.update({**row.key_value_pairs, **row.data})
-                found.append(atoms)
+            with ase.db.connect(path) as database:
+                for row in database.select():
+                    atoms = row.toatoms()
+                    atoms.info.update({**row.key_value_pairs, **row.data})
+                    found.append(atoms)
         else:
             found = list(ase.io.iread(path, ":"))
     except Exception as error:  # ASE's readers raise whatever their parsers raise
