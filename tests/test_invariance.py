@@ -236,9 +236,15 @@ PAIRS = ACCELERATOR._replace(group=2)  # of eight q-points
 SPLIT = ACCELERATOR._replace(strength_bytes=2**15)  # every q-point alone, and one mode of leg 0 at a time
 GRAINED = pytest.mark.parametrize(
     ("grain", "broadening"),
-    [(SMALL, "gaussian"), (SMALL, "tetrahedron"), (ACCELERATOR, "tetrahedron"), (ACCELERATOR, "adaptive"),
-     (PAIRS, "gaussian"), (SPLIT, "tetrahedron")],
-)  # fmt: skip
+    [
+        pytest.param(SMALL, "gaussian", id="small-gaussian"),
+        pytest.param(SMALL, "tetrahedron", id="small-tetrahedron"),
+        pytest.param(ACCELERATOR, "tetrahedron", id="accelerator-tetrahedron"),
+        pytest.param(ACCELERATOR, "adaptive", id="accelerator-adaptive"),
+        pytest.param(PAIRS, "gaussian", id="pairs-gaussian"),
+        pytest.param(SPLIT, "tetrahedron", id="split-tetrahedron"),
+    ],
+)
 
 
 @GRAINED
@@ -252,7 +258,7 @@ def test_grain(fresh, broadening, grain):
     assert error(actual, reference) < TOLERANCE
 
 
-@pytest.mark.parametrize("broadening", ["tetrahedron", "adaptive"])
+@pytest.mark.parametrize("broadening", ["tetrahedron", pytest.param("adaptive", marks=pytest.mark.slow)])
 def test_grain_of_gradients(fresh, broadening):
     """An accelerator's backward pass is a CPU's."""
     cells, fc = crystal("zincblende")
