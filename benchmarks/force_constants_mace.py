@@ -141,7 +141,7 @@ def settings(chunked, again):
     """Chunks of the kernels on or off, and their recomputation in the backward pass."""
     caches, checkpoint = (interaction.CACHE, product.CACHE), jax.checkpoint
     if not chunked:
-        interaction.CACHE = product.CACHE = {"cpu": 2**60, "gpu": 2**60}
+        interaction.CACHE = product.CACHE = 2**60
     if not again:
         chunking.jax.checkpoint = lambda f, **_: f
     try:

@@ -231,7 +231,9 @@ def fresh(monkeypatch):
     return monkeypatch
 
 
-SMALL = Grain(group=3, together=False, strength_bytes=2**14, rod_bytes=2**15, rods=4, triplets=56, items=256)
+SMALL = Grain(
+    group=3, together=False, strength_bytes=2**14, rod_bytes=2**15, rods=4, triplets=56, items=256, least_bytes=0
+)
 PAIRS = ACCELERATOR._replace(group=2)  # of eight q-points
 SPLIT = ACCELERATOR._replace(strength_bytes=2**15)  # every q-point alone, and one mode of leg 0 at a time
 GRAINED = pytest.mark.parametrize(

@@ -19,8 +19,8 @@ BYTES = 64 * 2**20  # of temporaries that one chunk may hold: out of cache anywa
 
 
 def chunk_size(bytes_per_item: int, limit: int = BYTES) -> int:
-    """Number of items, at least one, whose temporaries fit into `limit` bytes."""
-    return max(1, limit // max(1, bytes_per_item))
+    """Number of items, at least one, whose temporaries fit into `limit` bytes, or what an accelerator needs to be busy."""
+    return max(1, max(limit, grain().least_bytes) // max(1, bytes_per_item))
 
 
 # A map over chunks that looks its own items up in a table streams less memory, but its backward pass would add up one

@@ -1,4 +1,4 @@
-"""How much one step of the linewidth kernels takes on: what fits into a CPU's cache, or what fills an accelerator.
+"""How much one step of a kernel takes on: what fits into a CPU's cache, or what fills an accelerator.
 
 On a CPU small pieces one after the other are fastest, because the data stay in cache; on a GPU every step costs the
 launches of its kernels, and several q-points side by side, all of their triplets at once, are. The algorithm is the
@@ -25,6 +25,7 @@ class Grain(NamedTuple):
     rods: int  # the same, as a number of rods
     triplets: int  # whose on-shell windows are found at once; all where taken together
     items: int  # on-shell items weighted at once; all where taken together
+    least_bytes: int  # of temporaries, of one chunk of anything: less does not pay
 
     def map(self, function: Callable[[Any], Any], items: Any) -> Any:
         """``function`` of every item along the first axis."""
@@ -37,11 +38,12 @@ class Grain(NamedTuple):
 
 # pieces that stay in a core's cache
 CPU = Grain(
-    group=16, together=False, strength_bytes=32 * 2**20, rod_bytes=2**18, rods=4, triplets=512, items=2048
+    group=16, together=False, strength_bytes=32 * 2**20, rod_bytes=2**18, rods=4, triplets=512, items=2048, least_bytes=0
 )  # fmt: skip
 # NaCl 19³ with tetrahedra on an H200: 0.09 s with 2^26 bytes, 0.07 s with 2^28 (1.6 GB on the device in all), 0.065 s with 2^30
 ACCELERATOR = Grain(
-    group=64, together=True, strength_bytes=2**28, rod_bytes=2**62, rods=2**30, triplets=2**30, items=2**30
+    group=64, together=True, strength_bytes=2**28, rod_bytes=2**62, rods=2**30, triplets=2**30, items=2**30,
+    least_bytes=2**28
 )  # fmt: skip
 GRAINS = {"cpu": CPU}
 

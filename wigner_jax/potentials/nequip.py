@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from ..types import Array
     from .edges import EdgeBlocks
 
-#: Bytes of temporaries of one chunk of edges: what a core's cache holds, or, on an accelerator, enough work at once
-CACHE = {"cpu": 2**21}
-ACCELERATOR = 2**28
+CACHE = 2**21  # bytes of temporaries of one chunk of edges: what a core's cache holds
 
 
 class ConvolutionPath(NamedTuple):
@@ -81,8 +79,7 @@ class Convolution:
 
         # paths of equally many channels share an array, and so a scatter
         groups = [[k for k, n in enumerate(self.sizes) if n == channels] for channels in dict.fromkeys(self.sizes)]
-        limit = CACHE.get(jax.default_backend(), ACCELERATOR)
-        chunk = chunk_size(3 * hidden.dtype.itemsize * edges.width * sum(self.sizes), limit)
+        chunk = chunk_size(3 * hidden.dtype.itemsize * edges.width * sum(self.sizes), CACHE)
         terms: list[Array] = [None] * len(self.paths)
         for group, joined in zip(groups, map_chunks(messages, items, chunk), strict=True):
             ends = np.cumsum([self.out[self.paths[k].target].dim for k in group])

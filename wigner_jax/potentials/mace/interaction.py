@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from .config import Gate, Interaction, MaceConfig, Nonlinearity, Selector
     from .model import MaceParams
 
-#: Bytes of temporaries of one chunk of edges: what a core's cache holds, or, on an accelerator, enough work at once
-CACHE = {"cpu": 2**21}
-ACCELERATOR = 2**28
+CACHE = 2**21  # bytes of temporaries of one chunk of edges: what a core's cache holds
 #: Blocks by name: (the skip connection reads the old features, messages are divided by a density)
 BLOCKS = {
     "RealAgnosticInteractionBlock": (False, False),
@@ -142,8 +140,7 @@ def _convolve(
             sums.append(jnp.concatenate([padded[:, p, :dim] for p, dim in enumerate(dims)], axis=1))
         return tuple(sums)
 
-    limit = CACHE.get(jax.default_backend(), ACCELERATOR)
-    chunk = chunk_size(3 * hidden.dtype.itemsize * blocks.width * sum(muls), limit)
+    chunk = chunk_size(3 * hidden.dtype.itemsize * blocks.width * sum(muls), CACHE)
     results: list[Array | None] = [None] * len(block.middle)
     for own, joined in zip([own for own in paths if own], map_chunks(messages, items, chunk), strict=True):
         targets = [block.paths[k].target for k in own]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
     from ...types import Array
     from .model import MaceParams
 
-#: Bytes of temporaries of one chunk: what a core's cache holds, or, on an accelerator, enough work at once
-CACHE = {"cpu": 2**20}
-ACCELERATOR = 2**28
+CACHE = 2**20  # bytes of temporaries of one chunk: what a core's cache holds
 
 
 def product(spec: Product, params: MaceParams, message: Features, skip: Features | None, species: Array) -> Features:
@@ -57,8 +54,7 @@ def product(spec: Product, params: MaceParams, message: Features, skip: Features
         return tuple(_polynomials(c, t[kind], padded) for c, t in zip(spec.contractions, tables, strict=True))
 
     entries = sum(c.factors.array.size for c in spec.contractions)
-    limit = CACHE.get(jax.default_backend(), ACCELERATOR)
-    outputs = map_chunks(contract, (A, kinds), chunk_size(A.dtype.itemsize * entries * A.shape[2], limit))
+    outputs = map_chunks(contract, (A, kinds), chunk_size(A.dtype.itemsize * entries * A.shape[2], CACHE))
     h = spec.linear(params["linear.weight"], outputs)
     return tuple(a + b for a, b in zip(h, skip, strict=True)) if spec.residual and skip is not None else h
 
