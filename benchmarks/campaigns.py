@@ -124,7 +124,9 @@ def facts(folder: Path) -> dict[str, Any]:
         "summary": json.loads((folder / "summary.json").read_text()),
         "seconds": {stage: round(s, 1) for stage, s in stages.items()},
         "seconds_of_a_compound": {"median": median(totals), "min": min(totals), "max": max(totals)},
-        "times": {rows[mp_id]["name"]: {k: round(s, 1) for k, s in t.items()} for mp_id, t in times.items()},
+        "times": {
+            f"{mp_id} {rows[mp_id]['name']}": {k: round(s, 1) for k, s in t.items()} for mp_id, t in times.items()
+        },
         "published": published,
     }
 
