@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import SHARED, environment, median, table, write_json
+from common import SHARED, device_facts, environment, median, run_worker, serve, table, write_json
 
 PUBLISHED = {"m3gnet-mp-2021.2.8-matgl": "m3gnet"}  # columns of published/kappa_srme.csv that have another name there
 PACKAGES = ("wigner-jax", "jax", "jaxlib", "numpy", "ase", "spglib")
@@ -52,13 +52,13 @@ def main() -> None:
         name += f"-fmax-{arguments.fmax:g}" if arguments.fmax else ""
         folder = arguments.folder / name
         name += f"-{arguments.label}" if arguments.label else ""
-        before, started = len(list(folder.glob("records/*.hdf5"))), time.perf_counter()
+        before, started = recorded(folder), time.perf_counter()
         run(potential, folder, arguments)
         wall = {
             "seconds": round(time.perf_counter() - started, 1),
-            "materials": len(list(folder.glob("records/*.hdf5"))) - before,
+            "materials": recorded(folder) - before,
         }
-        record = {"benchmark": "campaigns", **environment(PACKAGES), "device": device()}
+        record = {"benchmark": "campaigns", **environment(PACKAGES), "device": run_worker(__file__, {}, 1)["device"]}
         record |= {"threads": arguments.threads, "processes": arguments.processes, "this_run": wall} | facts(folder)
         print(report(name, record))
         if arguments.out is not None:
@@ -88,10 +88,14 @@ def run(potential: str, folder: Path, arguments: argparse.Namespace) -> None:
         raise SystemExit(code)
 
 
-def device() -> str:
-    """What JAX computes on here, as another process sees it: this one leaves JAX alone."""
-    code = "import jax; d = jax.devices()[0]; print(f'{d.platform}: {d.device_kind}')"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+def worker(job: dict[str, Any]) -> dict[str, Any]:
+    """What JAX computes on, in a process of its own: this one leaves JAX alone."""
+    return device_facts()
+
+
+def recorded(folder: Path) -> int:
+    """How many compounds are done."""
+    return len(list(folder.glob("records/*.hdf5")))
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -169,5 +173,5 @@ def report(name: str, record: dict[str, Any]) -> str:
     return "\n".join(text)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not serve(worker):
     main()

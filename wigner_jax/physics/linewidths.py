@@ -116,8 +116,8 @@ def group_size(bucket: TripletBucket, modes: int) -> int:
     chosen = grain()
     if not chosen.together:
         return chosen.group
-    R, X = bucket.weights.shape[1:]
-    most = min(chosen.group, chosen.strength_bytes // (8 * R * X * modes**3))
+    count, R, X = bucket.weights.shape
+    most = min(chosen.group, chosen.strength_bytes // (8 * R * X * modes**3), 2 ** (count - 1).bit_length())
     return 2 ** max(0, most.bit_length() - 1)
 
 

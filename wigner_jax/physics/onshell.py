@@ -115,7 +115,7 @@ class Tetrahedron:
                 code.append(start * 1024 + jnp.where(weight > 0, stop - start, 0))
             return jnp.stack(code)
 
-        chunks = in_chunks(pairs, grain().pieces(len(pairs.first), grain().triplets))
+        chunks = in_chunks(pairs, _triplet_chunk(pairs))
         code = map_live(chunk, jnp.any(chunks[2] > 0, axis=1), chunks).reshape(-1, chunks[0].shape[1])
         return code // 1024, code % 1024
 
@@ -199,6 +199,11 @@ class Parts(NamedTuple):
     tetrahedra: Tetrahedra
 
 
+def _triplet_chunk(pairs: Pairs) -> int:
+    """Triplets in a chunk of windows."""
+    return grain().pieces(len(pairs.first), grain().triplets)
+
+
 def _in_blocks(items: tuple[Array, ...]) -> tuple[Array, ...]:
     size = grain().pieces(len(items[0]), grain().items)
     return tuple(x.reshape(-1, size, *x.shape[1:]) for x in items)
@@ -223,7 +228,7 @@ def _look_up(parts: Parts, items: tuple[Array, ...]) -> tuple[Array, ...]:
     row, u = row // m, row % m
     row, t = row // m, row % m
     chunk, channel = row // 3, row % 3
-    i = chunk * grain().pieces(len(pairs.first), grain().triplets) + lane
+    i = chunk * _triplet_chunk(pairs) + lane
     strength = jnp.where(valid, power.reshape(-1)[((i * m + u) * m + t) * S + mode] * pairs.weight[i], 0.0)
     first, second = pairs.first[i], pairs.second[i]
     occupation = pairs.occupation.reshape(-1, T)
