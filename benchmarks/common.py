@@ -29,7 +29,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 SHARED = Path(os.environ.get("WIGNER_JAX_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 SCRATCH = Path(tempfile.gettempdir()) / "wigner-jax-benchmarks"
 FOLDERS = {"si": "reference/Si-PBEsol", "nacl": "reference/NaCl-PBE"}
-BEO = "mp-2542"
+FORCES = {"libr": "mp-23259-LiBr-rs", "beo": "mp-2542-BeO-wz"}
 MB = 2**20
 
 
@@ -46,21 +46,22 @@ def find_case(name: str) -> Case:
 
     Exits with one line for an unknown name and where the input data are missing.
     """
-    match = re.fullmatch(r"(si|nacl|beo)-(\d+)", name)
+    match = re.fullmatch(r"(si|nacl|libr|beo)-(\d+)", name)
     if match is None:
-        raise SystemExit(f"unknown case {name!r}: give si-N, nacl-N or beo-N, such as si-11")
+        raise SystemExit(f"unknown case {name!r}: give si-N, nacl-N, libr-N or beo-N, such as si-11")
     data = SHARED / "data"
     if not data.is_dir():
         raise SystemExit(f"no input data at {SHARED}: set WIGNER_JAX_SHARED to the folder that holds data/")
     material, n = match[1], int(match[2])
-    if material == "beo":
-        return Case(name, (n, n, round(n * 15 / 19)), str(_beo(data) / "phono3py.yaml"))
+    if material in FORCES:
+        mesh = (n, n, round(n * 15 / 19) if material == "beo" else n)
+        return Case(name, mesh, str(_from_forces(data, FORCES[material]) / "phono3py.yaml"))
     return Case(name, (n, n, n), str(data / FOLDERS[material] / "phono3py.yaml"))
 
 
-def _beo(data: Path) -> Path:
-    """Folder with the force constants of BeO, made once by phono3py from the stored forces (MACE-MP-0b, 0.03 Å)."""
-    folder = SCRATCH / "BeO"
+def _from_forces(data: Path, stored: str) -> Path:
+    """Folder with force constants made once by phono3py from stored forces (MACE-MP-0b, 0.03 Å)."""
+    folder = SCRATCH / stored
     if (folder / "phono3py.yaml").is_file():
         return folder
     import ase.io
@@ -69,15 +70,16 @@ def _beo(data: Path) -> Path:
     from phono3py.file_IO import write_fc2_to_hdf5, write_fc3_to_hdf5
     from phonopy.structure.atoms import PhonopyAtoms
 
+    forces = np.load(data / f"mace-force-sets/{stored}.npz")
     structures = ase.io.iread(data / "phonondb/phononDB-PBE-structures.extxyz")
-    # zincblende BeO is in the file too, by the same material number
-    atoms = next(a for a in structures if a.info["mp_id"] == BEO and a.info["symm.no"] == 186)
-    forces = np.load(data / "mace-force-sets/mp-2542-BeO-wz.npz")
+    # a compound's structures have the same material number
+    wanted = (str(forces["mp_id"]), int(forces["spacegroup"]))
+    atoms = next(a for a in structures if (a.info["mp_id"], a.info["symm.no"]) == wanted)
     ph3 = Phono3py(
         PhonopyAtoms(numbers=atoms.numbers, cell=np.asarray(atoms.cell), positions=atoms.positions),
         supercell_matrix=atoms.info["fc3_supercell"],
         phonon_supercell_matrix=atoms.info["fc2_supercell"],
-        primitive_matrix="auto",
+        primitive_matrix=atoms.info.get("primitive_matrix", "auto"),
         log_level=0,
     )
     ph3.generate_displacements(distance=0.03)

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 
 import wigner_jax
+from wigner_jax import programs
 from wigner_jax.programs import make_room
 
 ROOT = Path(__file__).parents[1]
@@ -83,3 +84,23 @@ def test_compiled_programs_are_forgotten_when_they_hold_too_many_maps():
     assert make_room(full=0.0) == Path("/proc/self/maps").exists()
     assert square(3.0) == 9
     assert len(calls) == (2 if Path("/proc/self/maps").exists() else 1)
+
+
+def test_memory_goes_back_after_long_compilations(monkeypatch):
+    """JAX's own event of a compilation is heard, a short one is not."""
+    trims, heard = [], []
+    monkeypatch.setattr(programs, "_trim", lambda: trims.append)
+    monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", heard.append)
+    programs.give_memory_back.__wrapped__()
+    monkeypatch.undo()
+    (listener,) = heard
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        monkeypatch.setattr(programs, "LONG", 1e9)
+        jax.jit(lambda x: 2 * x + 1)(1.0)
+        assert trims == []
+        monkeypatch.setattr(programs, "LONG", 0.0)
+        jax.jit(lambda x: 3 * x + 1)(1.0)
+        assert trims == [0]
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)

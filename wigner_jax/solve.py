@@ -28,6 +28,7 @@ from .plan.mesh import make_mesh
 from .plan.tetrahedra import make_tetrahedra
 from .plan.third import third_table
 from .plan.triplets import triplet_buckets
+from .programs import give_memory_back
 from .types import Conductivity, Linewidths, Phonons, Plan, Solution, pytree
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def reserve(
         margin: extra share, for force constants that will change. Linewidths are NaN where it does not suffice, and
             `Linewidths.overflow` says so.
     """
+    give_memory_back()
     broadening = tetrahedron(plan) if broadening is None else broadening
     lattice_waves = phonons(plan, fc.second, nac)
     return _reserved(plan, _state(plan, lattice_waves, fc.third, jnp.ones(1), broadening, None), broadening, margin)
@@ -215,6 +217,7 @@ def kappa(
     Differentiable in `fc`, `nac`, `scattering` and the floats of `plan.crystal`; differentiate totals rather than the two
     parts, whose border is a threshold. The broadening is AdaptiveGaussian() unless given; tetrahedra need `reserve`.
     """
+    give_memory_back()
     broadening = AdaptiveGaussian() if broadening is None else broadening
     scattering = Scattering(plan.variances) if scattering is None else scattering
     T = jnp.asarray(temperatures, float)
@@ -241,6 +244,7 @@ def solve(
         InputError: bad input, imaginary modes; ValueError: double precision is off.
     """
     require_double_precision()
+    give_memory_back()
     T = jnp.asarray(temperatures_above_zero(temperatures))
     require_finite(fc.second, "Φ2")
     require_finite(fc.third, "Φ3")

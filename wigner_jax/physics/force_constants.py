@@ -13,6 +13,7 @@ import numpy as np
 
 from ..plan.patterns import Fit, FitInfo, plan_fit
 from ..potentials.graph import Graph, graph_of
+from ..programs import give_memory_back
 from ..types import Array, Cells, ForceConstants, Supercell, pytree
 from .fit import pattern_weights, recover
 from .taylor import second_derivative
@@ -165,6 +166,7 @@ def plan_force_constants(
     Returns:
         plan, (info of Φ2, info of Φ3), margin in Å.
     """
+    give_memory_back()
     crystal, lattice = cells.crystal, np.asarray(cells.crystal.lattice)
 
     def one(supercell: Supercell, order: int) -> tuple[Graph, float, Fit, FitInfo]:
