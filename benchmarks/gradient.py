@@ -9,12 +9,13 @@ one by one), and *outer*, one `jax.jit` around the whole. The plan, the force co
 arguments throughout, never constants of a program; except, in the outer composition, the plan's lists of triplets, which
 the solver reads on the host.
 
-Forward and gradient are warm medians; compile is the excess of the first call over a warm one. XLA MB is the temporary
-memory of the compiled linewidths of the largest bucket of q-points (and of their gradient), RSS the peak of a process that
-does nothing but compile and evaluate the one or the other (two more processes for every row). The diagonalisations in both programs are counted: the backward pass must not repeat
-them. As a check the gradient is compared with central differences along one direction of Φ2 and one of Φ3 that keep the
-crystal's symmetry. κ has small jumps where an accidental degeneracy opens or closes (linewidths are averaged over modes
-closer than 1e-4 THz): a step across one shows as a large error.
+Forward and gradient are warm medians of calls by turns; compile is the excess of the first call over a warm one. XLA MB is
+the temporary memory of the compiled linewidths of the largest bucket of q-points (and of their gradient), RSS the peak of
+a process that does nothing but compile and evaluate the one or the other (two more processes for every row). The
+diagonalisations in both programs are counted: the backward pass must not repeat them. As a check the gradient is compared
+with central differences along one direction of Φ2 and one of Φ3 that keep the crystal's symmetry. κ has small jumps where
+an accidental degeneracy opens or closes (linewidths are averaged over modes closer than 1e-4 THz): a step across one shows
+as a large error.
 """
 
 from __future__ import annotations
@@ -127,20 +128,24 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         waited(outer(function, plan) if job["composition"] == "outer" else function, plan, fc, broadening)
         return {"rss_mb": peak_rss_mb()}
     result: dict[str, Any] = {}
+    runs = {}
     for name, function in functions.items():
         call = outer(function, plan) if job["composition"] == "outer" else function
         before = compilations.seconds
-        run = partial(waited, call, plan, fc, broadening)
-        first_s, value = seconds_of(run)
-        xla_s = compilations.seconds - before
-        times = times_of(run, job["repeats"])
+        runs[name] = partial(waited, call, plan, fc, broadening)
+        first_s, value = seconds_of(runs[name])
         result[name] = {
-            "seconds": median(times),
-            "times": times,
-            "compile_s": max(0.0, first_s - median(times)),
-            "xla_compile_s": xla_s,
+            "first_s": first_s,
+            "times": [],
+            "xla_compile_s": compilations.seconds - before,
             "eigh": count_eigh(function, plan, fc, broadening),
         }
+    for _ in range(job["repeats"]):  # by turns: what slows the machine slows both
+        for name, run in runs.items():
+            result[name]["times"] += times_of(run, 1)
+    for row in result.values():
+        row["seconds"] = median(row["times"])
+        row["compile_s"] = max(0.0, row.pop("first_s") - row["seconds"])
     kappa, slope = value
     result |= {"kappa": float(kappa), "ratio": result["gradient"]["seconds"] / result["forward"]["seconds"]}
     result |= device_facts()
