@@ -72,9 +72,7 @@ def _from_forces(data: Path, stored: str) -> Path:
 
     forces = np.load(data / f"mace-force-sets/{stored}.npz")
     structures = ase.io.iread(data / "phonondb/phononDB-PBE-structures.extxyz")
-    # a compound's structures have the same material number
-    wanted = (str(forces["mp_id"]), int(forces["spacegroup"]))
-    atoms = next(a for a in structures if (a.info["mp_id"], a.info["symm.no"]) == wanted)
+    atoms = next(a for a in structures if a.info["mp_id"] == str(forces["mp_id"]))
     ph3 = Phono3py(
         PhonopyAtoms(numbers=atoms.numbers, cell=np.asarray(atoms.cell), positions=atoms.positions),
         supercell_matrix=atoms.info["fc3_supercell"],

@@ -41,7 +41,6 @@ from common import (
     serve,
     table,
     temporary_mb,
-    times_of,
     waited,
     write_json,
 )
@@ -142,7 +141,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         }
     for _ in range(job["repeats"]):  # by turns: what slows the machine slows both
         for name, run in runs.items():
-            result[name]["times"] += times_of(run, 1)
+            result[name]["times"].append(seconds_of(run)[0])
     for row in result.values():
         row["seconds"] = median(row["times"])
         row["compile_s"] = max(0.0, row.pop("first_s") - row["seconds"])

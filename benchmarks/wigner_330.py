@@ -56,6 +56,10 @@ from common import (
 
 SIGMA = 0.1  # THz, of the plain Gaussian
 PARTS = ("kappa_P", "kappa_C", "kappa_TOT")
+SHARES = {  # key in the record: name in the table
+    "ties": "ties", "without_isotope": "no isotopes", "equation": "equation", "three_phonon": "three-phonon",
+    "isotope": "isotope", "gauge": "gauge",
+}  # fmt: skip
 TOLERANCE = 5e-3  # of κ_TOT
 PEER = "3.30.0"
 DEGENERATE = 1e-4  # THz
@@ -222,22 +226,12 @@ def report(rows: list[dict[str, Any]]) -> str:
     """κ_xx of both, differences in percent."""
     header = ["case", "broadening"]
     header += [f"{part} {who}" for part in PARTS for who in ("ours", PEER)]
-    header += [
-        "dP %",
-        "dC %",
-        "dTOT %",
-        "ties %",
-        "no isotopes %",
-        "equation %",
-        "three-phonon %",
-        "isotope %",
-        "gauge %",
-    ]
+    header += [f"{name} %" for name in ("dP", "dC", "dTOT", *SHARES.values())]
     lines = []
     for row in rows:
         values = [f"{row[who][part][0]:.5f}" for part in PARTS for who in ("ours", "phono3py")]
         shares = [row["difference"][part] for part in PARTS]
-        shares += [row[key] for key in ("ties", "without_isotope", "equation", "three_phonon", "isotope", "gauge")]
+        shares += [row[key] for key in SHARES]
         lines.append([row["case"], row["broadening"], *values, *(f"{100 * x:.2g}" for x in shares)])
     return table(header, lines)
 

@@ -12,7 +12,6 @@ import jax
 
 import wigner_jax
 from wigner_jax import programs
-from wigner_jax.programs import make_room
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,10 +77,10 @@ def test_compiled_programs_are_forgotten_when_they_hold_too_many_maps():
 
     assert square(3.0) == 9
     assert len(calls) == 1
-    assert not make_room(full=1.0)
+    assert not programs.make_room(full=1.0)
     assert square(3.0) == 9
     assert len(calls) == 1
-    assert make_room(full=0.0) == Path("/proc/self/maps").exists()
+    assert programs.make_room(full=0.0) == Path("/proc/self/maps").exists()
     assert square(3.0) == 9
     assert len(calls) == (2 if Path("/proc/self/maps").exists() else 1)
 

@@ -41,7 +41,6 @@ def make_room(full: float = FULL) -> bool:
     return True
 
 
-@functools.cache
 def _trim() -> Callable[[int], int] | None:
     """glibc's malloc_trim; None where there is none."""
     try:
@@ -56,7 +55,7 @@ def give_memory_back() -> None:
 
     To compile a large program XLA takes some hundred MB and frees them, but glibc keeps freed pages, and the next
     compilation, in the arenas of other threads, takes new ones: without this, κ of NaCl on 11 × 11 × 11 points with its
-    derivative leaves a process with 1.4 GB of which it uses 0.6. Takes some ms. Other C libraries are left to
+    derivative leaves a process with 1.4 GB of which it uses 0.6. Takes 10 to 70 ms. Other C libraries are left to
     themselves. Entries to compiled programs call this; the first call counts.
     """
     if (trim := _trim()) is None:
