@@ -96,7 +96,8 @@ def _ours(job: dict[str, Any]) -> dict[str, Any]:
     import jax.numpy as jnp
     import numpy as np
 
-    from wigner_jax.potentials import build_graph, load_potential
+    from wigner_jax.potentials.neighbor_list import build_graph
+    from wigner_jax.potentials.registry import load_potential
 
     atoms = structure(job["case"])
     potential = load_potential(str(Path(job["weights"]) / FILES[job["model"]]))

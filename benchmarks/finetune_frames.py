@@ -53,9 +53,9 @@ def run(arguments: argparse.Namespace) -> None:
     import jax
     import numpy as np
 
-    from wigner_jax.potentials import load_potential, restrict
-    from wigner_jax.training.adapter import adapt
-    from wigner_jax.training.least_change import least_change, tangent
+    from wigner_jax.potentials.registry import load_potential, restrict
+    from wigner_jax.training.few_frames.minimum_norm import least_change, tangent
+    from wigner_jax.training.parameters import adapt
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
     start = restrict(load_potential(arguments.potential), [11, 17])
@@ -135,9 +135,9 @@ class Truth:
         import jax
         import phono3py
 
-        from wigner_jax.io import read_phono3py
-        from wigner_jax.io.phono3py import peer_constants
-        from wigner_jax.physics.force_constants import plan_force_constants
+        from wigner_jax.ifc.autodiff import plan_force_constants
+        from wigner_jax.ifc.phono3py_bridge import peer_constants
+        from wigner_jax.io.phono3py import read_phono3py
 
         full = read_phono3py(SHARED / NACL_FRAMES)[:2]
         loaded = phono3py.load(SHARED / NACL_FRAMES, produce_fc=False, log_level=0)
@@ -154,7 +154,7 @@ class Truth:
     def kappa(self, pair: tuple[Any, Any]) -> float:
         """W/(m K), a third of the trace."""
         from wigner_jax import metrics
-        from wigner_jax.solve import make_plan, solve
+        from wigner_jax._solve import make_plan, solve
 
         result = solve(make_plan(pair[0], MESH), pair[1], (TEMPERATURE,)).conductivity
         return float(metrics.average(result.kappa_TOT)[0])
@@ -163,7 +163,7 @@ class Truth:
         """κ by the potential, and relative errors of its Φ2 and Φ3 (64 atoms)."""
         import jax
 
-        from wigner_jax.physics.force_constants import fitted, force_constants_at
+        from wigner_jax.ifc.autodiff import fitted, force_constants_at
         from wigner_jax.types import ForceConstants
 
         energy, params = potential.energy, potential.params
@@ -184,11 +184,13 @@ def kappa_trained(
     """The weights of the best epoch, trained on the truth's mode conductivities."""
     import optax
 
-    from wigner_jax.io.phonondb import reference_of
-    from wigner_jax.solve import AdaptiveGaussian, make_plan, solve
-    from wigner_jax.training.loop import Model, Settings, Task, finetune
-    from wigner_jax.training.material import make_material
-    from wigner_jax.training.targets import make_loss
+    from wigner_jax._solve import make_plan, solve
+    from wigner_jax.metrics import reference_of
+    from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian
+    from wigner_jax.training.model import Model
+    from wigner_jax.training.on_conductivity.loop import Settings, Task, finetune
+    from wigner_jax.training.on_conductivity.material import make_material
+    from wigner_jax.training.on_conductivity.targets import make_loss
 
     cells, constants = truth.small
     plan = make_plan(cells, MESH)

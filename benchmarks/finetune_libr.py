@@ -68,16 +68,16 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
     from jax.flatten_util import ravel_pytree
 
+    from wigner_jax._solve import make_plan
+    from wigner_jax.crystal.defaults import default_cells
+    from wigner_jax.ifc.autodiff import plan_force_constants
     from wigner_jax.io.phonondb import read_phonondb, read_phonondb_structure
-    from wigner_jax.physics.force_constants import plan_force_constants
-    from wigner_jax.plan.defaults import default_cells
-    from wigner_jax.potentials import load_potential
-    from wigner_jax.potentials.saved import save_potential
-    from wigner_jax.solve import make_plan
-    from wigner_jax.training.adapter import adapt
-    from wigner_jax.training.carry import carrying_frames, wave_frames
-    from wigner_jax.training.inverse import second_from_frequencies, third_from_modes
-    from wigner_jax.training.least_change import least_change, tangent
+    from wigner_jax.potentials.registry import load_potential
+    from wigner_jax.potentials.saving import save_potential
+    from wigner_jax.training.few_frames.frames_from_constants import carrying_frames, wave_frames
+    from wigner_jax.training.few_frames.inverse import second_from_frequencies, third_from_modes
+    from wigner_jax.training.few_frames.minimum_norm import least_change, tangent
+    from wigner_jax.training.parameters import adapt
 
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,9 +180,9 @@ def replay(potential: Any, structures: Iterable[Any], copies: int = 1, fc3: bool
     """The potential's own forces on cells of 8 atoms (or those of Φ3), every atom displaced by 0.03 Å."""
     import numpy as np
 
-    from wigner_jax.plan.cells import make_supercell
-    from wigner_jax.plan.defaults import conventional_matrix, default_cells
-    from wigner_jax.training.carry import displaced, random_displacements
+    from wigner_jax.crystal.defaults import conventional_matrix, default_cells
+    from wigner_jax.crystal.supercells import make_supercell
+    from wigner_jax.training.few_frames.frames_from_constants import displaced, random_displacements
     from wigner_jax.training.frames import labelled
 
     rng, moved = np.random.default_rng(2), []
@@ -213,9 +213,9 @@ def evaluate(potential: Any, cells: Any, reference: Any, temperatures: Any = ())
     import numpy as np
 
     from wigner_jax import metrics
-    from wigner_jax.physics.force_constants import force_constants
-    from wigner_jax.potentials import graph_of
-    from wigner_jax.solve import make_plan, solve
+    from wigner_jax._solve import make_plan, solve
+    from wigner_jax.ifc.autodiff import force_constants
+    from wigner_jax.potentials.neighbor_list import graph_of
     from wigner_jax.training.frames import predict
 
     plan = make_plan(cells, reference.mesh)
@@ -271,8 +271,8 @@ def force_errors(now: Any, start: Any, test: list[Any]) -> dict[str, float]:
 
 def relaxed(start: Any, now: Any, atoms: Any, reference: Any) -> dict[str, dict[str, float]]:
     """κ and SRME by the benchmark's protocol: at each model's own relaxed geometry."""
-    from wigner_jax.plan.defaults import default_cells
-    from wigner_jax.relax import relax
+    from wigner_jax.crystal.defaults import default_cells
+    from wigner_jax.relaxation.newton import relax
 
     result = {}
     for label, potential in (("before", start), ("after", now)):

@@ -27,12 +27,13 @@ from ase.build import bulk
 from phono3py import Phono3py
 from phonopy.structure.atoms import PhonopyAtoms
 
-from wigner_jax.physics import force_constants as ours
-from wigner_jax.physics.fit import recover
-from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.plan.orbits import translation_table
-from wigner_jax.potentials import graph_of, load_potential
-from wigner_jax.relax import relax
+from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.ifc import autodiff as ours
+from wigner_jax.ifc.least_squares import recover
+from wigner_jax.ifc.symmetry_basis import translation_table
+from wigner_jax.potentials.neighbor_list import graph_of
+from wigner_jax.potentials.registry import load_potential
+from wigner_jax.relaxation.newton import relax
 
 MATERIALS = {  # structure, fc2 supercell, fc3 supercell
     "Si": (lambda: bulk("Si", cubic=True, a=5.43), (4, 4, 4), (2, 2, 2)),

@@ -35,13 +35,14 @@ from jax.experimental.jet import jet
 from phono3py import Phono3py
 from phonopy.structure.atoms import PhonopyAtoms
 
-from wigner_jax.physics import chunking
-from wigner_jax.physics import force_constants as ours
-from wigner_jax.physics.fit import recover
-from wigner_jax.physics.taylor import second_derivative
-from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.potentials import graph_of, load_potential, restrict
+from wigner_jax._core import chunking
+from wigner_jax._core.taylor_mode import second_derivative
+from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.ifc import autodiff as ours
+from wigner_jax.ifc.least_squares import recover
 from wigner_jax.potentials.mace import interaction, product
+from wigner_jax.potentials.neighbor_list import graph_of
+from wigner_jax.potentials.registry import load_potential, restrict
 
 MATERIALS = {  # structure, fc2 supercell, fc3 supercell
     "MgO": (lambda: bulk("MgO", "rocksalt", cubic=True, a=4.21), (4, 4, 4), (2, 2, 2)),

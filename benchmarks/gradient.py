@@ -55,14 +55,15 @@ PACKAGES = ("wigner-jax", "jax", "jaxlib", "numpy")
 
 def loss(plan: Any, fc: Any, broadening: Any) -> Any:
     """tr(κ_P + κ_C)/3, W/(m K)."""
-    from wigner_jax.solve import kappa
+    from wigner_jax._solve import kappa
 
     populations, coherences = kappa(plan, fc, (TEMPERATURE,), broadening)
     return (populations + coherences)[0, :3].sum() / 3
 
 
 def broadening_of(name: str, plan: Any, fc: Any) -> Any:
-    from wigner_jax.solve import AdaptiveGaussian, Gaussian, reserve
+    from wigner_jax._solve import reserve
+    from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 
     if name == "tetrahedron":
         return reserve(plan, fc)
@@ -113,8 +114,8 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
 
     import jax
 
-    from wigner_jax.io import read_phono3py
-    from wigner_jax.solve import make_plan
+    from wigner_jax._solve import make_plan
+    from wigner_jax.io.phono3py import read_phono3py
 
     compilations = Compilations()
     cells, fc, _ = read_phono3py(job["yaml"])
@@ -206,9 +207,9 @@ def temporaries(plan: Any, fc: Any, broadening: Any) -> tuple[float, float]:
     import jax.numpy as jnp
     import numpy as np
 
+    from wigner_jax._solve import natural_isotopes, phonons
     from wigner_jax.physics import linewidths as widths
     from wigner_jax.physics.phonons import group_velocities
-    from wigner_jax.solve import natural_isotopes, phonons
 
     waves, velocities = phonons(plan, fc.second), None
     if broadening.needs_velocities:

@@ -69,7 +69,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
 
     from wigner_jax import load_potential
     from wigner_jax.io.phonondb import read_phonondb_structure
-    from wigner_jax.potentials import restrict
+    from wigner_jax.potentials.registry import restrict
 
     path = SHARED / "data" / "phonondb" / "phononDB-PBE-structures.extxyz"
     atoms = read_phonondb_structure(path, COMPOUNDS[job["compound"]])
@@ -83,8 +83,9 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
 
 def steps(atoms: Any, potential: Any, job: dict[str, Any]) -> dict[str, Any]:
     """The published protocol, with one change if the job says so."""
-    from wigner_jax import WignerCalculator, relax, relax_k_srme
-    from wigner_jax.gruneisen import VolumeSteps, gruneisen_by_volumes
+    from wigner_jax import WignerCalculator, relax_k_srme
+    from wigner_jax.relaxation import newton as relax
+    from wigner_jax.thermodynamics.gruneisen import VolumeSteps, gruneisen_by_volumes
 
     calculator: Any = WignerCalculator(potential)
     if job.get("float32"):
@@ -131,7 +132,7 @@ def derivatives(atoms: Any, potential: Any, job: dict[str, Any]) -> dict[str, An
     import dataclasses
 
     from wigner_jax import default_cells, force_constants
-    from wigner_jax.gruneisen import gruneisen_by_strain, gruneisen_by_third_order
+    from wigner_jax.thermodynamics.gruneisen import gruneisen_by_strain, gruneisen_by_third_order
     from wigner_jax.types import ForceConstants
 
     mesh, cells = atoms.info["q_mesh"], default_cells(atoms)

@@ -24,7 +24,7 @@ def compare(name: str) -> dict[str, Any]:
     import numpy as np
 
     import wigner_jax as wj
-    from wigner_jax.finite_displacements import finite_displacements
+    from wigner_jax.ifc.finite_displacement import finite_displacements
 
     def trace(cells: Any, fc: Any) -> float:
         total = wj.solve(wj.make_plan(cells, mesh=MESH), fc, (TEMPERATURE,)).conductivity.kappa_TOT

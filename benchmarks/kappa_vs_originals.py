@@ -219,11 +219,11 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
 
     import io
 
-    from wigner_jax.campaign.records import Settings
-    from wigner_jax.campaign.run import run_material
+    from wigner_jax._core.progress import Stages
+    from wigner_jax.evaluation.material import run_material
+    from wigner_jax.evaluation.settings import Settings
     from wigner_jax.io.phonondb import read_phonondb
-    from wigner_jax.potentials import load_potential, restrict
-    from wigner_jax.report import Stages
+    from wigner_jax.potentials.registry import load_potential, restrict
 
     atoms = structure(job["compound"])
     reference = read_phonondb(SHARED / "data/phonondb/kappas_phononDB_PBE_noNAC.json.gz")[atoms.info["mp_id"]]

@@ -24,16 +24,17 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from wigner_jax.physics.fit import apply
-from wigner_jax.potentials.equivariant import bessel, direction_monomials, polynomial_cutoff
-from wigner_jax.potentials.graph import Graph, build_graph
+from wigner_jax.ifc.least_squares import apply
+from wigner_jax.potentials.layers.equivariant import bessel, direction_monomials, polynomial_cutoff
 from wigner_jax.potentials.mace.interaction import _couplings, _network
+from wigner_jax.potentials.neighbor_list import build_graph
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from wigner_jax.physics.force_constants import ForceConstantsPlan
+    from wigner_jax.ifc.autodiff import ForceConstantsPlan
     from wigner_jax.potentials.base import Potential
+    from wigner_jax.potentials.graph import Graph
 
 CONTRACTION = "products.0.symmetric_contractions.contractions.0."
 

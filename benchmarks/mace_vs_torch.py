@@ -92,8 +92,8 @@ def _jax(job: dict[str, Any]) -> dict[str, Any]:
     import jax.numpy as jnp
     import numpy as np
 
-    from wigner_jax.potentials import build_graph
-    from wigner_jax.potentials.mace import load_mace, restrict
+    from wigner_jax.potentials.mace.files import load_mace, restrict
+    from wigner_jax.potentials.neighbor_list import build_graph
 
     atoms = structure(job["case"])
     whole = load_mace(job["path"])

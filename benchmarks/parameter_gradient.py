@@ -54,12 +54,11 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     from wigner_jax import metrics
-    from wigner_jax.plan.defaults import default_cells
-    from wigner_jax.potentials import load_potential
-    from wigner_jax.prototypes import prototype
-    from wigner_jax.training import make_material
-    from wigner_jax.training.gradient import EXACT, pull, seam
-    from wigner_jax.training.material import _force_constants
+    from wigner_jax.crystal.defaults import default_cells
+    from wigner_jax.crystal.prototypes import prototype
+    from wigner_jax.potentials.registry import load_potential
+    from wigner_jax.training.on_conductivity.gradient import EXACT, pull, seam
+    from wigner_jax.training.on_conductivity.material import _force_constants, make_material
 
     name, source, fc2, fc3, mesh, step = CASES[job["case"]]
     potential = load_potential(SHARED / source if "/" in source else source)
@@ -100,7 +99,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
 
 def temporaries(energy: Any, params: Any, material: Any, bars: Any, force_constants: Any) -> dict[str, float]:
     """XLA's temporary memory of the potential's two programs, MB."""
-    from wigner_jax.training.gradient import _one_order
+    from wigner_jax.training.on_conductivity.gradient import _one_order
 
     forward = force_constants.lower(energy, params, material.constants).compile()
     plan = material.constants
@@ -115,7 +114,7 @@ def displacements(potential: Any, cells: Any, atoms: Any, repeat: tuple[int, int
     from phono3py import Phono3py
     from phonopy.structure.atoms import PhonopyAtoms
 
-    from wigner_jax.potentials import graph_of
+    from wigner_jax.potentials.neighbor_list import graph_of
 
     unit = PhonopyAtoms(
         atoms.get_chemical_symbols(), cell=atoms.cell.array, scaled_positions=atoms.get_scaled_positions()
@@ -145,7 +144,7 @@ def displacements(potential: Any, cells: Any, atoms: Any, repeat: tuple[int, int
 def _forces(potential: Any, graph: Any) -> Any:
     import jax
 
-    from wigner_jax.calculator import energy_forces_stress
+    from wigner_jax.potentials.calculator import energy_forces_stress
 
     return jax.block_until_ready(energy_forces_stress(potential, graph))
 

@@ -105,10 +105,7 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from wigner_jax.io import read_phono3py
-    from wigner_jax.solve import (
-        AdaptiveGaussian,
-        Gaussian,
+    from wigner_jax._solve import (
         Scattering,
         linewidths,
         make_plan,
@@ -118,6 +115,8 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
         solve,
         tetrahedron,
     )
+    from wigner_jax.io.phono3py import read_phono3py
+    from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 
     import_s, compilations = time.perf_counter() - started, Compilations()
     wait = jax.block_until_ready
@@ -180,8 +179,8 @@ def _temporaries(plan: Any, fc: Any, waves: Any, broadening: Any) -> float:
     import jax
     import jax.numpy as jnp
 
+    from wigner_jax._solve import natural_isotopes
     from wigner_jax.physics import linewidths as widths
-    from wigner_jax.solve import natural_isotopes
 
     state = jax.jit(widths.prepare)(waves, fc.third, plan, jnp.array([TEMPERATURE]), broadening, None)
     variances = jnp.asarray(natural_isotopes(plan.crystal))

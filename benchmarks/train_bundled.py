@@ -38,25 +38,27 @@ from ase.geometry import minkowski_reduce
 from ase.io import read, write
 from linear_mace import Design, constant_equations, frame_equations, least_squares, linear_model
 
-from wigner_jax.calculator import energy_forces_stress
+from wigner_jax._solve import make_plan, solve
+from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.prototypes import prototype
 from wigner_jax.errors import InputError
+from wigner_jax.ifc.autodiff import evaluate, force_constants, plan_force_constants
+from wigner_jax.ifc.least_squares import recover
 from wigner_jax.io.phonondb import read_phonondb
-from wigner_jax.physics.fit import recover
-from wigner_jax.physics.force_constants import evaluate, force_constants, plan_force_constants
-from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.potentials import bundled, load_potential, restrict
-from wigner_jax.potentials.graph import build_graph
-from wigner_jax.potentials.mace import export_mace, load_mace
-from wigner_jax.prototypes import prototype
-from wigner_jax.relax import relax
-from wigner_jax.solve import make_plan, solve
+from wigner_jax.potentials import bundled
+from wigner_jax.potentials.calculator import energy_forces_stress
+from wigner_jax.potentials.mace.files import export_mace, load_mace
+from wigner_jax.potentials.neighbor_list import build_graph
+from wigner_jax.potentials.registry import load_potential, restrict
+from wigner_jax.relaxation.newton import relax
 from wigner_jax.types import ForceConstants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wigner_jax.plan.patterns import Fit
-    from wigner_jax.potentials import Graph, Potential
+    from wigner_jax.ifc.displacement_patterns import Fit
+    from wigner_jax.potentials.base import Potential
+    from wigner_jax.potentials.graph import Graph
     from wigner_jax.types import Cells
 
 ROOT = Path(__file__).resolve().parents[1]

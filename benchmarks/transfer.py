@@ -61,12 +61,13 @@ def run(arguments: argparse.Namespace) -> None:
     import optax
 
     from wigner_jax.io.phonondb import read_phonondb
-    from wigner_jax.potentials import load_potential
-    from wigner_jax.training.adapter import adapt
+    from wigner_jax.potentials.registry import load_potential
     from wigner_jax.training.frames import force_error, labelled
-    from wigner_jax.training.gradient import Sampling
-    from wigner_jax.training.loop import Model, Settings, finetune, look
-    from wigner_jax.training.material import share_shapes
+    from wigner_jax.training.model import Model
+    from wigner_jax.training.on_conductivity.gradient import Sampling
+    from wigner_jax.training.on_conductivity.loop import Settings, finetune, look
+    from wigner_jax.training.on_conductivity.material import share_shapes
+    from wigner_jax.training.parameters import adapt
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
     start = load_potential(arguments.potential)
@@ -126,11 +127,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 def make_task(name: str, start: Any, folder: Path, references: dict[str, Any]) -> tuple[Any, Any]:
     """The compound in the light setting, and its stored structure."""
+    from wigner_jax.crystal.defaults import default_cells
     from wigner_jax.io.phonondb import read_phonondb_structure
-    from wigner_jax.plan.defaults import default_cells
-    from wigner_jax.training.loop import Task
-    from wigner_jax.training.material import make_material
-    from wigner_jax.training.targets import make_loss
+    from wigner_jax.training.on_conductivity.loop import Task
+    from wigner_jax.training.on_conductivity.material import make_material
+    from wigner_jax.training.on_conductivity.targets import make_loss
 
     formula, kind = name.split()
     (reference,) = (r for r in references.values() if (r.name, r.space_group) == (formula, GROUPS[kind]))

@@ -32,8 +32,8 @@ def light_cells(full: Any) -> Any:
     """Of a rocksalt or zincblende crystal: 64 atoms for Φ2, the body-centred 32 for Φ3."""
     import numpy as np
 
-    from wigner_jax.plan.cells import make_supercell
-    from wigner_jax.plan.defaults import conventional_matrix
+    from wigner_jax.crystal.defaults import conventional_matrix
+    from wigner_jax.crystal.supercells import make_supercell
 
     cube = conventional_matrix(full.crystal)
     body = np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]]) @ cube
@@ -42,7 +42,7 @@ def light_cells(full: Any) -> Any:
 
 def mode_targets() -> list[Any]:
     """Mode conductivities and κ of the reference, its frequencies, and no imaginary modes."""
-    from wigner_jax.training.targets import Target
+    from wigner_jax.training.on_conductivity.targets import Target
 
     return [Target("srme"), Target("kappa"), Target("frequencies", 10.0), Target("imaginary", 1.0, {"floor": 0.2})]
 

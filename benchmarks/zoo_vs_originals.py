@@ -85,7 +85,8 @@ def _ours(job: dict[str, Any]) -> dict[str, Any]:
     sys.path.insert(0, str(REFERENCE))
     from make import FILES
 
-    from wigner_jax.potentials import build_graph, load_potential
+    from wigner_jax.potentials.neighbor_list import build_graph
+    from wigner_jax.potentials.registry import load_potential
 
     atoms = structure(job["case"])
     potential = load_potential(Path(job["weights"]) / FILES[job["model"]])

@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from reference import load
 
-from wigner_jax.physics.force_constants import force_constants
+from wigner_jax._solve import Scattering, make_plan, natural_isotopes, solve
+from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.ifc.autodiff import force_constants
+from wigner_jax.physics.broadening.gaussian import Gaussian
 from wigner_jax.physics.nac import GonzeLee
-from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.plan.nac import dipole_plan
-from wigner_jax.potentials import load_potential
-from wigner_jax.solve import Gaussian, Scattering, make_plan, natural_isotopes, solve
+from wigner_jax.plan.dipoles import dipole_plan
+from wigner_jax.potentials.registry import load_potential
 from wigner_jax.types import ForceConstants
 
 if TYPE_CHECKING:

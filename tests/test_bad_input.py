@@ -12,19 +12,13 @@ import jax
 import numpy as np
 import pytest
 
-from wigner_jax.cli import main
-from wigner_jax.errors import (
-    ImaginaryModes,
-    InputError,
-    check_force_constants,
-    imaginary_modes,
-    positive_integers,
-    refuse_imaginary,
-)
-from wigner_jax.io import read_phono3py
-from wigner_jax.plan.cells import cells_from_atoms
+from wigner_jax._solve import make_plan, solve
+from wigner_jax.checks import check_force_constants, imaginary_modes, positive_integers, refuse_imaginary
+from wigner_jax.cli.app import main
+from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.errors import ImaginaryModes, InputError
+from wigner_jax.io.phono3py import read_phono3py
 from wigner_jax.plan.mesh import make_mesh
-from wigner_jax.solve import make_plan, solve
 from wigner_jax.types import ForceConstants
 
 
@@ -114,7 +108,7 @@ def test_plot(capsys, in_an_empty_folder: Path) -> None:
 @pytest.fixture
 def calculation(in_an_empty_folder: Path) -> Path:
     """A small phono3py calculation of silicon, written without the peer."""
-    from wigner_jax.plan.cells import make_supercell
+    from wigner_jax.crystal.supercells import make_supercell
 
     folder = in_an_empty_folder / "si"
     folder.mkdir()

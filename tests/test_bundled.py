@@ -11,10 +11,12 @@ from ase import Atoms
 from ase.build import bulk
 
 import wigner_jax as wj
-from wigner_jax import cli
-from wigner_jax.potentials import bundled, default_potential, restrict, saved
-from wigner_jax.potentials.mace import load_mace
-from wigner_jax.protocols import relax_k_srme
+from wigner_jax.cli import app as cli
+from wigner_jax.potentials import bundled
+from wigner_jax.potentials import saving as saved
+from wigner_jax.potentials.mace.files import load_mace
+from wigner_jax.potentials.registry import default_potential, restrict
+from wigner_jax.relaxation.ase_protocols import relax_k_srme
 
 RECORD = json.loads(bundled.FILE.with_suffix(".json").read_text())
 

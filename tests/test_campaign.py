@@ -17,26 +17,21 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
-from wigner_jax import (
-    Scattering,
-    commands_benchmark,
-    default_cells,
-    force_constants,
-    load_potential,
-    make_plan,
-    relax,
-    solve,
-)
-from wigner_jax.campaign import Settings, read_record, record_path, run
-from wigner_jax.campaign.plot import campaign_figure, read_table
-from wigner_jax.campaign.records import open_campaign
-from wigner_jax.campaign.tables import csv_of, details_of, summary_of
-from wigner_jax.cli import main
-from wigner_jax.commands_benchmark import shard_of
+from wigner_jax import Scattering, default_cells, force_constants, load_potential, make_plan
+from wigner_jax import _solve as solve
+from wigner_jax._core.progress import Stages
+from wigner_jax.cli import benchmark as commands_benchmark
+from wigner_jax.cli.app import main
+from wigner_jax.cli.benchmark import shard_of
 from wigner_jax.errors import InputError
+from wigner_jax.evaluation import material as run
+from wigner_jax.evaluation.figures import campaign_figure, read_table
+from wigner_jax.evaluation.records import open_campaign, read_record, record_path
+from wigner_jax.evaluation.settings import Settings
+from wigner_jax.evaluation.tables import csv_of, details_of, summary_of
 from wigner_jax.io.phonondb import read_phonondb
 from wigner_jax.metrics import average, mode_kappa
-from wigner_jax.report import Stages
+from wigner_jax.relaxation import newton as relax
 
 MESH = (3, 3, 3)
 CRYSTALS = {"mp-1": ("Si", bulk("Si", a=5.4)), "mp-2": ("C", bulk("C", a=3.57)),

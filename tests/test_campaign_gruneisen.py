@@ -12,13 +12,15 @@ from ase.io import read, write
 from test_campaign import tables
 
 from wigner_jax import default_cells, load_potential
-from wigner_jax.campaign import Settings, read_record, record_path, run
-from wigner_jax.campaign.expansion import gamma_of, gamma_start, read_gammas
-from wigner_jax.cli import main
+from wigner_jax.cli.app import main
 from wigner_jax.errors import ImaginaryModes, InputError
-from wigner_jax.gruneisen import VolumeSteps, gruneisen_by_volumes, harmonic_constants
+from wigner_jax.evaluation import material as run
+from wigner_jax.evaluation.gruneisen import gamma_of, gamma_start, read_gammas
+from wigner_jax.evaluation.records import read_record, record_path
+from wigner_jax.evaluation.settings import Settings
 from wigner_jax.metrics import gamma_sre
 from wigner_jax.plan.mesh import make_mesh
+from wigner_jax.thermodynamics.gruneisen import VolumeSteps, gruneisen_by_volumes, harmonic_constants
 from wigner_jax.types import ForceConstants
 
 MESH = (2, 2, 2)

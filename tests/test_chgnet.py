@@ -13,10 +13,11 @@ from ase import Atoms
 from ase.build import bulk
 
 from wigner_jax.errors import InputError
-from wigner_jax.potentials import build_graph
 from wigner_jax.potentials.base import Potential
-from wigner_jax.potentials.checkpoints import read_archive, rewrite_archive, tensors
-from wigner_jax.potentials.chgnet import CHGNet, CHGNetConfig, load_chgnet
+from wigner_jax.potentials.chgnet.files import load_chgnet
+from wigner_jax.potentials.chgnet.model import CHGNet, CHGNetConfig
+from wigner_jax.potentials.neighbor_list import build_graph
+from wigner_jax.potentials.readers.torch_archive import read_archive, rewrite_archive, tensors
 
 NAME, FILE = "chgnet-0.3.0", "chgnet_0.3.0_e29f68s314m37.pth.tar"
 slow = pytest.mark.slow

@@ -16,10 +16,11 @@ import pytest
 from ase import Atoms
 
 import wigner_jax as wj
-from wigner_jax import cli, report
-from wigner_jax.io import read_kappa_hdf5
-from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.plan.defaults import conventional_matrix, default_cells, default_mesh, default_supercell, thickness
+from wigner_jax.cli import app as cli
+from wigner_jax.cli import report
+from wigner_jax.crystal.defaults import conventional_matrix, default_cells, default_mesh, default_supercell, thickness
+from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.io.kappa_hdf5 import read_kappa_hdf5
 from wigner_jax.types import Conductivity
 
 
@@ -201,7 +202,7 @@ def test_help(capsys) -> None:
 
 
 def test_an_internal_error_is_one_line(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wigner_jax import commands
+    from wigner_jax.cli import kappa as commands
 
     def fail(_: object) -> int:
         raise KeyError("x")
@@ -315,7 +316,7 @@ def test_plot(capsys) -> None:
 
 
 def test_the_curves_are_the_data(capsys) -> None:
-    from wigner_jax.plot import summary_figure
+    from wigner_jax.plot.figures import summary_figure
 
     run(capsys, "kappa", "Si", *SMALL, "-T", 300, 500, "-o", "si.hdf5")
     data = read_kappa_hdf5("si.hdf5")

@@ -14,7 +14,6 @@ import pytest
 from reference import load
 
 from wigner_jax.physics import phonons as module
-from wigner_jax.physics.blocks import degenerate_blocks, same_block
 from wigner_jax.physics.conductivity import (
     boundary_linewidth,
     conductivity,
@@ -24,10 +23,11 @@ from wigner_jax.physics.conductivity import (
     star_average,
     velocity_squared,
 )
+from wigner_jax.physics.degeneracy import degenerate_blocks, same_block
 from wigner_jax.physics.nac import GonzeLee
-from wigner_jax.plan.fourier import fourier_table
+from wigner_jax.plan.dipoles import dipole_plan
+from wigner_jax.plan.fc2_table import fourier_table
 from wigner_jax.plan.mesh import make_mesh
-from wigner_jax.plan.nac import dipole_plan
 from wigner_jax.types import Mesh, Phonons
 from wigner_jax.units import K_B, KAPPA
 

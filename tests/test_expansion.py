@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from wigner_jax import default_cells, force_constants, load_potential, make_plan, relax
-from wigner_jax.expansion import elastic_constants, mean_gruneisen, thermal_expansion
+from wigner_jax import default_cells, force_constants, load_potential, make_plan
+from wigner_jax._solve import phonons
+from wigner_jax.crystal.supercells import shortest_vectors
+from wigner_jax.ifc.autodiff import fitted
+from wigner_jax.ifc.displacement_patterns import plan_fit
 from wigner_jax.physics.conductivity import heat_capacity
-from wigner_jax.physics.force_constants import fitted
-from wigner_jax.physics.gruneisen import internal_strain, mean_separations
-from wigner_jax.plan.cells import shortest_vectors
-from wigner_jax.plan.patterns import plan_fit
-from wigner_jax.potentials import graph_of
-from wigner_jax.solve import phonons
+from wigner_jax.potentials.neighbor_list import graph_of
+from wigner_jax.relaxation import newton as relax
+from wigner_jax.thermodynamics.expansion import elastic_constants, mean_gruneisen, thermal_expansion
+from wigner_jax.thermodynamics.strain_derivatives import internal_strain, mean_separations
 
 MESH = (3, 3, 2)
 STRAIN = 1e-4
@@ -168,7 +169,7 @@ def test_thermal_expansion_of_a_hexagonal_crystal(tersoff):
 @pytest.mark.slow
 def test_entropy_under_strain_of_a_hexagonal_crystal(tersoff):
     """∂S/∂ε_zz and ∂S/∂(ε_xx + ε_yy) are C_V γ: by differences of the whole calculation, atoms relaxed."""
-    from wigner_jax.quasiharmonic import mode_entropy
+    from wigner_jax.thermodynamics.quasi_harmonic import mode_entropy
 
     atoms, _ = relax(crystal_of("wurtzite")[0], tersoff)
     cells, plan, fc, waves = harmonic(atoms, (3, 3, 2), tersoff)

@@ -19,27 +19,19 @@ import pytest
 import yaml
 from ase.build import bulk
 
-from wigner_jax import cli
+from wigner_jax.cli import app as cli
+from wigner_jax.crystal.from_ase import cells_from_atoms
 from wigner_jax.errors import InputError
-from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.potentials import load_potential
-from wigner_jax.potentials.mace import load_mace
-from wigner_jax.potentials.saved import save_potential
-from wigner_jax.training import (
-    Model,
-    Settings,
-    Target,
-    Task,
-    adapt,
-    finetune,
-    frame_of,
-    labelled,
-    make_loss,
-    make_material,
-)
-from wigner_jax.training.adapter import matrices
-from wigner_jax.training.frames import force_error, frame_loss, frame_value_and_grad, predict
-from wigner_jax.training.state import load_state, save_state
+from wigner_jax.potentials.mace.files import load_mace
+from wigner_jax.potentials.registry import load_potential
+from wigner_jax.potentials.saving import save_potential
+from wigner_jax.training.frames import force_error, frame_loss, frame_of, frame_value_and_grad, labelled, predict
+from wigner_jax.training.model import Model
+from wigner_jax.training.on_conductivity.loop import Settings, Task, finetune
+from wigner_jax.training.on_conductivity.material import make_material
+from wigner_jax.training.on_conductivity.targets import Target, make_loss
+from wigner_jax.training.parameters import adapt, matrices
+from wigner_jax.training.train_state import load_state, save_state
 
 MACE = Path(__file__).parent / "mace_reference/mace-mp-0-small.model"
 KAPPA = Target("kappa", 1.0, {"value": 1.1})  # on these coarse meshes silicon has 0.9
@@ -155,7 +147,7 @@ def test_early_stopping_and_the_best_weights(tersoff, tasks):
 
 
 def test_checkpoints_of_other_runs_are_refused(tersoff, tmp_path):
-    from wigner_jax.training.loop import _Runner
+    from wigner_jax.training.on_conductivity.loop import _Runner
 
     fresh = _Runner(model_of(tersoff), [], optax.adam(1e-3), Settings(), []).fresh()
     path = tmp_path / "checkpoint.npz"

@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from wigner_jax import WignerCalculator, default_cells, force_constants, load_potential
 from wigner_jax.errors import InputError
-from wigner_jax.finite_displacements import calculator_of, finite_displacements
+from wigner_jax.ifc.finite_displacement import calculator_of, finite_displacements
 
 SMALL = {"fc2": (1, 1, 1), "fc3": (1, 1, 1)}  # conventional cells
 

@@ -12,20 +12,20 @@ import pytest
 import spglib
 from ase.build import bulk
 
+from wigner_jax.crystal.from_ase import cells_from_atoms
 from wigner_jax.errors import InputError
-from wigner_jax.physics.fit import design, expand, expand_transpose, normal_solve, recover
-from wigner_jax.physics.force_constants import (
+from wigner_jax.ifc.autodiff import (
     evaluate,
     force_constants,
     force_constants_at,
     force_constants_fn,
     plan_force_constants,
 )
-from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.plan.orbits import columns_of, symmetric_basis
-from wigner_jax.plan.patterns import plan_fit
-from wigner_jax.potentials import load_potential
-from wigner_jax.potentials.analytic import tersoff_energy
+from wigner_jax.ifc.displacement_patterns import plan_fit
+from wigner_jax.ifc.least_squares import design, expand, expand_transpose, normal_solve, recover
+from wigner_jax.ifc.symmetry_basis import columns_of, symmetric_basis
+from wigner_jax.potentials.empirical import tersoff_energy
+from wigner_jax.potentials.registry import load_potential
 
 if TYPE_CHECKING:
     from ase import Atoms

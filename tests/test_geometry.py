@@ -13,21 +13,16 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
+from wigner_jax._solve import make_plan
+from wigner_jax.crystal.from_ase import cells_from_atoms
 from wigner_jax.errors import InputError
-from wigner_jax.geometry import (
-    kappa_fn,
-    moved_constants,
-    moved_plan,
-    plan_relaxation,
-    plan_sites,
-    relaxed,
-)
-from wigner_jax.physics.force_constants import plan_force_constants
-from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.potentials import load_potential
-from wigner_jax.potentials.equivariant import polynomial_cutoff
-from wigner_jax.relax import relax
-from wigner_jax.solve import Gaussian, make_plan
+from wigner_jax.ifc.autodiff import plan_force_constants
+from wigner_jax.physics.broadening.gaussian import Gaussian
+from wigner_jax.pipeline import kappa_fn
+from wigner_jax.potentials.layers.equivariant import polynomial_cutoff
+from wigner_jax.potentials.registry import load_potential
+from wigner_jax.relaxation.implicit import moved_constants, moved_plan, plan_relaxation, plan_sites, relaxed
+from wigner_jax.relaxation.newton import relax
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,23 +16,13 @@ from ase.build import bulk
 from reference import load
 from support import analytic, contract, richardson, stepped, symmetric_direction
 
+from wigner_jax._solve import Scattering, kappa, linewidths, make_plan, natural_isotopes, phonons, reserve, tetrahedron
+from wigner_jax.physics.broadening.capacity import LEAST_ROOM
+from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from wigner_jax.physics.conductivity import kappa_tensors
-from wigner_jax.physics.meshes import third_point
+from wigner_jax.physics.mesh_index import third_point
 from wigner_jax.physics.nac import GonzeLee
-from wigner_jax.physics.onshell import LEAST_ROOM
-from wigner_jax.plan.nac import dipole_plan
-from wigner_jax.solve import (
-    AdaptiveGaussian,
-    Gaussian,
-    Scattering,
-    kappa,
-    linewidths,
-    make_plan,
-    natural_isotopes,
-    phonons,
-    reserve,
-    tetrahedron,
-)
+from wigner_jax.plan.dipoles import dipole_plan
 
 tensors = jax.jit(kappa_tensors)
 TEMPERATURES = jnp.array([100.0, 300.0])

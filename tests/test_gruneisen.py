@@ -11,9 +11,14 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from wigner_jax import WignerCalculator, default_cells, force_constants, load_potential, relax
+from wigner_jax import WignerCalculator, default_cells, force_constants, load_potential
+from wigner_jax.crystal.symmetry import space_group
 from wigner_jax.errors import InputError
-from wigner_jax.gruneisen import (
+from wigner_jax.metrics import gamma_sre, gamma_srme
+from wigner_jax.potentials.base import Potential
+from wigner_jax.relaxation import newton as relax
+from wigner_jax.relaxation.ase_protocols import relax_at_volume
+from wigner_jax.thermodynamics.gruneisen import (
     GAMMA_CUTOFF,
     ModeGruneisen,
     VolumeSteps,
@@ -21,10 +26,6 @@ from wigner_jax.gruneisen import (
     gruneisen_by_third_order,
     gruneisen_by_volumes,
 )
-from wigner_jax.metrics import gamma_sre, gamma_srme
-from wigner_jax.plan.symmetry import space_group
-from wigner_jax.potentials import Potential
-from wigner_jax.protocols import relax_at_volume
 from wigner_jax.types import Crystal, ForceConstants
 
 MESH = (3, 3, 3)

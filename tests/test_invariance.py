@@ -18,9 +18,10 @@ from ase.build import bulk
 from scipy.spatial.transform import Rotation
 from support import analytic
 
-from wigner_jax.physics.grain import ACCELERATOR, GRAINS, Grain
+from wigner_jax._core.tiling import ACCELERATOR, GRAINS, Grain
+from wigner_jax._solve import kappa, make_plan, reserve, solve, tetrahedron
+from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from wigner_jax.plan import triplets
-from wigner_jax.solve import AdaptiveGaussian, Gaussian, kappa, make_plan, reserve, solve, tetrahedron
 from wigner_jax.types import Cells, ForceConstants
 
 TOLERANCE = 1e-8

@@ -12,18 +12,26 @@ from ase.build import bulk
 from support import analytic, tersoff
 
 from wigner_jax import metrics
+from wigner_jax._solve import Scattering, make_plan, solve
+from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.supercells import make_supercell
+from wigner_jax.crystal.symmetry import space_group
 from wigner_jax.errors import InputError
-from wigner_jax.io.phonondb import reference_of
-from wigner_jax.physics.fit import apply, expand
-from wigner_jax.physics.force_constants import force_constants
-from wigner_jax.plan.cells import cells_from_atoms, make_supercell
-from wigner_jax.plan.nac import commensurate_points
-from wigner_jax.plan.patterns import plan_fit
-from wigner_jax.plan.symmetry import space_group
-from wigner_jax.solve import AdaptiveGaussian, Scattering, make_plan, solve
-from wigner_jax.training.carry import carrying_frames, folded, series_forces, wave_cells, wave_frames
+from wigner_jax.ifc.autodiff import force_constants
+from wigner_jax.ifc.displacement_patterns import plan_fit
+from wigner_jax.ifc.least_squares import apply, expand
+from wigner_jax.metrics import reference_of
+from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian
+from wigner_jax.plan.dipoles import commensurate_points
+from wigner_jax.training.few_frames.frames_from_constants import (
+    carrying_frames,
+    folded,
+    series_forces,
+    wave_cells,
+    wave_frames,
+)
+from wigner_jax.training.few_frames.inverse import parameters, second_from_frequencies, third_from_modes
 from wigner_jax.training.frames import predict
-from wigner_jax.training.inverse import parameters, second_from_frequencies, third_from_modes
 from wigner_jax.types import ForceConstants
 
 

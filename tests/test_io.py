@@ -17,13 +17,22 @@ from phono3py.file_IO import write_fc2_to_hdf5, write_fc3_to_hdf5
 from phonopy.file_IO import parse_BORN
 from phonopy.structure.atoms import PhonopyAtoms
 
-from wigner_jax.bands import Bands
 from wigner_jax.errors import InputError
-from wigner_jax.io import default_filename, read_born, read_kappa_hdf5, read_phono3py, read_structure, write_kappa_hdf5
-from wigner_jax.io.kappa_hdf5 import bz_grid_index, kappa_datasets, write_datasets
+from wigner_jax.io.born import read_born
+from wigner_jax.io.kappa_hdf5 import (
+    bz_grid_index,
+    default_filename,
+    kappa_datasets,
+    read_kappa_hdf5,
+    write_datasets,
+    write_kappa_hdf5,
+)
+from wigner_jax.io.phono3py import read_phono3py
+from wigner_jax.io.structures import read_structure
+from wigner_jax.physics.bands import Bands
 from wigner_jax.physics.conductivity import conductivity
+from wigner_jax.plan.band_path import high_symmetry_path
 from wigner_jax.plan.mesh import make_mesh
-from wigner_jax.plan.path import high_symmetry_path
 from wigner_jax.types import Linewidths, Phonons, Solution
 
 NON_DIAGONAL = [[-1, 1, 1], [1, -1, 1], [1, 1, -1]]
@@ -176,7 +185,7 @@ def test_structures(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def made_up():
     """A crystal, a mesh and a solution of the right shapes and symmetry of nothing in particular."""
-    from wigner_jax.plan.cells import cells_from_atoms
+    from wigner_jax.crystal.from_ase import cells_from_atoms
 
     crystal = cells_from_atoms(ase.build.bulk("NaCl", "rocksalt", a=5.64), (1, 1, 1), (1, 1, 1)).crystal
     mesh = make_mesh(crystal, (4, 4, 4))

@@ -9,8 +9,8 @@ import pytest
 from scipy.spatial import ConvexHull, Voronoi
 from scipy.spatial.transform import Rotation
 
-from wigner_jax.physics.broadening import AdaptiveGaussian
-from wigner_jax.plan.lattices import delaunay_tetrahedra, obtuse_superbase, second_moment
+from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian
+from wigner_jax.plan.lattice_geometry import delaunay_tetrahedra, obtuse_superbase, second_moment
 from wigner_jax.plan.mesh import make_mesh
 from wigner_jax.types import Crystal
 

@@ -12,10 +12,11 @@ from ase.build import bulk
 from jax.flatten_util import ravel_pytree
 
 from wigner_jax.errors import InputError
-from wigner_jax.potentials import Potential
-from wigner_jax.training import adapt, labelled, least_change
-from wigner_jax.training.frames import Frame, frame_loss
-from wigner_jax.training.least_change import STRENGTHS, residual, tangent
+from wigner_jax.potentials.base import Potential
+from wigner_jax.training.few_frames import minimum_norm as least_change
+from wigner_jax.training.few_frames.minimum_norm import STRENGTHS, residual, tangent
+from wigner_jax.training.frames import Frame, frame_loss, labelled
+from wigner_jax.training.parameters import adapt
 
 
 @dataclasses.dataclass(frozen=True)

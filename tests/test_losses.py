@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wigner_jax import losses, metrics
+from wigner_jax import metrics
+from wigner_jax.training import losses
 
 RNG = np.random.default_rng(0)
 K = jnp.asarray(RNG.uniform(0.1, 2.0, (2, 5, 6)))

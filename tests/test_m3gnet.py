@@ -18,11 +18,11 @@ from ase.build import bulk
 from scipy.special import spherical_jn
 
 from wigner_jax.errors import InputError
-from wigner_jax.potentials import build_graph
 from wigner_jax.potentials.base import Potential
-from wigner_jax.potentials.m3gnet import M3GNet, M3GNetConfig, bessel_roots, smooth_basis, spherical_bessel
-from wigner_jax.potentials.m3gnet_files import load_m3gnet
-from wigner_jax.potentials.tensorflow import read_checkpoint
+from wigner_jax.potentials.m3gnet.files import load_m3gnet
+from wigner_jax.potentials.m3gnet.model import M3GNet, M3GNetConfig, bessel_roots, smooth_basis, spherical_bessel
+from wigner_jax.potentials.neighbor_list import build_graph
+from wigner_jax.potentials.readers.tf_checkpoint import read_checkpoint
 
 FOLDERS = {
     "m3gnet-mp-2021.2.8": "M3GNet-MP-2021.2.8-EFS-tf",

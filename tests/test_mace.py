@@ -14,8 +14,8 @@ import pytest
 from ase import Atoms
 
 from wigner_jax.errors import InputError
-from wigner_jax.potentials import build_graph
-from wigner_jax.potentials.mace import load_mace, restrict
+from wigner_jax.potentials.mace.files import load_mace, restrict
+from wigner_jax.potentials.neighbor_list import build_graph
 
 FOLDER = Path(__file__).parent / "mace_reference"
 MODELS = sorted(p.stem for p in FOLDER.glob("*.model"))

@@ -15,11 +15,13 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from wigner_jax import potentials
 from wigner_jax.errors import InputError
-from wigner_jax.potentials import build_graph, load_potential, published_potentials
-from wigner_jax.potentials.checkpoints import Stub, read_archive, tensors
-from wigner_jax.potentials.mace import MODELS, export_mace, load_mace, load_state, trainable
+from wigner_jax.potentials import registry as potentials
+from wigner_jax.potentials.mace.files import export_mace, load_mace, load_state, trainable
+from wigner_jax.potentials.mace.published import MODELS
+from wigner_jax.potentials.neighbor_list import build_graph
+from wigner_jax.potentials.readers.torch_archive import Stub, read_archive, tensors
+from wigner_jax.potentials.registry import load_potential, published_potentials
 
 SOURCE = Path(__file__).parent / "mace_reference" / "two-heads.model"
 

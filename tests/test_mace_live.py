@@ -17,7 +17,7 @@ import make
 import torch
 from test_mace import energy_and_slopes, graph_for, rows_of_hessian
 
-from wigner_jax.potentials.mace import export_mace, load_mace, restrict
+from wigner_jax.potentials.mace.files import export_mace, load_mace, restrict
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -13,10 +13,10 @@ from ase.build import bulk
 from support import analytic
 
 from wigner_jax import metrics
+from wigner_jax._solve import make_plan, solve
+from wigner_jax.crystal.symmetry import space_group
 from wigner_jax.errors import InputError
 from wigner_jax.io.phonondb import COLUMNS, read_phonondb, read_phonondb_structure
-from wigner_jax.plan.symmetry import space_group
-from wigner_jax.solve import make_plan, solve
 
 FILE = "data/phonondb/kappas_phononDB_PBE_noNAC.json.gz"
 STRUCTURES = "data/phonondb/phononDB-PBE-structures.extxyz"
@@ -86,7 +86,7 @@ def test_mode_conductivities_follow_the_heat_capacities(silicon):
 
 
 def reference_like(solution, plan, scale: float = 1.0):
-    from wigner_jax.io.phonondb import Reference
+    from wigner_jax.reference import Reference
 
     result, mesh = solution.conductivity, plan.mesh
     points = np.asarray(mesh.qpoints)[np.asarray(mesh.irreducible)]
@@ -141,7 +141,7 @@ def test_the_mesh_and_its_points_must_be_the_references(silicon):
 
 def test_points_are_those_of_our_meshes(shared, references):
     for name in ("mp-23259", "mp-2542", "mp-2534"):  # rocksalt, wurtzite, zincblende
-        from wigner_jax.plan.defaults import default_cells
+        from wigner_jax.crystal.defaults import default_cells
 
         atoms = read_phonondb_structure(shared / STRUCTURES, name)
         plan = make_plan(default_cells(atoms), references[name].mesh)

@@ -11,20 +11,13 @@ import numpy as np
 import pytest
 import zoo
 
-from wigner_jax.cli import main
+from wigner_jax.cli.app import main
 from wigner_jax.errors import InputError
-from wigner_jax.potentials import (
-    CARDS,
-    available_potentials,
-    build_graph,
-    card_of,
-    load_potential,
-    locate_model,
-    nequix,
-    published_potentials,
-    recommended_route,
-    sevennet,
-)
+from wigner_jax.potentials.cards import CARDS, card_of, recommended_route
+from wigner_jax.potentials.neighbor_list import build_graph
+from wigner_jax.potentials.nequix import model as nequix
+from wigner_jax.potentials.registry import available_potentials, load_potential, locate_model, published_potentials
+from wigner_jax.potentials.sevennet import model as sevennet
 
 FILES = {
     "sevennet-0": "checkpoint_sevennet_0.pth",

@@ -12,8 +12,8 @@ from reference import load
 
 from wigner_jax.physics import phonons as module
 from wigner_jax.physics.nac import GonzeLee, Wang
-from wigner_jax.plan.fourier import fourier_table
-from wigner_jax.plan.nac import commensurate_points, dipole_plan, reciprocal_vectors, symmetrized_charges
+from wigner_jax.plan.dipoles import commensurate_points, dipole_plan, reciprocal_vectors, symmetrized_charges
+from wigner_jax.plan.fc2_table import fourier_table
 from wigner_jax.types import BornCharges
 from wigner_jax.units import SQRT_EV_A2_AMU_TO_THZ
 

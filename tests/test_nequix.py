@@ -14,8 +14,9 @@ from ase import Atoms
 from ase.build import bulk
 
 from wigner_jax.errors import InputError
-from wigner_jax.potentials import build_graph
-from wigner_jax.potentials.nequix import MODELS, load_nequix
+from wigner_jax.potentials.neighbor_list import build_graph
+from wigner_jax.potentials.nequix.files import load_nequix
+from wigner_jax.potentials.nequix.model import MODELS
 
 COUNT = dict.fromkeys(MODELS, 707658)
 slow = pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 import wigner_jax
-from wigner_jax import programs
+from wigner_jax._core import compile_cache as programs
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,15 +11,16 @@ import pytest
 from ase.build import bulk
 
 from wigner_jax import metrics
+from wigner_jax._solve import Scattering, kappa, natural_isotopes
+from wigner_jax.crystal.from_ase import cells_from_atoms
 from wigner_jax.errors import InputError
-from wigner_jax.gruneisen import gruneisen_by_third_order
-from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.potentials import load_potential
-from wigner_jax.relax import relax
-from wigner_jax.solve import Scattering, kappa, natural_isotopes
-from wigner_jax.training import Sampling, Target, adapt, make_loss, make_material, value_and_grad
-from wigner_jax.training.gradient import systematic
-from wigner_jax.training.material import share_shapes, solution_of, subset
+from wigner_jax.potentials.registry import load_potential
+from wigner_jax.relaxation.newton import relax
+from wigner_jax.thermodynamics.gruneisen import gruneisen_by_third_order
+from wigner_jax.training.on_conductivity.gradient import Sampling, systematic, value_and_grad
+from wigner_jax.training.on_conductivity.material import make_material, share_shapes, solution_of, subset
+from wigner_jax.training.on_conductivity.targets import Target, make_loss
+from wigner_jax.training.parameters import adapt
 
 
 def log_kappa(solution):
@@ -264,7 +265,7 @@ def test_systematic_samples_have_their_probabilities():
 
 def test_sampled_gradients_are_unbiased_and_say_how_noisy_they_are(silicon):
     """At the seam, where the draws are: the mean of many is the exact cotangent, within its own standard error."""
-    from wigner_jax.training.gradient import EXACT, seam
+    from wigner_jax.training.on_conductivity.gradient import EXACT, seam
 
     potential, material = silicon
     fc = material.force_constants(potential.energy, potential.params)
@@ -295,7 +296,7 @@ def test_all_points_drawn_is_exact(silicon):
 
 
 def test_sampled_patterns_are_unbiased(silicon):
-    from wigner_jax.training.gradient import pull
+    from wigner_jax.training.on_conductivity.gradient import pull
 
     potential, material = silicon
     rng = np.random.default_rng(1)

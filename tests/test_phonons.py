@@ -11,12 +11,12 @@ import pytest
 import scipy.linalg
 from reference import load
 
+from wigner_jax._core.chunking import map_chunks
+from wigner_jax.crystal.supercells import shortest_vectors
 from wigner_jax.physics import phonons as module
-from wigner_jax.physics.blocks import degenerate_blocks, same_block
-from wigner_jax.physics.chunking import map_chunks
-from wigner_jax.physics.derivatives import eigh, frequencies_of
-from wigner_jax.plan.cells import shortest_vectors
-from wigner_jax.plan.fourier import fourier_table
+from wigner_jax.physics.degeneracy import degenerate_blocks, same_block
+from wigner_jax.physics.eigh import eigh, frequencies_of
+from wigner_jax.plan.fc2_table import fourier_table
 from wigner_jax.units import SQRT_EV_A2_AMU_TO_THZ
 
 dynamical_matrix = jax.jit(module.dynamical_matrix)

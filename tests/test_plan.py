@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from ase.build import bulk, make_supercell
 
-from wigner_jax.physics import scattering
-from wigner_jax.physics.meshes import neighbours, third_point
-from wigner_jax.plan.cells import cells_from_atoms, reduce_to_primitive, shortest_vectors
+from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.supercells import reduce_to_primitive, shortest_vectors
+from wigner_jax.physics import matrix_elements as scattering
+from wigner_jax.physics.mesh_index import neighbours, third_point
+from wigner_jax.plan.fc3_table import third_table
 from wigner_jax.plan.mesh import addresses, images, index_of, make_mesh, mesh_operations
-from wigner_jax.plan.third import third_table
 from wigner_jax.plan.triplets import triplet_buckets, triplet_weights
 
 

@@ -11,20 +11,21 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from wigner_jax import make_plan
-from wigner_jax.bands import phonon_bands
-from wigner_jax.cli import main
+from wigner_jax._solve import phonons
+from wigner_jax.cli.app import main
+from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.supercells import shortest_vectors
 from wigner_jax.errors import InputError
-from wigner_jax.io import read_kappa_hdf5
-from wigner_jax.io.kappa_hdf5 import kappa_datasets, write_datasets
-from wigner_jax.io.phonondb import read_phonondb, reference_of, write_phonondb
+from wigner_jax.io.kappa_hdf5 import kappa_datasets, read_kappa_hdf5, write_datasets
+from wigner_jax.io.phonondb import read_phonondb, write_phonondb
+from wigner_jax.metrics import reference_of
+from wigner_jax.physics.bands import phonon_bands
 from wigner_jax.physics.conductivity import conductivity
-from wigner_jax.plan.cells import cells_from_atoms, shortest_vectors
-from wigner_jax.plan.path import high_symmetry_path, mesh_points_on_path
-from wigner_jax.plot import FIGURES, make_figure, plot_coherences, plot_spectrum
+from wigner_jax.plan.band_path import high_symmetry_path, mesh_points_on_path
+from wigner_jax.plot.figures import FIGURES, make_figure
 from wigner_jax.plot.harmonic import molar_heat_capacity, path_ticks
 from wigner_jax.plot.style import new_figure
-from wigner_jax.plot.transport import coherences
-from wigner_jax.solve import phonons
+from wigner_jax.plot.transport import coherences, plot_coherences, plot_spectrum
 from wigner_jax.types import Linewidths, Solution
 
 MESH = (4, 4, 4)
@@ -140,7 +141,7 @@ def test_polar_bands_split_at_the_zone_centre(shared, method):
     from reference import load
 
     from wigner_jax.physics.nac import GonzeLee, Wang
-    from wigner_jax.plan.nac import dipole_plan
+    from wigner_jax.plan.dipoles import dipole_plan
 
     material = load(shared, "NaCl")
     plan = make_plan(material.cells, (2, 2, 2))

@@ -12,8 +12,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from wigner_jax.potentials import available_potentials, build_graph, load_potential
-from wigner_jax.potentials.graph import padded_size
+from wigner_jax.potentials.neighbor_list import build_graph, padded_size
+from wigner_jax.potentials.registry import available_potentials, load_potential
 
 
 def rattled(name: str = "SiC", amplitude: float = 0.08) -> Atoms:

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wigner_jax.plan.defaults import default_cells
-from wigner_jax.potentials import load_potential
-from wigner_jax.printing import LINE, fields_printed, printed
-from wigner_jax.prototypes import prototype
-from wigner_jax.solve import make_plan
+from wigner_jax._core.pretty_print import LINE, fields_printed, printed
+from wigner_jax._solve import make_plan
+from wigner_jax.crystal.defaults import default_cells
+from wigner_jax.crystal.prototypes import prototype
+from wigner_jax.potentials.registry import load_potential
 from wigner_jax.types import Crystal
 
 

@@ -17,8 +17,8 @@ from ase.build import make_supercell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wigner_jax.potentials import build_graph
-from wigner_jax.potentials.mace import load_mace
+from wigner_jax.potentials.mace.files import load_mace
+from wigner_jax.potentials.neighbor_list import build_graph
 
 EDGES = 512
 settings.register_profile("here", max_examples=15, deadline=None, derandomize=True, database=None)

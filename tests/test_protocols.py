@@ -7,11 +7,11 @@ import pytest
 from ase.build import bulk
 from ase.spacegroup.symmetrize import check_symmetry
 
-from wigner_jax import protocols
-from wigner_jax.calculator import energy_forces_stress
-from wigner_jax.potentials import load_potential
-from wigner_jax.protocols import relax_at_volume, relax_k_srme
-from wigner_jax.relax import relax
+from wigner_jax.potentials.calculator import energy_forces_stress
+from wigner_jax.potentials.registry import load_potential
+from wigner_jax.relaxation import ase_protocols as protocols
+from wigner_jax.relaxation.ase_protocols import relax_at_volume, relax_k_srme
+from wigner_jax.relaxation.newton import relax
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from wigner_jax import WignerCalculator, prototypes
-from wigner_jax.cli import build_parser
+from wigner_jax import WignerCalculator
+from wigner_jax.cli.app import build_parser
+from wigner_jax.crystal import prototypes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

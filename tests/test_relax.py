@@ -12,10 +12,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from wigner_jax.plan.symmetry import space_group
-from wigner_jax.potentials import build_graph, load_potential
-from wigner_jax.prototypes import prototype
-from wigner_jax.relax import _newton_step, _State, allowed_displacements, allowed_strains, relax
+from wigner_jax.crystal.prototypes import prototype
+from wigner_jax.crystal.symmetry import space_group
+from wigner_jax.potentials.neighbor_list import build_graph
+from wigner_jax.potentials.registry import load_potential
+from wigner_jax.relaxation.newton import _newton_step, _State, allowed_displacements, allowed_strains, relax
 from wigner_jax.types import Crystal
 
 

@@ -14,15 +14,19 @@ import zoo
 from ase import Atoms
 from ase.build import bulk
 
+from wigner_jax.crystal.from_ase import cells_from_atoms
 from wigner_jax.errors import InputError
-from wigner_jax.physics.force_constants import force_constants
-from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.potentials import CARDS, Potential, build_graph, sevennet
-from wigner_jax.potentials.checkpoints import Tensor
-from wigner_jax.potentials.edges import edge_blocks
-from wigner_jax.potentials.equivariant import MulIrrep, bessel, direction_monomials
-from wigner_jax.potentials.nequip import convolution, hidden_layers
-from wigner_jax.potentials.sevennet import MODELS, SevenNet, load_sevennet
+from wigner_jax.ifc.autodiff import force_constants
+from wigner_jax.potentials.base import Potential
+from wigner_jax.potentials.cards import CARDS
+from wigner_jax.potentials.layers.edge_blocks import edge_blocks
+from wigner_jax.potentials.layers.equivariant import MulIrrep, bessel, direction_monomials
+from wigner_jax.potentials.layers.message_passing import convolution, hidden_layers
+from wigner_jax.potentials.neighbor_list import build_graph
+from wigner_jax.potentials.readers.torch_archive import Tensor
+from wigner_jax.potentials.sevennet import model as sevennet
+from wigner_jax.potentials.sevennet.files import load_sevennet
+from wigner_jax.potentials.sevennet.model import MODELS, SevenNet
 
 FILES = {"sevennet-0": "checkpoint_sevennet_0.pth", "sevennet-l3i5": "checkpoint_sevennet_l3i5.pth"}
 slow = pytest.mark.slow

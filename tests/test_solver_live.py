@@ -11,8 +11,9 @@ from ase.build import bulk
 from reference import crystal_of, supercell_of
 from support import tersoff
 
-from wigner_jax.physics.force_constants import force_constants
-from wigner_jax.solve import Gaussian, make_plan, natural_isotopes, solve, tetrahedron
+from wigner_jax._solve import make_plan, natural_isotopes, solve, tetrahedron
+from wigner_jax.ifc.autodiff import force_constants
+from wigner_jax.physics.broadening.gaussian import Gaussian
 from wigner_jax.types import Cells, ForceConstants
 
 phono3py = pytest.importorskip("phono3py")

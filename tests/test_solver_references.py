@@ -13,18 +13,19 @@ import pytest
 from reference import load
 from support import REFERENCES, problem, solved
 
-from wigner_jax.physics import onshell
-from wigner_jax.physics import tetrahedron as tetrahedra
+from wigner_jax._solve import make_plan, natural_isotopes, phonons, solve, tetrahedron
+from wigner_jax.crystal.supercells import make_supercell
+from wigner_jax.physics.broadening import tetrahedron as onshell
+from wigner_jax.physics.broadening import tetrahedron_weights as tetrahedra
+from wigner_jax.physics.broadening.capacity import LEAST_ROOM
+from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from wigner_jax.physics.conductivity import conductivity, mode_kappa_total
 from wigner_jax.physics.linewidths import Leg, isotope, prepare
 from wigner_jax.physics.nac import GonzeLee
-from wigner_jax.physics.onshell import LEAST_ROOM
-from wigner_jax.plan.cells import make_supercell
-from wigner_jax.plan.fourier import fourier_table
+from wigner_jax.plan.dipoles import dipole_plan
+from wigner_jax.plan.fc2_table import fourier_table
+from wigner_jax.plan.fc3_table import third_table
 from wigner_jax.plan.mesh import make_mesh
-from wigner_jax.plan.nac import dipole_plan
-from wigner_jax.plan.third import third_table
-from wigner_jax.solve import AdaptiveGaussian, Gaussian, make_plan, natural_isotopes, phonons, solve, tetrahedron
 from wigner_jax.types import Plan
 
 conduct = jax.jit(conductivity)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wigner_jax.physics.taylor import second_derivative
+from wigner_jax._core.taylor_mode import second_derivative
 
 rng = np.random.default_rng(0)
 X, U, V = (jnp.asarray(rng.standard_normal(5)) for _ in range(3))

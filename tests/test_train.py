@@ -23,18 +23,29 @@ import pytest
 import yaml
 from ase.build import bulk
 
-from wigner_jax import WignerCalculator, cli
+from wigner_jax import WignerCalculator
+from wigner_jax.cli import app as cli
 from wigner_jax.errors import InputError
-from wigner_jax.potentials import Potential, load_potential
-from wigner_jax.potentials.mace import load_mace
-from wigner_jax.training import Batches, FitSettings, Model, adapt, fit, frame_of, initial
-from wigner_jax.training.batches import batch_loss, errors, predict, require_batchable, structure_losses
-from wigner_jax.training.dataset import LABELS, divided, label_keys, read_structures
-from wigner_jax.training.fit import validate, warm_cosine
-from wigner_jax.training.fit_config import TOP
-from wigner_jax.training.frames import SCALES, frame_loss
+from wigner_jax.potentials.base import Potential
+from wigner_jax.potentials.mace.files import load_mace
+from wigner_jax.potentials.registry import load_potential
+from wigner_jax.training.frames import SCALES, frame_loss, frame_of
 from wigner_jax.training.frames import predict as predict_one
-from wigner_jax.training.initial import usually_fixed
+from wigner_jax.training.model import Model
+from wigner_jax.training.on_forces import fit, initial
+from wigner_jax.training.on_forces.batches import (
+    Batches,
+    batch_loss,
+    errors,
+    predict,
+    require_batchable,
+    structure_losses,
+)
+from wigner_jax.training.on_forces.config import TOP
+from wigner_jax.training.on_forces.dataset import LABELS, divided, label_keys, read_structures
+from wigner_jax.training.on_forces.fit import FitSettings, validate, warm_cosine
+from wigner_jax.training.on_forces.initial import usually_fixed
+from wigner_jax.training.parameters import adapt
 
 MODEL = Path(__file__).parent / "mace_reference/mace-mp-0-small.model"
 

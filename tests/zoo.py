@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from wigner_jax.physics.force_constants import force_constants, plan_force_constants
-from wigner_jax.plan.cells import cells_from_atoms
-from wigner_jax.potentials import build_graph
+from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.ifc.autodiff import force_constants, plan_force_constants
+from wigner_jax.potentials.neighbor_list import build_graph
 
 FOLDER = Path(__file__).parent / "zoo_reference"
 EDGES = 640  # all structures are padded to as many edges: one compilation for each number of atoms

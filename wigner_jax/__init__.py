@@ -6,35 +6,34 @@
 Importing changes nothing: switch double precision on yourself, ``jax.config.update("jax_enable_x64", True)``.
 """
 
-from .calculator import WignerCalculator
+from __future__ import annotations
+
+from ._solve import Scattering, kappa, make_plan, reserve, solve, tetrahedron
+from .crystal.defaults import default_cells, default_mesh
+from .crystal.from_ase import cells_from_atoms
+from .crystal.prototypes import available_prototypes, prototype
 from .errors import ImaginaryModes, InputError
-from .expansion import thermal_expansion
-from .geometry import kappa_fn
-from .gruneisen import gruneisen_by_strain, gruneisen_by_third_order, gruneisen_by_volumes
-from .io import read_born, read_kappa_hdf5, read_phono3py, read_structure, write_kappa_hdf5
-from .physics.force_constants import force_constants, force_constants_fn
+from .ifc.autodiff import force_constants, force_constants_fn
+from .io.born import read_born
+from .io.kappa_hdf5 import read_kappa_hdf5, write_kappa_hdf5
+from .io.phono3py import read_phono3py
+from .io.structures import read_structure
+from .physics.broadening.gaussian import AdaptiveGaussian, Gaussian
+from .physics.broadening.tetrahedron import Tetrahedron
 from .physics.nac import GonzeLee, Wang
-from .plan.cells import cells_from_atoms
-from .plan.defaults import default_cells, default_mesh
-from .potentials import Potential, available_potentials, load_potential
-from .protocols import relax_k_srme
-from .prototypes import available_prototypes, prototype
-from .quasiharmonic import quasi_harmonic
-from .relax import relax
-from .solve import (
-    AdaptiveGaussian,
-    Gaussian,
-    Scattering,
-    Tetrahedron,
-    kappa,
-    make_plan,
-    reserve,
-    solve,
-    tetrahedron,
-)
+from .pipeline import kappa_fn
+from .potentials.base import Potential
+from .potentials.calculator import WignerCalculator
+from .potentials.registry import available_potentials, load_potential
+from .relaxation.ase_protocols import relax_k_srme
+from .relaxation.newton import relax
+from .thermodynamics.expansion import thermal_expansion
+from .thermodynamics.gruneisen import gruneisen_by_strain, gruneisen_by_third_order, gruneisen_by_volumes
+from .thermodynamics.quasi_harmonic import quasi_harmonic
 from .types import BornCharges, Cells, Conductivity, ForceConstants, Linewidths, Phonons, Solution
 
 __version__ = "0.1.0"
+
 
 __all__ = [
     "AdaptiveGaussian",

@@ -15,16 +15,36 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 import numpy as np
 
-from .errors import InputError, imaginary_modes
+from .checks import imaginary_modes
+from .errors import InputError
 from .physics.conductivity import mode_kappa_total
+from .reference import Reference
+from .types import Mesh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .gruneisen import ModeGruneisen
-    from .io.phonondb import Reference
-    from .plan.symmetry import SpaceGroup
-    from .types import Array, Conductivity, Mesh, Solution
+    from ._core.pytree import Array
+    from .crystal.symmetry import SpaceGroup
+    from .thermodynamics.gruneisen import ModeGruneisen
+    from .types import Conductivity, Mesh, Solution
+
+
+def reference_of(solution: Solution, mesh: Mesh, mp_id: str, name: str, space_group: int) -> Reference:
+    """A solution as a reference for others: any potential or set of force constants may play DFT's part.
+
+    Args:
+        mp_id: a name for the row; the structure file has the same in its info.
+        space_group: international number; it sorts the material into rocksalt, zincblende, wurtzite or other.
+    """
+
+    result, at = solution.conductivity, np.asarray(mesh.irreducible)
+    return Reference(
+        mp_id, name, space_group, mesh.dims, np.asarray(result.temperatures), np.asarray(mesh.qpoints)[at],
+        np.asarray(mesh.weights), np.asarray(solution.phonons.frequencies)[at], np.asarray(result.heat_capacity),
+        np.asarray(mode_kappa(result)), np.asarray(average(result.kappa_TOT)),
+    )  # fmt: skip
+
 
 WORST = 2.0  # of SRE and SRME
 
@@ -158,6 +178,15 @@ def frequency_distance(
 
 
 __all__ = [
-    "WORST", "average", "factor_of_two", "frequency_distance", "gamma_sre", "gamma_srme", "mode_kappa", "sre", "srme",
+    "reference_of",
+    "WORST",
+    "average",
+    "factor_of_two",
+    "frequency_distance",
+    "gamma_sre",
+    "gamma_srme",
+    "mode_kappa",
+    "sre",
+    "srme",
     "srme_of",
-]  # fmt: skip
+]

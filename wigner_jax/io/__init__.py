@@ -1,5 +1,7 @@
 """Files in and out: structures, phono3py's force constants, BORN files, and kappa HDF5."""
 
+from __future__ import annotations
+
 from .born import read_born
 from .kappa_hdf5 import default_filename, read_kappa_hdf5, write_kappa_hdf5
 from .phono3py import Phono3pyData, read_phono3py

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..crystal.symmetry import SYMPREC, space_group
 from ..errors import InputError
-from ..plan.symmetry import SYMPREC, space_group
 from ..types import BornCharges, Crystal
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 NAC_FACTOR = 14.39965172592227  # e²/(4πε0) in eV Å, phonopy's value for VASP units
 

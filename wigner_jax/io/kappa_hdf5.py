@@ -9,17 +9,17 @@ import h5py
 import numpy as np
 import spglib
 
-from ..atomic import written_aside
+from .._core.atomic_write import written_aside
 from ..errors import InputError
-from ..physics.blocks import same_block
 from ..physics.conductivity import mode_kappa_total, star_average, velocity_squared
+from ..physics.degeneracy import same_block
 from ..physics.spectra import bin_edges, coherence_map
 from ..units import KAPPA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..bands import Bands
+    from ..physics.bands import Bands
     from ..types import Crystal, Mesh, Solution
 
 

@@ -14,88 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..atomic import written_aside
+from .._core.atomic_write import written_aside
 from ..errors import InputError
-from ..types import Mesh, host_data
+from ..reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     import ase
 
-    from ..types import Solution
 
 COLUMNS = (
     "mp_id", "name", "symm.no", "q_mesh", "qpoints", "weights", "temperatures", "frequencies", "heat_capacity",
     "kappa_TOT_ave", "mode_kappa_TOT_ave",
 )  # fmt: skip
-
-
-@host_data
-class Reference:
-    """Conductivity of one solid on the irreducible points of its mesh. Host data.
-
-    Mode values hold the star of each point: Σ mode_kappa / Σ weights = kappa.
-    """
-
-    mp_id: str
-    name: str
-    space_group: int
-    mesh: tuple[int, int, int]
-    temperatures: np.ndarray  # (T,) K
-    qpoints: np.ndarray  # (P, 3) fractional
-    weights: np.ndarray  # (P,) int
-    frequencies: np.ndarray  # (P, m) THz
-    heat_capacity: np.ndarray  # (T, P, m) eV/K
-    mode_kappa: np.ndarray  # (T, P, m) W/(m K), a third of the trace
-    kappa: np.ndarray  # (T,) W/(m K), a third of the trace
-
-    def at(self, temperature: float) -> int:
-        """Index of a temperature; InputError if the reference does not have it."""
-        near = np.flatnonzero(np.abs(self.temperatures - temperature) < 1e-6)
-        if len(near) == 0:
-            known = ", ".join(f"{t:g}" for t in self.temperatures)
-            raise InputError(f"the reference of {self.name} has no temperature {temperature:g} K: choose from {known}")
-        return int(near[0])
-
-    def require_mesh(self, mesh: Mesh | Sequence[int], qpoints: np.ndarray | None = None) -> None:
-        """InputError unless the mesh is the reference's.
-
-        Args:
-            mesh: a mesh, whose irreducible points are compared too, one by one; or its dimensions alone.
-            qpoints: irreducible points to compare where `mesh` is dimensions. (P, 3)
-        """
-        if isinstance(mesh, Mesh):
-            qpoints = np.asarray(mesh.qpoints)[np.asarray(mesh.irreducible)]
-        given = tuple(int(n) for n in (mesh.dims if isinstance(mesh, Mesh) else mesh))
-        if given != self.mesh:
-            raise InputError(
-                f"the reference of {self.name} is on the mesh {' '.join(map(str, self.mesh))}, not"
-                f" {' '.join(map(str, given))}: modes are compared one by one"
-            )
-        if qpoints is not None:
-            difference = np.asarray(qpoints) - self.qpoints if len(qpoints) == len(self.qpoints) else np.array(np.inf)
-            if not np.abs(difference - np.rint(difference)).max() < 1e-6:
-                raise InputError(
-                    f"the irreducible points of {self.name} are not those of the reference: use its primitive cell"
-                )
-
-
-def reference_of(solution: Solution, mesh: Mesh, mp_id: str, name: str, space_group: int) -> Reference:
-    """A solution as a reference for others: any potential or set of force constants may play DFT's part.
-
-    Args:
-        mp_id: a name for the row; the structure file has the same in its info.
-        space_group: international number; it sorts the material into rocksalt, zincblende, wurtzite or other.
-    """
-    from ..metrics import average, mode_kappa
-
-    result, at = solution.conductivity, np.asarray(mesh.irreducible)
-    return Reference(
-        mp_id, name, space_group, mesh.dims, np.asarray(result.temperatures), np.asarray(mesh.qpoints)[at],
-        np.asarray(mesh.weights), np.asarray(solution.phonons.frequencies)[at], np.asarray(result.heat_capacity),
-        np.asarray(mode_kappa(result)), np.asarray(average(result.kappa_TOT)),
-    )  # fmt: skip
 
 
 def write_phonondb(path: str | Path, references: Iterable[Reference]) -> None:
@@ -199,6 +131,8 @@ def read_phonondb_structures(path: str | Path) -> dict[str, ase.Atoms]:
 
 
 __all__ = [
-    "Reference", "read_phonondb", "read_phonondb_structure", "read_phonondb_structures", "reference_of",
+    "read_phonondb",
+    "read_phonondb_structure",
+    "read_phonondb_structures",
     "write_phonondb",
-]  # fmt: skip
+]

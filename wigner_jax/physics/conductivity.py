@@ -12,13 +12,17 @@ that only their sum is physical. The split is a step function of the frequencies
 from __future__ import annotations
 
 from math import pi
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
-from ..types import Array, Conductivity, Crystal, Mesh, Phonons
+from ..types import Conductivity, Crystal, Mesh, Phonons
 from ..units import CUTOFF_FREQUENCY, K_B, KAPPA, THZ_TO_EV
-from .blocks import same_block
+from .degeneracy import same_block
+
+if TYPE_CHECKING:
+    from .._core.pytree import Array
 
 VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))  # xx, yy, zz, yz, xz, xy
 

@@ -18,27 +18,21 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from ..types import Linewidths, Plan, TripletBucket, pytree
+from .._core.chunking import map_live
+from .._core.pytree import pytree
+from .._core.tiling import grain
 from ..units import CUTOFF_FREQUENCY, INTERACTION, K_B, LINEWIDTH, THZ_TO_EV
-from .blocks import degenerate_blocks
-from .broadening import Broadening, Pairs, Strength
-from .chunking import map_live
-from .grain import grain
-from .meshes import third_point
-from .onshell import LEAST_ROOM, Room, Tetrahedron
-from .scattering import (
-    collapse,
-    gather_third,
-    pick_rods,
-    planes_to_rods,
-    rotations,
-    strengths,
-)
+from .broadening.base import Broadening, Pairs, Strength
+from .degeneracy import degenerate_blocks
+from .matrix_elements import collapse, gather_third, pick_rods, planes_to_rods, rotations, strengths
+from .mesh_index import third_point
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..types import Array, Phonons
+    from .._core.pytree import Array
+    from ..types import Phonons, Plan, TripletBucket
+    from .broadening.tetrahedron import Tetrahedron
 
 
 @pytree()
@@ -242,20 +236,8 @@ def needed_room(bucket: TripletBucket, state: State, plan: Plan, broadening: Tet
     return tuple(x.max() for x in jax.lax.map(one, bucket, batch_size=at_once))
 
 
-def rounded_room(needed: tuple[int, ...], margin: float) -> Room:
-    """Static sizes for measured needs: with a margin, up to the next 2^k or 1.5·2^k, so that compounds share compilations.
-
-    Room that is not needed costs next to nothing: items are weighted chunk by chunk, and empty chunks are skipped.
-    """
-
-    def up(count: int, least: int) -> int:
-        size = least
-        while size < count * (1 + margin):
-            size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-        return size
-
-    three, degenerate, one = needed
-    return up(three, LEAST_ROOM), up(degenerate, 64), up(one, LEAST_ROOM)
-
-
-__all__ = ["Linewidths", "bucket_linewidths", "needed_room", "prepare", "rounded_room"]
+__all__ = [
+    "bucket_linewidths",
+    "needed_room",
+    "prepare",
+]

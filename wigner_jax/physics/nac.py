@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from ..types import Array, BornCharges, Crystal, FourierTable, pytree
+from .._core.pytree import Array, pytree
 from .phonons import lattice_weights, phases, separation_phases
 
 if TYPE_CHECKING:
-    from ..plan.nac import DipolePlan
+    from ..plan.dipoles import DipolePlan
+    from ..types import BornCharges, Crystal, FourierTable
+
 
 ZONE_CENTRE = 1e-5  # 1/Å: a wave vector shorter than this is 0 (phonopy's tolerance)
 EXPONENT = log(1e-10)  # the Gaussian factor at the cut-off of the reciprocal sum

@@ -8,16 +8,19 @@ exp(2πi G·(r_j - r_i)), and its q-derivative holds no origin-dependent terms, 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from ..types import Array, Crystal, FourierTable, Phonons
+from .._core.chunking import chunk_size, map_chunks
+from ..types import Crystal, FourierTable, Phonons
 from ..units import CUTOFF_FREQUENCY, SQRT_EV_A2_AMU_TO_THZ
-from .blocks import degenerate_blocks
-from .chunking import chunk_size, map_chunks
-from .derivatives import eigh, frequencies_of
+from .degeneracy import degenerate_blocks
+from .eigh import eigh, frequencies_of
+
+if TYPE_CHECKING:
+    from .._core.pytree import Array
 
 
 class LongRange(Protocol):

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
-from .blocks import degenerate_blocks
+from .degeneracy import degenerate_blocks
 
 if TYPE_CHECKING:
-    from ..types import Array
+    from .._core.pytree import Array
+
 
 BINS = 40  # of a coherence map, along each frequency
 
@@ -122,5 +123,12 @@ def beyond_limits(frequencies: Array, linewidths: Array, weights: Array, carries
 
 
 __all__ = [
-    "BINS", "band_spacing", "beyond_limits", "bin_edges", "coherence_map", "cumulative", "mean_free_path", "spectrum",
-]  # fmt: skip
+    "BINS",
+    "band_spacing",
+    "beyond_limits",
+    "bin_edges",
+    "coherence_map",
+    "cumulative",
+    "mean_free_path",
+    "spectrum",
+]

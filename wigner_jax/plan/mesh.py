@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import spglib
 
+from ..crystal.symmetry import cartesian, reciprocal_operations, space_group
 from ..types import Crystal, Mesh
-from .lattices import second_moment
-from .symmetry import cartesian, reciprocal_operations, space_group
+from .lattice_geometry import second_moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

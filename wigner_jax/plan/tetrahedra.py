@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..types import Crystal, Tetrahedra
-from .lattices import delaunay_tetrahedra
+from .lattice_geometry import delaunay_tetrahedra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
 
 DIAGONALS = np.array([[1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]])
 

@@ -17,6 +17,7 @@ from .mesh import addresses, images, index_of, mesh_operations
 if TYPE_CHECKING:
     from ..types import Crystal
 
+
 ROD_CHUNK = 8  # rods are padded to a multiple of this; the kernel may process that many at once
 
 

@@ -5,17 +5,12 @@ Every function takes `data`, the datasets of a kappa file by name: ``read_kappa_
 others draw one panel into given axes.
 """
 
+from __future__ import annotations
+
 from .figures import FIGURES, make_figure, summary_figure
 from .harmonic import plot_bands, plot_dos, plot_heat_capacity
 from .style import temperature_index, total_gamma
-from .transport import (
-    plot_coherences,
-    plot_cumulative,
-    plot_free_paths,
-    plot_kappa,
-    plot_lifetimes,
-    plot_spectrum,
-)
+from .transport import plot_coherences, plot_cumulative, plot_free_paths, plot_kappa, plot_lifetimes, plot_spectrum
 
 __all__ = [
     "FIGURES",

@@ -7,20 +7,14 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from .harmonic import plot_bands, plot_dos, plot_heat_capacity
 from .style import Data, group, new_figure, open_frame
-from .transport import (
-    plot_coherences,
-    plot_cumulative,
-    plot_free_paths,
-    plot_kappa,
-    plot_lifetimes,
-    plot_spectrum,
-)  # fmt: skip
+from .transport import plot_coherences, plot_cumulative, plot_free_paths, plot_kappa, plot_lifetimes, plot_spectrum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.gridspec import SubplotSpec
 
-    from ..io.phonondb import Reference
+    from ..reference import Reference
+
 
 FIGURES = {
     "summary": "lifetimes, κ(T) and cumulative κ",
@@ -122,4 +116,8 @@ def _all(data: Data, temperature: float | None, reference: Reference | None) -> 
     return figure
 
 
-__all__ = ["FIGURES", "make_figure", "summary_figure"]
+__all__ = [
+    "FIGURES",
+    "make_figure",
+    "summary_figure",
+]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..physics import conductivity
-from ..plan.path import mesh_points_on_path
+from ..plan.band_path import mesh_points_on_path
 from ..types import Crystal
 from ..units import K_B
 from .style import BLACK, BLUE, GREY, REFERENCE, Data, group
@@ -18,7 +18,8 @@ from .transport import SMOOTHING, spectrum
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..io.phonondb import Reference
+    from ..reference import Reference
+
 
 heat_capacity = jax.jit(conductivity.heat_capacity)
 IMAGINARY = 0.05  # THz: less below zero is rounding, and is not shown
@@ -152,6 +153,11 @@ def plot_heat_capacity(ax: Axes, data: Data, reference: Reference | None = None)
 
 
 __all__ = [
-    "crystal_of", "density_of_states", "molar_heat_capacity", "path_ticks", "plot_bands", "plot_dos",
+    "crystal_of",
+    "density_of_states",
+    "molar_heat_capacity",
+    "path_ticks",
+    "plot_bands",
+    "plot_dos",
     "plot_heat_capacity",
-]  # fmt: skip
+]

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..io.phonondb import Reference
+    from ..reference import Reference
+
 
 Data = dict[str, Any]  # the datasets of a kappa file by name
-
 # Okabe and Ito's palette: distinct in all common forms of colour blindness, and in grey
 BLUE, VERMILION, GREEN, GREY, BLACK = "#0072B2", "#D55E00", "#009E73", "#6b6b6b", "#000000"
 PARTS = (  # of κ: name, dataset of the tensors, dataset of the modes, colour, line style

@@ -22,12 +22,13 @@ from .style import (
     reference_index,
     temperature_index,
     total_gamma,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..io.phonondb import Reference
+    from ..reference import Reference
+
 
 spectrum, cumulative = jax.jit(spectra.spectrum), jax.jit(spectra.cumulative)
 mean_free_path, coherence_map = jax.jit(spectra.mean_free_path), jax.jit(spectra.coherence_map)
@@ -181,6 +182,12 @@ def plot_coherences(ax: Axes, data: Data, temperature: float | None = None) -> N
 
 
 __all__ = [
-    "coherences", "mode_averages", "plot_coherences", "plot_cumulative", "plot_free_paths", "plot_kappa",
-    "plot_lifetimes", "plot_spectrum",
-]  # fmt: skip
+    "coherences",
+    "mode_averages",
+    "plot_coherences",
+    "plot_cumulative",
+    "plot_free_paths",
+    "plot_kappa",
+    "plot_lifetimes",
+    "plot_spectrum",
+]

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jax
 import numpy as np
 
-from ..elements import SYMBOLS
-from ..types import Array, pytree
+from .._core.pytree import Array, pytree
+from ..crystal.elements import SYMBOLS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .graph import Graph
+
 
 Params = Any  # a pytree of floating arrays
 

@@ -7,13 +7,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..elements import SYMBOLS
+from ..crystal.elements import SYMBOLS
 from . import mace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .base import Potential
+
 
 NAME = "mace-bundled"
 FILE = Path(__file__).parent / "data" / f"{NAME}.model"

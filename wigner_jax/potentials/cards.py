@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from .base import Potential
 
-Route = Literal["ad", "finite-displacement"]
 
+Route = Literal["ad", "finite-displacement"]
 MPTRJ = (*range(1, 84), *range(89, 95))  # H to Bi and Ac to Pu: the elements of the Materials Project's trajectories
 ORGANIC = (1, 6, 7, 8, 9, 15, 16, 17, 35, 53)
 
@@ -50,14 +50,11 @@ def recommended_route(model: str | Potential) -> Route:
     return card.route if card else "ad"
 
 
-# --- the cards -------------------------------------------------------------------------------------------------------
-
 _TERSOFF_SMOOTH = (
     "E'' jumps where a pair crosses the ends R and S of the cutoff function (by ½π²/(S − R)² in f_C): a graph's margin"
     " says how near the nearest pair is; crystals near equilibrium are far from both"
 )
 _PHYS_REV_B = "J. Tersoff, Phys. Rev. B 39, 5566 (1989)"
-
 _ANALYTIC = (
     Card("tersoff-1989", "Tersoff", (6, 14, 32), 3.1, 42, "none needed", 1, _TERSOFF_SMOOTH, _PHYS_REV_B),
     Card(
@@ -69,7 +66,6 @@ _ANALYTIC = (
         "all derivatives vanish at the cutoff", "F. H. Stillinger and T. A. Weber, Phys. Rev. B 31, 5262 (1985)",
     ),
 )  # fmt: skip
-
 _SEVENNET = (
     Card(
         "sevennet-0", "SevenNet", MPTRJ, 5.0, 842_440, "MIT", 1,
@@ -87,7 +83,6 @@ _SEVENNET = (
         "Y. Park et al., J. Chem. Theory Comput. 20, 4857 (2024); weights of 12 December 2024",
     ),
 )  # fmt: skip
-
 _NEQUIX_SMOOTH = "Bessel functions and polynomial vanish at 6 Å together: the energy goes with (6 Å − r)⁴"
 _NEQUIX_SOURCE = "T. Koker, M. Kotak and T. Smidt, arXiv:2508.16067"
 _NEQUIX = tuple(
@@ -98,7 +93,6 @@ _NEQUIX = tuple(
         ("nequix-oam-1-pft", "; OMat24, sAlex and MPtrj, fine-tuned on phonons"),
     )
 )
-
 _BONDS = (
     Card(
         "chgnet-0.3.0", "CHGNet", MPTRJ, 6.0, 412_525, "BSD-3-Clause", 2,
@@ -123,7 +117,6 @@ _BONDS = (
         route="finite-displacement",
     ),
 )  # fmt: skip
-
 _MACE_SMOOTH = "Bessel functions and polynomial vanish at the cutoff together: the energy goes with (r_c − r)⁴"
 _AGNESI_SMOOTH = "Bessel functions of a transformed distance: E''' jumps at the cutoff, with (r_c − r)³ in the energy"
 _MACE_SOURCE = "I. Batatia et al., arXiv:2401.00096"
@@ -151,7 +144,6 @@ _MACE = (
         for card in _mace("off23-small off23-medium off23-large", _ASL, "unknown")
     ),
 )
-
 _BUNDLED = (
     Card(
         "mace-bundled", "MACE", (3, 8, 11, 12, 13, 14, 17, 20, 31, 32, 33, 35), 6.0, 121_305, "MIT", 3,
@@ -160,6 +152,5 @@ _BUNDLED = (
         "distilled from nequix-mp-1-pft by benchmarks/train_bundled.py",
     ),
 )  # fmt: skip
-
 #: All cards by name, in the order of the table that the command line prints.
 CARDS: dict[str, Card] = {card.name: card for card in (*_BUNDLED, *_ANALYTIC, *_SEVENNET, *_NEQUIX, *_BONDS, *_MACE)}

@@ -17,6 +17,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+
 TIMEOUT = 60  # s without a byte
 FOLDER = "WIGNER_JAX_MODELS"  # environment variable: a folder of model files, looked in first and never written to
 

@@ -7,19 +7,11 @@ potential is not smooth, so the distance to the nearest such pair (the margin) i
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
-from ase.neighborlist import primitive_neighbor_list
 
-from ..errors import InputError
-from ..types import Array, pytree
-
-if TYPE_CHECKING:
-    import ase
-
-    from .base import Potential
+from .._core.pytree import Array, pytree
 
 OVERLAP = 0.3  # Å: no potential means anything for atoms closer than this, and most divide by the distance
 MARGIN_REACH = 0.5  # Å beyond the cutoff within which the margin is looked for
@@ -90,121 +82,3 @@ class Graph:
             triplets=np.pad(self.triplets, ((0, t), (0, 0))),
             triplet_mask=np.pad(self.triplet_mask, (0, t)),
         )
-
-
-def padded_size(count: int) -> int:
-    """The next size of the form {4, 5, 6, 7} · 2^k: few shapes, so few compilations, at most 25 % padding."""
-    if count <= 4:
-        return 4
-    step = 2 ** (int(count - 1).bit_length() - 3)
-    return -(-count // step) * step
-
-
-def graph_of(
-    lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray, potential: Potential
-) -> tuple[Graph, float]:
-    """The neighbour graph of one cell.
-
-    Args:
-        lattice: (3, 3) Å, rows.
-        positions: (N, 3) Å, inside the cell or not.
-        numbers: (N,) atomic numbers.
-
-    Returns:
-        graph: numpy leaves.
-        margin: Å; no pair of atoms is closer than this to a distance at which the potential is not smooth (a cutoff,
-            `potential.bond_cutoff` or one of `potential.kinks`); infinite if there is none within 0.5 Å of a cutoff.
-
-    Raises:
-        InputError: two atoms closer than 0.3 Å.
-    """
-    lattice, positions = np.asarray(lattice, float), np.asarray(positions, float)
-    kinds = np.array(potential.species_of(numbers), int)
-    i, j, distance, shift = primitive_neighbor_list(
-        "ijdS", (True, True, True), lattice, positions, potential.cutoff + MARGIN_REACH, self_interaction=False
-    )
-    if len(distance) and distance.min() < OVERLAP:
-        k = int(distance.argmin())
-        raise InputError(
-            f"atoms {i[k]} and {j[k]} (counted from 0) overlap: they are {distance[k]:.3g} Å apart; check the structure for"
-            " duplicates and its units"
-        )
-    size = len(potential.species)
-    cutoffs = np.array([[potential.pair_cutoff(s, t) for t in range(size)] for s in range(size)])
-    reach = cutoffs[kinds[i], kinds[j]]
-    margin = float(np.min(np.abs(distance - reach), initial=np.inf))
-    present = set(kinds.tolist())
-    for s, t, kink in potential.kinks:
-        if s not in present or t not in present:
-            continue
-        pairs = (kinds[i] == s) & (kinds[j] == t) | (kinds[i] == t) & (kinds[j] == s)
-        margin = min(margin, float(np.min(np.abs(distance[pairs] - kink), initial=np.inf)))
-
-    keep = np.flatnonzero(distance < reach)
-    keep = keep[np.argsort(i[keep], kind="stable")]
-    receivers, senders, shifts = i[keep], j[keep], shift[keep]
-    triplets = _pairs_of_edges(receivers) if potential.triplets else np.empty((0, 2), int)
-    bonds = None
-    if potential.bond_cutoff is not None:
-        margin = min(margin, float(np.min(np.abs(distance - potential.bond_cutoff), initial=np.inf)))
-        bonds = _bonds(lattice, positions, receivers, senders, shifts, potential.bond_cutoff)
-    graph = Graph(
-        positions,
-        lattice,
-        kinds.astype(np.int32),
-        senders=senders.astype(np.int32),
-        receivers=receivers.astype(np.int32),
-        shifts=shifts.astype(np.int32),
-        edge_mask=np.ones(len(keep), bool),
-        triplets=triplets.astype(np.int32),
-        triplet_mask=np.ones(len(triplets), bool),
-        bonds=bonds,
-    )
-    return graph.padded(padded_size(len(keep)), padded_size(len(triplets)) if potential.triplets else 0), margin
-
-
-def build_graph(atoms: ase.Atoms, potential: Potential) -> tuple[Graph, float]:
-    """`graph_of` for an ASE structure, which must be periodic in three directions."""
-    if not np.all(atoms.pbc):
-        raise ValueError("the structure must be periodic in three directions: set atoms.pbc and a cell")
-    return graph_of(np.asarray(atoms.cell), atoms.positions, atoms.numbers, potential)
-
-
-def _pairs_of_edges(receivers: np.ndarray) -> np.ndarray:
-    """All ordered pairs of different edges with a common receiver; `receivers` is sorted. (T, 2)"""
-    counts = np.bincount(receivers)
-    starts = np.cumsum(counts) - counts
-    pairs = [
-        start + np.argwhere(~np.eye(count, dtype=bool))
-        for start, count in zip(starts, counts, strict=True)
-        if count > 1
-    ]
-    return np.concatenate(pairs) if pairs else np.empty((0, 2), int)
-
-
-def _bonds(
-    lattice: np.ndarray, positions: np.ndarray, i: np.ndarray, j: np.ndarray, shift: np.ndarray, cutoff: float
-) -> Bonds:
-    """Slots of the edges (i, j, shift) shorter than `cutoff`; `i` is sorted."""
-    # the same numbers for both directions of an edge: rounding could put them on different sides of the cutoff
-    first = np.take_along_axis(shift, (shift != 0).argmax(axis=1)[:, None], axis=1)[:, 0]
-    turned = (i > j) | (i == j) & (first < 0)
-    start, end, lattice_vector = (
-        np.where(turned, j, i),
-        np.where(turned, i, j),
-        np.where(turned[:, None], -shift, shift),
-    )
-    length = np.linalg.norm(positions[end] + lattice_vector @ lattice - positions[start], axis=1)
-    short = np.flatnonzero(length < cutoff)
-    i, j, shift = i[short], j[short], shift[short]
-    forth, back = np.lexsort((*shift.T, j, i)), np.lexsort((*-shift.T, i, j))
-    reverse = np.empty(len(short), int)
-    reverse[back] = forth
-
-    counts = np.bincount(i, minlength=len(positions))
-    K = max(2, int(counts.max() + 1) // 2 * 2)  # few shapes
-    slot = i * K + np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
-    table = np.zeros((3, len(positions) * K), np.int32)
-    table[:, slot] = short, slot[reverse], np.ones(len(i))
-    edges, ends, mask = table.reshape(3, len(positions), K)
-    return Bonds(edges, ends, mask.astype(bool))

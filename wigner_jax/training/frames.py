@@ -12,18 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from .. import losses
+from .._core.pytree import pytree
 from ..errors import InputError
-from ..potentials.graph import Graph, build_graph
-from ..types import pytree
+from ..potentials.neighbor_list import build_graph
+from . import losses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import ase
 
+    from .._core.pytree import Array
     from ..potentials.base import Energy, Params, Potential
-    from ..types import Array
+    from ..potentials.graph import Graph
+
 
 SCALES = (0.01, 0.05, 0.002)  # eV/atom, eV/Å, eV/Å³: errors that count alike
 
@@ -158,6 +160,15 @@ def reweighted(frame: Frame, factor: float) -> Frame:
 
 
 __all__ = [
-    "SCALES", "Frame", "force_error", "frame_loss", "frame_of", "frame_value_and_grad", "labelled", "predict", "reweighted",
-    "same_size", "stored_values",
-]  # fmt: skip
+    "SCALES",
+    "Frame",
+    "force_error",
+    "frame_loss",
+    "frame_of",
+    "frame_value_and_grad",
+    "labelled",
+    "predict",
+    "reweighted",
+    "same_size",
+    "stored_values",
+]

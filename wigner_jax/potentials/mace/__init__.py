@@ -6,4 +6,13 @@ from .files import export_mace, load_mace, load_state, restrict, trainable
 from .model import Mace
 from .published import ALIASES, MODELS
 
-__all__ = ["ALIASES", "MODELS", "Mace", "export_mace", "load_mace", "load_state", "restrict", "trainable"]
+__all__ = [
+    "ALIASES",
+    "MODELS",
+    "Mace",
+    "export_mace",
+    "load_mace",
+    "load_state",
+    "restrict",
+    "trainable",
+]

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ..equivariant import Constant, Irreps, Linear
+    from ..layers.equivariant import Constant, Irreps, Linear
 
 
 class ConvPath(NamedTuple):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...elements import SYMBOLS
-from ...errors import InputError, require_finite
-from ..checkpoints import Stub, Tensor, tensors
-from ..equivariant import ACTIVATION_NORMS, ACTIVATIONS, Irreps, Linear, MulIrrep, Path
+from ...checks import require_finite
+from ...crystal.elements import SYMBOLS
+from ...errors import InputError
+from ..layers.equivariant import ACTIVATION_NORMS, ACTIVATIONS, Irreps, Linear, MulIrrep, Path
+from ..readers.torch_archive import Stub, Tensor, tensors
 from .config import (
     ConvPath,
     Gate,
@@ -30,6 +31,7 @@ from .radial import SUPPORTED_BASES, SUPPORTED_TRANSFORMS
 
 if TYPE_CHECKING:
     from .model import MaceParams
+
 
 MODELS = {"MACE": False, "ScaleShiftMACE": True}
 READOUTS = {
@@ -109,9 +111,6 @@ def choose_head(heads: tuple[str, ...], head: str | None) -> int:
         what = "has several heads" if head is None else f"has no head {head!r}"
         raise InputError(f"the model {what}: choose one of {', '.join(heads)}")
     return candidates[0]
-
-
-# --- reading stubs ---------------------------------------------------------------------------------------------------
 
 
 def _need(stub: Stub, name: str) -> Any:

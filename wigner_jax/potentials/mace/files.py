@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...elements import SYMBOLS
-from ...errors import InputError, require_finite
+from ...checks import require_finite
+from ...crystal.elements import SYMBOLS
+from ...errors import InputError
 from ..base import Potential
-from ..checkpoints import Stub, read_archive, rewrite_archive, tensors
+from ..readers.torch_archive import Stub, read_archive, rewrite_archive, tensors
 from .config import Selector
 from .convert import FIXED, configuration, parameters
 from .model import Mace
@@ -19,7 +20,7 @@ from .model import Mace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..equivariant import Linear
+    from ..layers.equivariant import Linear
     from .config import MaceConfig
     from .model import MaceParams
 

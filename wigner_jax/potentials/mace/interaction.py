@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...physics.chunking import chunk_size, map_chunks
-from ...types import Array
-from ..equivariant import Features, Linear, harmonic_table, wigner_3j
+from ..._core.chunking import chunk_size, map_chunks
+from ..._core.pytree import Array
+from ..layers.equivariant import Features, Linear, harmonic_table, wigner_3j
 
 if TYPE_CHECKING:
-    from ..edges import EdgeBlocks
+    from ..layers.edge_blocks import EdgeBlocks
     from .config import Gate, Interaction, MaceConfig, Nonlinearity, Selector
     from .model import MaceParams
+
 
 CACHE = 2**21  # bytes of temporaries of one chunk of edges: what a core's cache holds
 #: Blocks by name: (the skip connection reads the old features, messages are divided by a density)
@@ -28,8 +29,6 @@ BLOCKS = {
     "RealAgnosticDensityResidualInteractionBlock": (True, True),
     "RealAgnosticResidualNonLinearInteractionBlock": (True, True),
 }
-
-
 Columns = Any  # indices of a network's outputs
 Last = Callable[..., Callable[[Array], Array]]  # the last layer of a network, for some of its outputs
 

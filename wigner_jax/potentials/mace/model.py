@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 import numpy as np
 
-from ..edges import edge_blocks
-from ..equivariant import ACTIVATIONS, Features, direction_monomials
+from ..layers.edge_blocks import edge_blocks
+from ..layers.equivariant import ACTIVATIONS, Features, direction_monomials
 from .interaction import EdgeData, interaction
 from .product import product
 from .radial import edge_features, repulsion
 
 if TYPE_CHECKING:
-    from ...types import Array
+    from ..._core.pytree import Array
     from ..graph import Graph
     from .config import MaceConfig, Readout
+
 
 MaceParams = dict[str, "Array"]
 

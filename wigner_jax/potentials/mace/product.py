@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 import numpy as np
 
-from ...physics.chunking import chunk_size, map_chunks
-from ..equivariant import Constant, Features
+from ..._core.chunking import chunk_size, map_chunks
+from ..layers.equivariant import Constant, Features
 from .config import Contraction, Degree, Product
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...types import Array
+    from ..._core.pytree import Array
     from .model import MaceParams
+
 
 CACHE = 2**20  # bytes of temporaries of one chunk: what a core's cache holds
 

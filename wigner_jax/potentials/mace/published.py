@@ -7,7 +7,6 @@ from ..downloads import Published
 _MP = "https://github.com/ACEsuit/mace-mp/releases/download"
 _FOUNDATIONS = "https://github.com/ACEsuit/mace-foundations/releases/download"
 _OFF = "https://raw.githubusercontent.com/ACEsuit/mace-off/main/mace_off23"
-
 # the releases publish no checksums; those of the first download are recorded (`downloads.fetch`)
 MODELS: dict[str, Published] = {
     "mace-mp-0-small": Published(f"{_MP}/mace_mp_0/2023-12-10-mace-128-L0_energy_epoch-249.model"),

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
-from ..equivariant import bessel, polynomial_cutoff
+from ..layers.equivariant import bessel, polynomial_cutoff
 
 if TYPE_CHECKING:
-    from ...types import Array
-    from ..edges import EdgeBlocks
+    from ..._core.pytree import Array
+    from ..layers.edge_blocks import EdgeBlocks
     from .config import Radial
     from .model import MaceParams
+
 
 Kinds = tuple["Array", "Array"]
 

@@ -1,0 +1,109 @@
+"""``wigner-jax plot``: figures of a kappa file, of a campaign's record, or of a whole campaign, from stored files alone."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._core.atomic_write import written_aside
+from ..errors import InputError
+from ..evaluation.records import read_record
+from ..io.kappa_hdf5 import read_kappa_hdf5
+from ..io.phonondb import read_phonondb
+from ..plot.figures import FIGURES, make_figure
+from .checks import _writable
+
+if TYPE_CHECKING:
+    import argparse
+
+    from matplotlib.figure import Figure
+
+    from ..reference import Reference
+
+
+DESCRIPTION = f"""\
+Figures from stored files. Of a benchmark's folder: κ against the reference, and SRME of every material. Of a kappa file
+(wigner-jax kappa -o, phono3py, or FOLDER/records/mp-….hdf5 of a benchmark), by --figure:
+
+{chr(10).join(f"  {name:<14} {text}" for name, text in FIGURES.items())}
+
+--reference draws the mode-resolved reference of a benchmark beside: frequencies, C_V and κ."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the subcommand."""
+    parser.add_argument("file", metavar="FILE.hdf5|FOLDER", help="a kappa file or a record; or a benchmark's folder")
+    parser.add_argument("-o", "--output", metavar="FILE.png", help="default: FILE with the ending .png")
+    parser.add_argument("--figure", choices=FIGURES, metavar="NAME", help="of a kappa file (default: summary)")
+    parser.add_argument("--reference", metavar="FILE.json[.gz]", help="mode-resolved conductivities, on the same mesh")
+    parser.add_argument(
+        "--material", metavar="mp-…|NAME", help="row of the reference (default: what the record of a benchmark says)"
+    )
+    parser.add_argument(
+        "-T",
+        "--temperature",
+        type=float,
+        metavar="K",
+        help="of what holds for one temperature (default: nearest to 300)",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def plot(arguments: argparse.Namespace) -> int:
+    """Make one figure."""
+    output = _writable(arguments.output or Path(arguments.file).with_suffix(".png"))
+    assert output is not None
+    if Path(arguments.file).is_dir():
+        from ..evaluation.figures import campaign_figure, read_table
+
+        for option in ("figure", "reference", "material"):
+            if getattr(arguments, option) is not None:
+                raise InputError(
+                    f"--{option} belongs to one material: give a file, such as {arguments.file}/records/mp-661.hdf5"
+                )
+        figure = campaign_figure(read_table(arguments.file), arguments.temperature)
+    else:
+        figure = _of_file(arguments)
+    save(figure, output)
+    print(f"written: {output}")
+    return 0
+
+
+def _of_file(arguments: argparse.Namespace) -> Figure:
+    record = read_record(arguments.file)
+    if record is not None and record.get("failure") and "kappa" not in record:
+        raise InputError(f"{arguments.file}: {record['name']} has no conductivity ({record['failure']})")
+    if arguments.material is not None and arguments.reference is None:
+        raise InputError("--material is a row of --reference: give both")
+    reference = None
+    if arguments.reference is not None:
+        wanted = arguments.material or (record or {}).get("mp_id")
+        if wanted is None:
+            raise InputError(f"{arguments.file} does not say which material it is: name it with --material mp-…")
+        reference = choose(read_phonondb(arguments.reference), wanted)
+    data = read_kappa_hdf5(arguments.file)
+    return make_figure(arguments.figure or "summary", data, arguments.temperature, reference)
+
+
+def choose(references: dict[str, Reference], wanted: str) -> Reference:
+    """The row with that number, or that name if only one has it."""
+    if wanted in references:
+        return references[wanted]
+    named = [r for r in references.values() if r.name == wanted]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise InputError(f"--material {wanted} is ambiguous: choose from {', '.join(r.mp_id for r in named)}")
+    raise InputError(f"the reference has no {wanted}: name another --material")
+
+
+def save(figure: Figure, output: Path) -> None:
+    """Draw, then write; the file appears complete or not at all. InputError for an ending that matplotlib lacks."""
+    image = io.BytesIO()
+    try:
+        figure.savefig(image, format=output.suffix.removeprefix(".") or "png", dpi=150)
+    except ValueError as error:
+        raise InputError(f"cannot write {output}: {' '.join(str(error).split())}") from None
+    with written_aside(output, "choose another place with -o") as part:
+        part.write_bytes(image.getvalue())

@@ -1,0 +1,50 @@
+"""What the command line shows: the tables of results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._core.progress import duration
+
+if TYPE_CHECKING:
+    from .._core.pytree import Array
+    from ..types import Conductivity, Crystal
+
+
+COMPONENTS = ("xx", "yy", "zz", "yz", "xz", "xy")
+
+
+def formula(crystal: Crystal) -> str:
+    """The contents of the primitive cell, for example Si2 or La4Zr4O14."""
+    from ..crystal.elements import SYMBOLS
+
+    numbers = list(crystal.numbers)
+    return "".join(SYMBOLS[z] + (str(numbers.count(z)) if numbers.count(z) > 1 else "") for z in dict.fromkeys(numbers))
+
+
+def average(kappa: Array) -> np.ndarray:
+    """A third of the trace of tensors in Voigt order. (..., 6) → (...)"""
+    return np.asarray(kappa)[..., :3].mean(axis=-1)
+
+
+def kappa_table(conductivity: Conductivity) -> str:
+    """κ_P, κ_C and κ_TOT for each temperature (averages of directions), then the tensor where it is anisotropic."""
+    T = np.asarray(conductivity.temperatures)
+    total = np.asarray(conductivity.kappa_TOT)
+    columns = [average(a) for a in (conductivity.kappa_P, conductivity.kappa_C, total)]
+    lines = [f"{'T (K)':>8} {'κ_P':>11} {'κ_C':>11} {'κ_TOT':>11}   W/(m K)"]
+    lines += [f"{t:8g} {p:11.4f} {c:11.4f} {s:11.4f}" for t, p, c, s in zip(T, *columns, strict=True)]
+    diagonal, rest = total[:, :3], total[:, 3:]
+    scale = np.abs(total).max()
+    if np.ptp(diagonal, axis=1).max() > 1e-3 * scale or np.abs(rest).max() > 1e-3 * scale:
+        lines += ["", f"{'T (K)':>8} " + " ".join(f"{'κ_' + c:>11}" for c in COMPONENTS) + "   total"]
+        lines += [f"{t:8g} " + " ".join(f"{v:11.4f}" for v in row) for t, row in zip(T, total, strict=True)]
+    return "\n".join(lines)
+
+
+def times_table(times: dict[str, float]) -> str:
+    """One line: the stages with their times, and the sum."""
+    stages = ", ".join(f"{name} {duration(t)}" for name, t in times.items())
+    return f"time: {stages}; in total {duration(sum(times.values()))}"

@@ -1,0 +1,1 @@
+"""Crystals, their symmetry and supercells. Runs on the host, in numpy."""

@@ -1,0 +1,43 @@
+"""Wall times of a campaign, apart from its table: they differ from run to run, the table does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .records import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def read_times(folder: str | Path, mp_id: str) -> dict[str, float] | None:
+    """Seconds by stage; None if they are not there (a record may be copied without them)."""
+    try:
+        found = json.loads((Path(folder) / "times" / f"{mp_id}.json").read_text())
+        return {str(stage): float(seconds) for stage, seconds in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+
+
+def write_times(folder: str | Path, mp_ids: Sequence[str]) -> dict[str, float]:
+    """times.csv: seconds by material and stage, where they are known. Apart from the table, which is the same every time.
+
+    Returns:
+        seconds by stage, over all materials.
+    """
+    rows = {mp_id: times for mp_id in mp_ids if (times := read_times(folder, mp_id)) is not None}
+    stages = list(dict.fromkeys(stage for times in rows.values() for stage in times))
+    lines = [",".join(["mp_id", *(s.replace(" ", "_") for s in stages), "total"])]
+    for mp_id, times in rows.items():
+        values = [f"{times[s]:.3f}" if s in times else "" for s in stages]
+        lines.append(",".join([mp_id, *values, f"{sum(times.values()):.3f}"]))
+    write_text(Path(folder) / "times.csv", "\n".join(lines) + "\n")
+    return {stage: sum(times.get(stage, 0.0) for times in rows.values()) for stage in stages}
+
+
+__all__ = [
+    "read_times",
+    "write_times",
+]

@@ -1,0 +1,1 @@
+"""Interatomic force constants: the seam between potentials and phonons."""

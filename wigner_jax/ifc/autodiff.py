@@ -1,0 +1,289 @@
+"""Φ2 and Φ3 of a potential by automatic differentiation, and their derivative with respect to its parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._core.compile_cache import give_memory_back
+from .._core.pytree import Array, pytree
+from .._core.taylor_mode import second_derivative
+from ..potentials.neighbor_list import graph_of
+from ..types import Cells, ForceConstants, Supercell
+from .displacement_patterns import Fit, FitInfo, plan_fit
+from .least_squares import pattern_weights, recover
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ..potentials.base import Energy, Params, Potential
+    from ..potentials.graph import Graph
+
+
+Progress = Any  # Callable[[str, int, int], None]: stage, evaluations done, evaluations in all
+
+
+def directional_forces(energy: Energy, params: Params, graph: Graph, directions: Array, order: int) -> Array:
+    """∂/∂ε₁ … ∂/∂ε_(m−1) ∇E(x + Σ ε_k d_k) at 0, for order m = 2 or 3: forward over reverse. (N, 3)
+
+    Args:
+        directions: (m-1, N, 3), or (1, N, 3): the same every time, in Taylor mode.
+    """
+
+    def gradient(x: Array) -> Array:
+        return jax.grad(lambda y: energy(params, graph.at(y)))(x)
+
+    return _differentiate(gradient, directions, order - 1)(graph.positions)
+
+
+def directional_energy(
+    energy: Energy, params: Params, graph: Graph, weight: Array, directions: Array, order: int
+) -> Array:
+    """∂^m E[w, u, …] at the graph's positions: ⟨w, directional_forces⟩ without the gradient, for reverse mode on top."""
+
+    def along(x: Array) -> Array:
+        return _differentiate(lambda y: energy(params, graph.at(y)), directions, order - 1)(x)
+
+    return jax.jvp(along, (graph.positions,), (weight,))[1]
+
+
+def _differentiate(f: Callable[[Array], Array], directions: Array, times: int) -> Callable[[Array], Array]:
+    """x → ∂^times f(x)[d₁, d₂, …], once or twice."""
+    if times == 1:
+        return lambda x: jax.jvp(f, (x,), (directions[0],))[1]
+    if len(directions) == 1:
+        return lambda x: second_derivative(f, x, directions[0])
+    return _differentiate(_differentiate(f, directions[:1], 1), directions[1:], times - 1)
+
+
+def evaluate(energy: Energy, params: Params, graph: Graph, patterns: Array, order: int) -> Array:
+    """`directional_forces` of each of a fit's patterns, one after the other: all at once is slower. (K, N, 3)"""
+    return jax.lax.map(lambda directions: directional_forces(energy, params, graph, directions, order), patterns)
+
+
+def summed_gradient(f: Callable[..., Array], x: Any, weights: Array, patterns: Array) -> Any:
+    """Σ_k ∂f(x, w_k, u_k)/∂x; the tape of one pattern exists at a time."""
+
+    def add(total: Any, item: tuple[Array, Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, jax.grad(f)(x, *item)), None
+
+    zero = jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), x)
+    return jax.lax.scan(add, zero, (weights, patterns))[0]
+
+
+# The derivative of Φ. With c = M⁻¹ Aᵀ G and Φ = C c (the refinement step changes rounding only), a cotangent W gives
+#
+#     ⟨W, Φ⟩ = ⟨W, C M⁻¹ Aᵀ G⟩ = ⟨w, G⟩,      w = A M⁻¹ Cᵀ W,      w of shape (K, N, 3),
+#
+# and G_k = ∂²∇E[u_k, v_k], so that
+#
+#     ⟨w, G(θ, x)⟩ = Σ_k ∂³E(θ, x)[w_k, u_k, v_k]     (order 2: Σ_k ∂²E[w_k, u_k]),
+#
+# a sum of K scalars. Its gradient is accumulated in a loop with the gradient inside, reverse over forward, so that
+# the tape of one pattern exists at a time and memory does not grow with K. C, A and M are constants: exact for
+# parameters always, and for positions and cell when the perturbation keeps the crystal's symmetry (an isotropic or any
+# symmetry-allowed strain, a relaxation), because Cartesian rotations commute with such strains. Along a perturbation
+# that breaks the symmetry it is the derivative of the least-squares fit, not of Φ: project it out first. Only reverse
+# mode is defined: jax.jvp and jax.jacfwd raise JAX's TypeError for custom_vjp functions.
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def fitted(energy: Energy, params: Params, graph: Graph, fit: Fit) -> Array:
+    """Compact force constants of one order from a fit. (n, N, 3, 3) eV/Å² or (n, N, N, 3, 3, 3) eV/Å³
+
+    Differentiable (reverse mode) with respect to `params`, `graph.positions` and `graph.cell`; see above.
+    """
+    return recover(fit, evaluate(energy, params, graph, fit.patterns, fit.basis.order))[0]
+
+
+def _fitted_forward(energy: Energy, params: Params, graph: Graph, fit: Fit) -> tuple[Array, tuple]:
+    return fitted(energy, params, graph, fit), (params, graph, fit)
+
+
+def _fitted_backward(energy: Energy, saved: tuple, W: Array) -> tuple:
+    params, graph, fit = saved
+    floats = (params, graph.positions, graph.cell)
+
+    def contracted(floats: tuple, weight: Array, pattern: Array) -> Array:
+        parameters, positions, cell = floats
+        moved = dataclasses.replace(graph, positions=positions, cell=cell)
+        return directional_energy(energy, parameters, moved, weight, pattern, fit.basis.order)
+
+    total = summed_gradient(contracted, floats, pattern_weights(fit, W), fit.patterns)
+    bars = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jax.dtypes.float0), graph)
+    return total[0], dataclasses.replace(bars, positions=total[1], cell=total[2]), None
+
+
+fitted.defvjp(_fitted_forward, _fitted_backward)
+
+
+@pytree()
+class ForceConstantsPlan:
+    """All that `force_constants_at` needs besides the potential: made once on the host, an argument of jit."""
+
+    graph2: Graph
+    graph3: Graph
+    fit2: Fit
+    fit3: Fit
+
+
+@dataclasses.dataclass(frozen=True)
+class ForceConstantsReport:
+    """What it took, and the checks that come for free. Pairs are (Φ2, Φ3)."""
+
+    evaluations: tuple[int, int]  # Hessian-vector products, and third directional derivatives
+    parameters: tuple[int, int]  # independent force constants, n_b
+    condition: tuple[float, float]  # cond(A)
+    residual: tuple[float, float]  # ‖A c − G‖/‖G‖; above 1e-10 something is wrong: see `warnings`
+    scheme: tuple[str, str]  # "patterns" or "columns"
+    margin: float  # Å, nearest pair to a cutoff (or another kink) of the potential
+    warnings: tuple[str, ...]
+    seconds_plan: float
+    seconds_evaluate: float  # compilation included
+
+
+def plan_force_constants(
+    potential: Potential,
+    cells: Cells,
+    *,
+    seed: int = 0,
+    scheme: str = "auto",
+    cache: Path | None = None,
+) -> tuple[ForceConstantsPlan, tuple[FitInfo, FitInfo], float]:
+    """Graphs, patterns and factorised normal equations. Host; numpy leaves.
+
+    Args:
+        seed, scheme, cache: as for `plan.patterns.plan_fit`.
+
+    Returns:
+        plan, (info of Φ2, info of Φ3), margin in Å.
+    """
+    give_memory_back()
+    crystal, lattice = cells.crystal, np.asarray(cells.crystal.lattice)
+
+    def one(supercell: Supercell, order: int) -> tuple[Graph, float, Fit, FitInfo]:
+        positions = supercell.positions_in(crystal)
+        numbers = np.asarray(crystal.numbers)[supercell.atom]
+        graph = graph_of(supercell.matrix @ lattice, positions, numbers, potential)
+        return (*graph, *plan_fit(crystal, supercell, order, seed, scheme, cache, potential.parity))
+
+    graph2, margin2, fit2, info2 = one(cells.fc2, 2)
+    graph3, margin3, fit3, info3 = one(cells.fc3, 3)
+    return ForceConstantsPlan(graph2, graph3, fit2, fit3), (info2, info3), min(margin2, margin3)
+
+
+def force_constants_at(energy: Energy, params: Params, plan: ForceConstantsPlan) -> ForceConstants:
+    """Φ2 and Φ3 as a traceable function of parameters (and of the geometry in `plan`), with the adjoint above."""
+    return ForceConstants(
+        fitted(energy, params, plan.graph2, plan.fit2), fitted(energy, params, plan.graph3, plan.fit3)
+    )
+
+
+def force_constants_fn(potential: Potential, cells: Cells, **options: Any) -> Callable[[Params], ForceConstants]:
+    """params → ForceConstants at fixed geometry, compiled once and differentiable with jax.grad.
+
+    Options are those of `plan_force_constants`. Plan and parameters are arguments of the compiled function.
+    """
+    require_float64()
+    plan, _, _ = plan_force_constants(potential, cells, **options)
+    plan = jax.device_put(plan)
+    compiled = jax.jit(force_constants_at, static_argnums=0)
+    return lambda params: compiled(potential.energy, params, plan)
+
+
+def require_float64() -> None:
+    """ValueError unless JAX computes in double precision: float32 leaves errors of 4e-6 in Φ3 and no residual check."""
+    if jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
+        raise ValueError('force constants need double precision: call jax.config.update("jax_enable_x64", True) first')
+
+
+_evaluate = jax.jit(evaluate, static_argnums=(0, 4))
+_recover = jax.jit(recover)
+
+
+def force_constants(
+    potential: Potential,
+    cells: Cells,
+    *,
+    params: Params | None = None,
+    progress: Progress = None,
+    chunk: int = 2,
+    **options: Any,
+) -> tuple[ForceConstants, ForceConstantsReport]:
+    """Φ2 and Φ3 of a crystal in its two supercells.
+
+    Args:
+        params: instead of the potential's own.
+        progress: called as progress("fc2" | "fc3", done, total) between chunks of evaluations.
+        chunk: evaluations per compiled call; the result does not depend on it.
+        **options: `seed`, `scheme` and `cache` of `plan_force_constants`.
+
+    Raises:
+        ValueError: without float64, for an element the potential does not know, or for a supercell that does not fit.
+    """
+    require_float64()
+    params = potential.params if params is None else params
+    started = time.perf_counter()
+    plan, infos, margin = plan_force_constants(potential, cells, **options)
+    planned = time.perf_counter()
+    results, residuals = [], []
+    for name, graph, fit in (("fc2", plan.graph2, plan.fit2), ("fc3", plan.graph3, plan.fit3)):
+        K = fit.n_evaluations
+        size = min(chunk, K)
+        rows = []
+        for start in range(0, K, size):
+            begin = min(start, K - size)  # the last chunk overlaps rather than change shape and compile again
+            values = _evaluate(potential.energy, params, graph, fit.patterns[begin : begin + size], fit.basis.order)
+            rows.append(values[start - begin :])
+            if progress is not None:
+                jax.block_until_ready(values)
+                progress(name, min(start + size, K), K)
+        phi, residual = _recover(fit, jnp.concatenate(rows))
+        results.append(phi)
+        residuals.append(float(residual))
+    report = ForceConstantsReport(
+        evaluations=(infos[0].n_evaluations, infos[1].n_evaluations),
+        parameters=(infos[0].n_parameters, infos[1].n_parameters),
+        condition=(infos[0].condition, infos[1].condition),
+        residual=(residuals[0], residuals[1]),
+        scheme=(infos[0].scheme, infos[1].scheme),
+        margin=margin,
+        warnings=_warnings(potential, cells, (residuals[0], residuals[1]), margin),
+        seconds_plan=planned - started,
+        seconds_evaluate=time.perf_counter() - planned,
+    )
+    return ForceConstants(*results), report
+
+
+def _warnings(potential: Potential, cells: Cells, residuals: tuple[float, float], margin: float) -> tuple[str, ...]:
+    """In words, what a user should know about these force constants."""
+    messages = []
+    for name, residual in zip(("fc2", "fc3"), residuals, strict=True):
+        if not residual < 1e-10:
+            messages.append(
+                f"{name}: residual {residual:.1e} of the symmetric fit is above 1e-10: the potential lacks a symmetry of"
+                " space, computes in lower precision, or a pair sits on a cutoff"
+            )
+    if margin < 1e-3:
+        messages.append(f"a pair lies {margin:.1e} Å from a distance where {potential.name} is not smooth")
+    folded = [
+        name
+        for name, cell in (("fc2", cells.fc2), ("fc3", cells.fc3))
+        if potential.cutoff > _inscribed(cell.matrix @ np.asarray(cells.crystal.lattice))
+    ]
+    if folded:
+        messages.append(
+            f"the potential's range exceeds half the {' and '.join(folded)} supercell: interactions with several images"
+            " of an atom are summed (folded), as in any supercell method"
+        )
+    return tuple(messages)
+
+
+def _inscribed(lattice: np.ndarray) -> float:
+    """Radius of the largest sphere inside a cell: half its smallest height, Å."""
+    return float(0.5 / np.linalg.norm(np.linalg.inv(lattice), axis=0).max())

@@ -1,0 +1,216 @@
+"""Φ2 and Φ3 from the forces of any ASE calculator, by phono3py's finite displacements.
+
+The way in for potentials that are not JAX, and the route by which published numbers were made: displacements of 0.03 Å
+(κ_SRME). It carries an error of second order in the displacement, about 2 % of Φ3 at 0.03 Å; automatic differentiation
+(`force_constants`) has none. phono3py, an extra, chooses the displacements and solves for the force constants.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..checks import require_finite
+from ..crystal.from_ase import masses_of
+from ..crystal.supercells import primitive_matrix_of
+from ..crystal.symmetry import SYMPREC, symmetrized
+from ..errors import InputError
+from ..types import Cells, Crystal
+from .phono3py_bridge import make_supercell_map, peer_constants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import ase
+    from ase.calculators.calculator import Calculator
+
+    from ..types import ForceConstants
+
+
+DISTANCE = 0.03  # Å: that of κ_SRME and of phono3py
+
+
+@dataclasses.dataclass(frozen=True)
+class DisplacementReport:
+    """What it took. Pairs are (Φ2, Φ3)."""
+
+    calls: tuple[int, int]  # evaluations of the forces
+    distance: float  # Å
+
+
+def finite_displacements(
+    atoms: ase.Atoms,
+    calculator: Calculator,
+    *,
+    fc2: Sequence | None = None,
+    fc3: Sequence | None = None,
+    distance: float = DISTANCE,
+    symmetrize: bool = True,
+    symprec: float = SYMPREC,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Cells, ForceConstants, DisplacementReport]:
+    """Φ2 and Φ3 of a crystal by finite displacements of one and of two atoms.
+
+    Args:
+        atoms: periodic structure, at a minimum of the calculator's energy; primitive or not.
+        calculator: anything that gives ASE forces. They are taken as they are: nothing is subtracted.
+        fc2, fc3: supercells in units of the cell of `atoms`, 3 or 9 integers; by default what ``atoms.info`` says
+            (``fc2_supercell``, ``fc3_supercell``).
+        distance: of the displacements, Å.
+        symmetrize: project onto the space group, the permutations and the acoustic sum rules (symfc's projector);
+            otherwise what the finite differences give.
+        symprec: Å, for finding the space group.
+        progress: called as progress("fc2" | "fc3", calls done, calls in all).
+
+    Returns:
+        cells, force constants, report. The crystal is phono3py's primitive cell (``atoms.info["primitive_matrix"]``,
+        else found by spglib).
+
+    Raises:
+        InputError: phono3py is missing; no supercell is given, or one so small that symmetry leaves nothing of its force
+            constants; forces that are not finite or of the wrong shape.
+    """
+    unit, primitive = _unit_cell(atoms, distance, symprec)
+    from phono3py import Phono3py
+
+    peer = Phono3py(
+        unit,
+        supercell_matrix=_matrix(atoms, fc3, "fc3_supercell"),
+        phonon_supercell_matrix=_matrix(atoms, fc2, "fc2_supercell"),
+        primitive_matrix=primitive,
+        symprec=symprec,
+        log_level=0,
+    )
+    peer.generate_displacements(distance=distance)
+    peer.generate_fc2_displacements(distance=distance)
+    displaced = {"fc2": peer.phonon_supercells_with_displacements, "fc3": peer.supercells_with_displacements}
+    forces = {name: _forces(name, cells, calculator, progress) for name, cells in displaced.items()}
+    peer.phonon_forces, peer.forces = forces["fc2"], forces["fc3"]
+    peer.produce_fc2()
+    peer.produce_fc3()
+    if symmetrize:
+        try:
+            peer.symmetrize_fc2(use_symfc_projector=True)
+            peer.symmetrize_fc3(use_symfc_projector=True)
+        except AssertionError:  # symfc's, of an empty basis
+            raise InputError("symmetry leaves no force constants in one of the supercells: take a larger one") from None
+    return (*peer_constants(peer), DisplacementReport((len(forces["fc2"]), len(forces["fc3"])), distance))
+
+
+def harmonic_displacements(
+    atoms: ase.Atoms,
+    calculator: Calculator,
+    *,
+    fc2: Sequence | None = None,
+    distance: float = DISTANCE,
+    symmetrize: bool = True,
+    symprec: float = SYMPREC,
+) -> tuple[Cells, np.ndarray, int]:
+    """Φ2 alone, by phonopy's displacements (along diagonals where that saves one, as gamma_SRME makes them).
+
+    Arguments and errors are those of `finite_displacements`.
+
+    Returns:
+        cells (the Φ2 supercell stands for both), Φ2 (n, N2, 3, 3) eV/Å², evaluations of the forces.
+    """
+    unit, primitive = _unit_cell(atoms, distance, symprec)
+    from phonopy import Phonopy
+
+    matrix = _matrix(atoms, fc2, "fc2_supercell")
+    peer = Phonopy(unit, supercell_matrix=matrix, primitive_matrix=primitive, symprec=symprec, log_level=0)
+    peer.generate_displacements(distance=distance)
+    peer.forces = _forces("fc2", peer.supercells_with_displacements or [], calculator, None)
+    peer.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
+    if symmetrize:
+        peer.symmetrize_force_constants(show_drift=False, use_symfc_projector=True)
+    cell, supercell, rows = peer.primitive, peer.supercell, np.asarray(peer.primitive.p2s_map)
+    crystal = Crystal(cell.cell, cell.scaled_positions, cell.masses, tuple(int(z) for z in cell.numbers))
+    places = make_supercell_map(crystal, supercell.cell, supercell.scaled_positions, supercell.numbers)
+    order = np.argsort(places.atom[rows])
+    places = dataclasses.replace(places, home=rows[order])
+    return Cells(symmetrized(crystal), places, places), np.asarray(peer.force_constants)[order], len(peer.forces)
+
+
+def _unit_cell(atoms: ase.Atoms, distance: float, symprec: float) -> tuple[Any, np.ndarray]:
+    """phonopy's cell of a structure, and its primitive matrix; refuses what displacements cannot be made of."""
+    try:
+        import phono3py  # noqa: F401 (it brings phonopy)
+        from phonopy.structure.atoms import PhonopyAtoms
+    except ImportError:
+        raise InputError("finite displacements are phono3py's: pip install 'wigner-jax[phono3py]'") from None
+    if not np.all(atoms.pbc):
+        raise InputError("finite displacements need a structure that is periodic in three directions: set atoms.pbc")
+    if not distance > 0:
+        raise InputError(f"the displacement must be above zero, got {distance:g} Å")
+    masses = atoms.get_masses() if atoms.has("masses") else masses_of(atoms.numbers)
+    unit = PhonopyAtoms(
+        numbers=atoms.numbers, cell=atoms.cell.array, scaled_positions=atoms.get_scaled_positions(), masses=masses
+    )
+    primitive = atoms.info.get("primitive_matrix")
+    if primitive is None:
+        types = np.unique(np.column_stack([atoms.numbers, masses]), axis=0, return_inverse=True)[1].ravel()
+        primitive = primitive_matrix_of(atoms.cell.array, atoms.get_scaled_positions(wrap=False), types, symprec)
+    return unit, np.asarray(primitive, float).reshape(3, 3)
+
+
+def _matrix(atoms: ase.Atoms, given: Sequence | None, name: str) -> np.ndarray:
+    value = atoms.info.get(name) if given is None else given
+    if value is None:
+        raise InputError(f"no {name.replace('_', ' ')}: give one, as three integers")
+    value = np.asarray(value, int)
+    if value.size not in (3, 9):
+        raise InputError(f"{name.replace('_', ' ')} must be 3 or 9 integers, got {value.tolist()}")
+    return np.diag(value) if value.size == 3 else value.reshape(3, 3)
+
+
+def _forces(
+    name: str, cells: Sequence[Any], calculator: Calculator, progress: Callable[[str, int, int], None] | None
+) -> np.ndarray:
+    """Forces of displaced supercells, one after the other. (calls, N, 3) eV/Å"""
+    from ase import Atoms
+
+    found = []
+    for number, cell in enumerate(cells):
+        atoms = Atoms(numbers=cell.numbers, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True)
+        atoms.calc = calculator
+        found.append(np.array(atoms.get_forces()))
+        if found[-1].shape != (len(atoms), 3):
+            raise InputError(f"the calculator gave forces of shape {found[-1].shape} for {len(atoms)} atoms")
+        require_finite(found[-1], "a force")
+        if progress is not None:
+            progress(name, number + 1, len(cells))
+    return np.array(found)
+
+
+def calculator_of(name: str) -> Calculator:
+    """The ASE calculator that ``module:factory`` makes: the factory is called without arguments.
+
+    Raises:
+        InputError: no such module or name, or what it makes is no calculator.
+    """
+    module, _, factory = name.partition(":")
+    if not module or not factory:
+        raise InputError(f"{name!r} names no calculator: write module:factory, such as ase.calculators.emt:EMT")
+    try:
+        made = getattr(importlib.import_module(module), factory)()
+    except ImportError as error:
+        raise InputError(f"cannot import {module} ({error}): install it, or check the name") from None
+    except AttributeError:
+        raise InputError(f"{module} has no {factory}: check the name") from None
+    except TypeError as error:
+        raise InputError(f"{name} cannot be called without arguments ({error}): write a function that can") from None
+    if not hasattr(made, "get_forces"):
+        raise InputError(f"{name} makes a {type(made).__name__}, which is not an ASE calculator")
+    return made
+
+
+__all__ = [
+    "DISTANCE",
+    "DisplacementReport",
+    "calculator_of",
+    "finite_displacements",
+    "harmonic_displacements",
+]

@@ -1,0 +1,60 @@
+"""Force constants of a Phono3py object, and the order of its atoms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..crystal.symmetry import symmetrized
+from ..errors import InputError
+from ..types import Cells, Crystal, ForceConstants, Supercell
+
+
+def make_supercell_map(crystal: Crystal, lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray) -> Supercell:
+    """The integer description of a supercell given as a list of atoms; `home` is the first atom of each kind.
+
+    Raises:
+        InputError: the supercell is not a repetition of the primitive cell.
+    """
+    primitive = np.asarray(crystal.lattice)
+    exact = lattice @ np.linalg.inv(primitive)
+    matrix = np.rint(exact).astype(int)
+    n, copies = crystal.n_atoms, round(abs(np.linalg.det(matrix)))
+    if np.abs(exact - matrix).max() > 1e-3 or n * copies != len(positions):
+        raise InputError(
+            f"a supercell of {len(positions)} atoms is no repetition of the primitive cell of {n}: check the yaml"
+        )
+    offset = (positions @ exact)[:, None] - np.asarray(crystal.positions)[None]  # (N, n, 3)
+    distance = np.linalg.norm((offset - np.rint(offset)) @ primitive, axis=-1)
+    distance[numbers[:, None] != np.asarray(crystal.numbers)[None]] = np.inf
+    atom = distance.argmin(axis=1)
+    if distance.min(axis=1).max() > 0.01 or np.any(np.bincount(atom, minlength=n) != copies):
+        raise InputError("the atoms of the supercell do not lie on those of the primitive cell: check the yaml")
+    cell = np.rint(offset[np.arange(len(atom)), atom]).astype(int)
+    home = np.array([np.flatnonzero(atom == i)[0] for i in range(n)])
+    return Supercell(matrix, atom, cell, home)
+
+
+def _with_home(supercell: Supercell, rows: np.ndarray | None) -> Supercell:
+    """The same supercell with `rows` (one supercell atom for each primitive atom, in any order) as home atoms."""
+    if rows is None:
+        return supercell
+    kinds = supercell.atom[rows]
+    if sorted(kinds) != list(range(len(supercell.home))):
+        raise InputError(
+            "p2s_map of the force constants does not name one atom of each kind: it belongs to another supercell"
+        )
+    return Supercell(supercell.matrix, supercell.atom, supercell.cell, np.asarray(rows)[np.argsort(kinds)])
+
+
+def peer_constants(peer: Any) -> tuple[Cells, ForceConstants]:
+    """What a Phono3py object holds as compact fc2 and fc3, with the crystal snapped onto its space group."""
+    p, s2, s3 = peer.primitive, peer.phonon_supercell, peer.supercell
+    crystal = Crystal(p.cell, p.scaled_positions, p.masses, tuple(int(z) for z in p.numbers))
+    map2, map3 = (make_supercell_map(crystal, s.cell, s.scaled_positions, s.numbers) for s in (s2, s3))
+    rows2, rows3 = np.asarray(peer.phonon_primitive.p2s_map), np.asarray(p.p2s_map)
+    second = np.asarray(peer.fc2)[np.argsort(map2.atom[rows2])]
+    third = np.asarray(peer.fc3)[np.argsort(map3.atom[rows3])]
+    cells = Cells(symmetrized(crystal), _with_home(map2, rows2), _with_home(map3, rows3))
+    return cells, ForceConstants(second, third)

@@ -1,0 +1,1 @@
+"""What replaces the delta function of energy conservation on a finite mesh."""

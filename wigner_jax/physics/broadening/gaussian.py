@@ -1,0 +1,137 @@
+"""Gaussian broadenings, of one width or of one that follows the velocities: smooth in the frequencies."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from ..._core.chunking import map_live
+from ..._core.pytree import pytree
+
+if TYPE_CHECKING:
+    from ..._core.pytree import Array
+    from ...types import Mesh
+    from .base import Pairs, Strength
+
+
+@pytree()
+class GaussianTables:
+    """Per mesh point, for the Gaussian broadenings."""
+
+    frequencies: Array  # (Q, m) THz
+    slopes: Array | None  # (Q, m, 3) THz, v·s_μ (Mesh.steps): change of the frequency from one mesh point to the next
+
+
+def normal(x: Array, inverse: Array) -> Array:
+    """√(2π) σ times the Gaussian: exp(-x²/2σ²) from 1/σ."""
+    y = x * inverse
+    return jnp.exp(-0.5 * (y * y))
+
+
+class _Smooth:
+    """The sums that both Gaussians share; they differ in σ."""
+
+    def reserved(self, bucket: int) -> Any:
+        return self
+
+    def inverse(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
+        """1/σ of the arguments f0 - f_t - f_u and f0 ± (f_t - f_u)."""
+        raise NotImplementedError
+
+    def inverse_one(self, slopes: Array | None) -> Array:
+        """1/σ of f0 - f_t."""
+        raise NotImplementedError
+
+    def three_phonon(self, tables: GaussianTables, pairs: Pairs, f0: Array, strength: Strength) -> tuple[Array, Array]:
+        """γ of the leg-0 modes `f0` (s,) from |V|². (T, s), and False: nothing can overflow."""
+
+        def chunk(items: tuple[Array, ...], weight: Array, *looked_up: Array) -> Array:
+            ft, fu, nt, nu, *slopes = looked_up
+
+            # rows (i, u, t) against the modes of leg 0: XLA vectorises two axes, not four
+            def rows(x: Array) -> Array:
+                trailing = x.shape[3:] or (1,)
+                return jnp.broadcast_to(x.reshape(*x.shape[:3], *trailing), (*shape, *trailing)).reshape(-1, *trailing)
+
+            shape = (len(weight), fu.shape[1], ft.shape[1])
+            ft, fu, nt, nu = ft[:, None], fu[:, :, None], nt[:, None], nu[:, :, None]
+            total, difference = rows(ft + fu), rows(ft - fu)
+            widths = self.inverse((slopes[0][:, None], slopes[1][:, :, None]) if slopes else None)
+            both, one = (x if x.ndim == 0 else rows(x) for x in widths)
+            power = strength.power(*items).reshape(-1, len(f0)) * rows(weight[:, None, None] / math.sqrt(2 * math.pi))
+            decay = power * (normal(f0 - total, both) * both)
+            absorb = power * ((normal(f0 + difference, one) - normal(f0 - difference, one)) * one)
+            return rows(nt + nu + 1).T @ decay + rows(nt - nu).T @ absorb
+
+        looked_up = [x[q] for x in (tables.frequencies, pairs.occupation) for q in (pairs.first, pairs.second)]
+        if tables.slopes is not None:
+            looked_up += [tables.slopes[pairs.first], tables.slopes[pairs.second]]
+        items = (strength.items, *(strength.split(x) for x in (pairs.weight, *looked_up)))
+        return jnp.sum(map_live(chunk, strength.live, items), axis=0), jnp.zeros((), bool)
+
+    def one_phonon(self, tables: GaussianTables, f0: Array, strength: Array) -> tuple[Array, Array]:
+        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t Q). Returns (s,), and False."""
+        inverse = self.inverse_one(tables.slopes)
+        delta = normal(f0[:, None] - tables.frequencies.T.ravel(), inverse) * (inverse / math.sqrt(2 * math.pi))
+        return jnp.einsum("sx,sx->s", strength, delta), jnp.zeros((), bool)
+
+
+@pytree()
+class Gaussian(_Smooth):
+    """δ(x) → exp(-x²/2σ²)/(√(2π) σ) with one σ for all, no cut-off (phono3py's ``--sigma``)."""
+
+    sigma: Array = 0.1  # () THz
+
+    needs_velocities = False
+    averages = False
+
+    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> GaussianTables:
+        return GaussianTables(frequencies, None)
+
+    def inverse(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
+        return 1 / jnp.asarray(self.sigma), 1 / jnp.asarray(self.sigma)
+
+    def inverse_one(self, slopes: Array | None) -> Array:
+        return 1 / jnp.asarray(self.sigma)
+
+
+@pytree()
+class AdaptiveGaussian(_Smooth):
+    """A Gaussian as wide as the mesh is coarse (Yates et al. 2007; Li et al. 2014, ShengBTE).
+
+    σ² = floor² + scale² gᵀ M g,   M = ∫ q qᵀ dq / ∫ dq = (1/12) Σ_μ s_μ s_μᵀ over the Voronoi cell of one mesh point,
+
+    with g = ∂x/∂q', x the argument of δ as a function of q' at fixed q: the variance of the linearised x over the region
+    that the point stands for. Because q'' = -q - q' moves against q', g is ∓(v_t - v_u) for f0 - f_t - f_u and
+    ±(v_t + v_u) for f0 ± f_t ∓ f_u; ShengBTE, which writes the latter with -q'', has a difference there too. It also takes
+    s_μ = b_μ/N_μ: the same for a rectangular micro-cell, but else not invariant under the choice of the reciprocal
+    vectors, nor under the point group. Velocities are block averages. σ's own derivative is kept: the value
+    differentiated is the value reported.
+    """
+
+    scale: Array = 1.0  # () dimensionless
+    floor: Array = 0.01  # () THz, where both velocities vanish
+
+    needs_velocities = True
+    averages = False
+
+    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> GaussianTables:
+        assert velocities is not None
+        step = jnp.asarray(mesh.steps)
+        return GaussianTables(frequencies, velocities @ step.T)
+
+    def _inverse(self, slope: Array) -> Array:
+        width = jnp.asarray(self.floor) ** 2 + jnp.asarray(self.scale) ** 2 / 12 * jnp.sum(slope**2, axis=-1)
+        return jax.lax.rsqrt(width)
+
+    def inverse(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
+        assert slopes is not None
+        first, second = slopes
+        return self._inverse(first - second), self._inverse(first + second)
+
+    def inverse_one(self, slopes: Array | None) -> Array:
+        assert slopes is not None
+        return self._inverse(slopes).T.ravel()

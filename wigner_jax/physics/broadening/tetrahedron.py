@@ -1,0 +1,334 @@
+"""The linear tetrahedron broadening, on shell only.
+
+Of all mode triplets a few percent conserve energy anywhere in the neighbourhood of (q', q''). They are found first, and
+the weights are computed for them alone. For a channel and a pair of modes (t, u) the values ± f_t ± f_u at the vertices
+span an interval; the leg-0 modes inside it are consecutive, so that a *window* (start, count) describes them. The items
+are expanded into a list whose room is a static number: measured beforehand (plan_rooms in linewidths.py), checked here,
+reported as an overflow. The selection is integer data and carries no derivative; it does not have to, since the weights
+vanish at its border.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ..._core.chunking import map_live, one_way_or_other
+from ..._core.pytree import pytree
+from ..._core.tiling import grain
+from ..degeneracy import degenerate_blocks
+from ..mesh_index import neighbours
+from .base import Pairs, Strength, in_chunks
+from .tetrahedron_weights import _least, _most, weighted
+
+if TYPE_CHECKING:
+    from ..._core.pytree import Array
+    from ...types import Mesh, Tetrahedra
+    from .capacity import Room
+
+
+LANES = 256  # pieces of a running maximum
+TIE = 1e-7  # THz: in elastic scattering, frequencies closer than this are the same by symmetry
+# f0 = sign_t f_t + sign_u f_u in the three channels, and the sign of (n_t, n_u, 1) in their occupation factors
+SIGN_T, SIGN_U = (1.0, -1.0, 1.0), (1.0, 1.0, -1.0)
+
+
+@pytree()
+class TetrahedronTables:
+    """Frequencies (negative ones clamped to 0), those of the neighbours of every mesh point, and blocks."""
+
+    frequencies: Array  # (Q m,) THz
+    neighbours: tuple[Array, Array]  # (V, Q) int, of every mesh point, and opposite to each
+    around: Array  # (V, Q m) THz, carries no derivative: see `on_shell_values`
+    opposite: Array  # (V, Q m) THz, the same at the vertices opposite to each
+    single: tuple[Array, Array]  # (V, Q m) both in single precision, for `windows`
+    low: Array  # (m, Q) least of the neighbourhood
+    high: Array  # (m, Q)
+    blocks: Array  # (Q, m, m) averaging over degenerate blocks
+    degenerate: Array  # (Q,) bool, has a block of several modes
+
+
+@pytree("rooms")
+class Tetrahedron:
+    """Linear tetrahedron method with the tetrahedra of plan/tetrahedra.py."""
+
+    tetrahedra: Tetrahedra
+    rooms: tuple[Room, ...] | None = None  # per bucket; None until measured
+
+    needs_velocities = False
+    averages = True
+
+    def reserved(self, bucket: int) -> Tetrahedron:
+        """The same with the room of one bucket."""
+        if self.rooms is None:
+            raise ValueError(
+                "tetrahedron integration needs its room reserved before it is traced (jit, grad): "
+                "pass broadening=reserve(plan, force_constants, broadening), or use AdaptiveGaussian()"
+            )
+        return dataclasses.replace(self, rooms=(self.rooms[bucket],))
+
+    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> TetrahedronTables:
+        Q, m = frequencies.shape
+        index = neighbours(jnp.arange(Q, dtype=jnp.int32), jnp.asarray(self.tetrahedra.neighbours), mesh.dims)
+        clamped = jnp.where(frequencies > 0, frequencies, 0.0)
+        around = jax.lax.stop_gradient(clamped)[index]
+        blocks = degenerate_blocks(frequencies)
+        degenerate = jnp.any(blocks[:, jnp.arange(m), jnp.arange(m)] < 1, axis=-1)
+        low, high, flat = around.min(axis=0).T, around.max(axis=0).T, around.reshape(len(around), -1)
+        mirror = jnp.asarray(self.tetrahedra.opposite)
+        opposite = flat[mirror]
+        single = (flat.astype(jnp.float32), opposite.astype(jnp.float32))
+        index = (index, index[mirror])
+        return TetrahedronTables(clamped.ravel(), index, flat, opposite, single, low, high, blocks, degenerate)
+
+    # -- three phonons ---------------------------------------------------------------------------------------------
+
+    def windows(self, tables: TetrahedronTables, pairs: Pairs, f0: Array) -> tuple[Array, Array]:
+        """First leg-0 mode on shell and their number, for windows (chunk, channel, t, u) × (triplet of the chunk).
+
+        The intervals are found in single precision and widened by its rounding: a window may hold a mode too many,
+        whose weight is 0.
+        """
+        m, (around, opposite) = len(tables.low), tables.single
+        modes = jnp.arange(m, dtype=jnp.int32)[:, None]
+        slack = 8 * float(jnp.finfo(around.dtype).eps) * jnp.max(tables.high)
+        least, most = ((f0 + shift).astype(around.dtype) for shift in (-slack, slack))
+
+        def chunk(first: Array, second: Array, weight: Array) -> Array:
+            F1, F2 = around[:, first * m + modes], opposite[:, second * m + modes]  # V t i
+            sums, differences = [], []
+            for f1, f2 in zip(F1, F2, strict=True):  # unrolled: one loop whose bounds stay in registers
+                sums.append(f1[:, None] + f2)
+                differences.append(f1[:, None] - f2)
+            lo, hi, dlo, dhi = (reduce(f, x) for x in (sums, differences) for f in (_least, _most))
+            code = []
+            for low, high in ((lo, hi), (-dhi, -dlo), (dlo, dhi)):
+                start = sum((most[s] < low).astype(jnp.int32) for s in range(len(f0)))
+                stop = sum((least[s] <= high).astype(jnp.int32) for s in range(len(f0)))
+                code.append(start * 1024 + jnp.where(weight > 0, stop - start, 0))
+            return jnp.stack(code)
+
+        chunks = in_chunks(pairs, _triplet_chunk(pairs))
+        code = map_live(chunk, jnp.any(chunks[2] > 0, axis=1), chunks).reshape(-1, chunks[0].shape[1])
+        return code // 1024, code % 1024
+
+    def count(self, tables: TetrahedronTables, pairs: Pairs, f0: Array) -> tuple[Array, Array]:
+        """Room that one q needs: three-phonon items, triplets with degenerate modes."""
+        return self.count_of(self.windows(tables, pairs, f0)[1], tables, pairs)
+
+    @staticmethod
+    def _degenerate(tables: TetrahedronTables, pairs: Pairs) -> Array:
+        return (tables.degenerate[pairs.first] | tables.degenerate[pairs.second]) & (pairs.weight > 0)
+
+    def _averaged(self, tables: TetrahedronTables, pairs: Pairs, strength: Array, room: int) -> Array:
+        """|V|² averaged over degenerate blocks of legs 1 and 2, in the few rows that have any.
+
+        The weights of degenerate modes differ, because they see how the modes split at the neighbours; without the
+        average γ would depend on the eigenvectors' gauge.
+        """
+        n = len(pairs.first)
+        rows = jnp.nonzero(self._degenerate(tables, pairs), size=room, fill_value=n)[0]
+        rows = jnp.where(rows < n, rows, n + jnp.arange(room))  # unique, so that the derivative of `set` is a `set`
+        q1, q2 = (x.at[rows].get(mode="fill", fill_value=0) for x in (pairs.first, pairs.second))
+        some = strength.at[rows].get(mode="fill", fill_value=0.0)
+        some = jnp.einsum("iuv,itr,ivrs->iuts", tables.blocks[q2], tables.blocks[q1], some)
+        return strength.at[rows].set(some, mode="drop", unique_indices=True)
+
+    def three_phonon(
+        self, tables: TetrahedronTables, pairs: Pairs, f0: Array, strength: Strength
+    ) -> tuple[Array, Array]:
+        """γ of the leg-0 modes `f0` (s,) from |V|². (T, s), and whether the room was too small."""
+        assert self.rooms is not None
+        room, degenerate_room, _ = self.rooms[0]
+        start, count = self.windows(tables, pairs, f0)
+        needed = self.count_of(count, tables, pairs)
+        items = expand(start, count, room)
+        power = self._averaged(tables, pairs, strength.all(), degenerate_room)
+        parts = Parts(power, pairs, f0, tables, self.tetrahedra)
+        gamma = one_way_or_other(_item_by_item, _table_by_table, parts, items)
+        return gamma, (needed[0] > room) | (needed[1] > degenerate_room)
+
+    def count_of(self, count: Array, tables: TetrahedronTables, pairs: Pairs) -> tuple[Array, Array]:
+        return jnp.sum(count), jnp.sum(self._degenerate(tables, pairs))
+
+    # -- one phonon ------------------------------------------------------------------------------------------------
+
+    def one_window(self, tables: TetrahedronTables, f0: Array) -> tuple[Array, Array]:
+        """First leg-0 mode on shell and their number, for windows (t) × (q')."""
+        low, high = tables.low - TIE, tables.high + TIE
+        start = sum((f0[s] < low).astype(jnp.int32) for s in range(len(f0)))
+        stop = sum((f0[s] <= high).astype(jnp.int32) for s in range(len(f0)))
+        return start, stop - start
+
+    def one_phonon(self, tables: TetrahedronTables, f0: Array, strength: Array) -> tuple[Array, Array]:
+        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t Q). Returns (s,), and whether the room was too small.
+
+        Elastic scattering meets its own star: f_t = f0 exactly, often on whole faces of tetrahedra, where the weight
+        jumps. Taken at face value, rounding errors of 1e-15 THz decide (phono3py's isotope linewidths of single modes
+        move by up to 75 % with the triangle that LAPACK reads). Here each side of the jump counts half.
+        """
+        assert self.rooms is not None
+        room, S, (m, Q), power = self.rooms[0][2], len(f0), tables.low.shape, strength.reshape(-1)
+        start, count = self.one_window(tables, f0)
+        t, q, mode, valid = expand(start, count, room)
+        power = jnp.where(valid, power[mode * (m * Q) + t * Q + q], 0.0)
+
+        def weigh(power: Array, f: Array, s: Array, q: Array, t: Array) -> Array:
+            x = elastic_values(tables.frequencies, f, tables, q, t)
+            gamma = weighted(power[:, None], jnp.where(jnp.abs(x) < TIE, 0.0, x), self.tetrahedra, elastic=True)
+            return gamma[:, 0] @ jax.nn.one_hot(s, S, dtype=gamma.dtype)
+
+        *items, valid = _in_blocks((power, f0[mode], mode, q, t, valid))
+        return jnp.sum(map_live(weigh, valid[:, 0], tuple(items)), axis=0), jnp.sum(count) > room
+
+
+class Parts(NamedTuple):
+    """What γ of one q is made of."""
+
+    power: Array  # (t, u, t, s) |V|²
+    pairs: Pairs
+    f0: Array  # (s,) THz
+    tables: TetrahedronTables
+    tetrahedra: Tetrahedra
+
+
+def _triplet_chunk(pairs: Pairs) -> int:
+    """Triplets in a chunk of windows."""
+    return grain().pieces(len(pairs.first), grain().triplets)
+
+
+def _in_blocks(items: tuple[Array, ...]) -> tuple[Array, ...]:
+    size = grain().pieces(len(items[0]), grain().items)
+    return tuple(x.reshape(-1, size, *x.shape[1:]) for x in items)
+
+
+def _item_by_item(parts: Parts, items: tuple[Array, ...]) -> Array:
+    """γ (T, s) of the items, each block of them looked up by itself."""
+    blocks = _in_blocks(items)
+    return jnp.sum(map_live(lambda *b: _weigh(parts, *_look_up(parts, b)), blocks[3][:, 0], blocks), axis=0)
+
+
+def _table_by_table(parts: Parts, items: tuple[Array, ...]) -> Array:
+    """The same, all items looked up at once."""
+    blocks = _in_blocks(_look_up(parts, items))
+    return jnp.sum(map_live(lambda *b: _weigh(parts, *b), _in_blocks(items)[3][:, 0], blocks), axis=0)
+
+
+def _look_up(parts: Parts, items: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Amplitude (items, T), f0, mode of leg 0, and the places of `on_shell_values`."""
+    (power, pairs, f0, tables, _), (row, lane, mode, valid) = parts, items
+    m, S, T = len(tables.low), len(f0), pairs.occupation.shape[-1]
+    row, u = row // m, row % m
+    row, t = row // m, row % m
+    chunk, channel = row // 3, row % 3
+    i = chunk * _triplet_chunk(pairs) + lane
+    strength = jnp.where(valid, power.reshape(-1)[((i * m + u) * m + t) * S + mode] * pairs.weight[i], 0.0)
+    first, second = pairs.first[i], pairs.second[i]
+    occupation = pairs.occupation.reshape(-1, T)
+    nt, nu = occupation[first * m + t], occupation[second * m + u]
+    balance = jnp.where(channel == 1, 1.0, -1.0)[:, None] * (nt - nu)
+    amplitude = jnp.where((channel == 0)[:, None], nt + nu + 1, balance) * strength[:, None]
+    sign_t, sign_u = jnp.asarray(SIGN_T)[channel], jnp.asarray(SIGN_U)[channel]
+    return amplitude, f0[mode], mode, first, t, second, u, sign_t, sign_u
+
+
+def _weigh(parts: Parts, amplitude: Array, f: Array, s: Array, *places: Array) -> Array:
+    """Their γ. (T, s)"""
+    _, _, f0, tables, tetrahedra = parts
+    x = on_shell_values(tables.frequencies, f, tables, places)
+    gamma = weighted(amplitude, x, tetrahedra)
+    return gamma.T @ jax.nn.one_hot(s, len(f0), dtype=gamma.dtype)
+
+
+# The values of δ's argument at the vertices around (q', q''), looked up in the table of neighbours: with F the clamped
+# frequencies, n_v the neighbours, and v̄ the vertex opposite to v (q'' moves against q')
+#     x_v = ± F[n_v(q'), t] ± F[n_v̄(q''), u] - f
+# The table is V times as large as F. Reverse mode through it would add up cotangents of that size for every chunk; the
+# rules below take the derivative where it belongs, at F itself, and are linear in it:
+#     ẋ_v = ± Ḟ[n_v(q'), t] ± Ḟ[n_v̄(q''), u] - ḟ
+@jax.custom_jvp
+def on_shell_values(frequencies: Array, f: Array, tables: TetrahedronTables, places: tuple[Array, ...]) -> Array:
+    """Arguments of δ in three-phonon scattering. (V, items) THz
+
+    Args:
+        frequencies: (Q m,) clamped.
+        f: (items,) of leg 0.
+        places: q', t, q'', u (int) and the signs of both legs, (items,) each.
+    """
+    first, t, second, u, sign_t, sign_u = places
+    m = len(tables.low)
+    return sign_t * tables.around[:, first * m + t] + sign_u * tables.opposite[:, second * m + u] - f
+
+
+@on_shell_values.defjvp
+def _on_shell_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    _, _, tables, (first, t, second, u, sign_t, sign_u) = primals
+    change, shift = tangents[:2]
+    m, (near, far) = len(tables.low), tables.neighbours
+    near, far = near[:, first] * m + t, far[:, second] * m + u
+    return on_shell_values(*primals), sign_t * change[near] + sign_u * change[far] - shift
+
+
+@jax.custom_jvp
+def elastic_values(frequencies: Array, f: Array, tables: TetrahedronTables, q: Array, t: Array) -> Array:
+    """Arguments of δ in elastic scattering, F[n_v(q'), t] - f. Args as above. (V, items) THz"""
+    return tables.around[:, q * len(tables.low) + t] - f
+
+
+@elastic_values.defjvp
+def _elastic_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    _, _, tables, q, t = primals
+    return elastic_values(*primals), tangents[0][tables.neighbours[0][:, q] * len(tables.low) + t] - tangents[1]
+
+
+def running_maximum(x: Array) -> Array:
+    """Of integers ≥ 0, in pieces side by side: five times faster on a CPU than jax.lax.cummax, which is logarithmic."""
+    if grain().together:
+        return jax.lax.cummax(x)
+    pieces = x.reshape(LANES, -1).T
+
+    def step(most: Array, row: Array) -> tuple[Array, Array]:
+        most = jnp.maximum(most, row)
+        return most, most
+
+    ends, inside = jax.lax.scan(step, jnp.zeros(LANES, x.dtype), pieces)
+    before = jax.lax.cummax(jnp.concatenate([jnp.zeros(1, x.dtype), ends[:-1]]))
+    return jnp.maximum(inside, before).T.ravel()
+
+
+def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array, Array]:
+    """A list of (row, lane, consecutive mode) from windows; lanes slowest, so that one triplet's items are neighbours.
+
+    A running sum over the rows with all lanes at once, one scatter and one running maximum: on a CPU, where both are
+    loops, three times faster than jnp.repeat, whose prefix sums are logarithmic.
+
+    Args:
+        start, count: (rows, lanes) int, first mode and number of modes.
+
+    Returns:
+        row, lane, mode, valid: (room,) each; padding is 0.
+    """
+    rows, lanes = count.shape
+
+    def step(total: Array, c: Array) -> tuple[Array, Array]:
+        return total + c, total
+
+    if grain().together:
+        after = jnp.cumsum(count, axis=0, dtype=count.dtype)
+        totals, before = after[-1], after - count
+    else:
+        totals, before = jax.lax.scan(step, jnp.zeros(lanes, count.dtype), count)
+    place = before + (jnp.cumsum(totals, dtype=totals.dtype) - totals)  # of a window's first item
+    label = jnp.arange(lanes, dtype=jnp.int32) * rows + jnp.arange(rows, dtype=jnp.int32)[:, None]
+    # an empty window shares its place with the next one, whose label is larger
+    label = jnp.zeros(room, jnp.int32).at[place].max(label, mode="drop")
+    label = running_maximum(label)
+    item = jnp.arange(room, dtype=jnp.int32)
+    valid = item < jnp.sum(totals)
+    row, lane = label % rows, label // rows
+    mode = start[row, lane] + item - place[row, lane]
+    return jnp.where(valid, row, 0), jnp.where(valid, lane, 0), jnp.where(valid, mode, 0), valid

@@ -1,0 +1,45 @@
+"""Degenerate blocks: sets of modes between which the eigenvector gauge is free."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+
+from ..units import DEGENERACY
+
+if TYPE_CHECKING:
+    from .._core.pytree import Array
+
+
+def same_block(frequencies: Array, tolerance: float = DEGENERACY) -> Array:
+    """True where two modes belong to one degenerate block.
+
+    Modes in ascending order whose neighbours are closer than `tolerance` (THz) form one block: the relation is chained,
+    so that it is an equivalence and a block is a window of consecutive modes.
+
+    Args:
+        frequencies: (..., m) THz, ascending.
+
+    Returns:
+        (..., m, m) bool.
+    """
+    gap = jnp.diff(frequencies, axis=-1) >= tolerance
+    label = jnp.cumsum(jnp.pad(gap, [(0, 0)] * (gap.ndim - 1) + [(1, 0)]), axis=-1)
+    return label[..., :, None] == label[..., None, :]
+
+
+def degenerate_blocks(frequencies: Array, tolerance: float = DEGENERACY) -> Array:
+    """The projection A that averages over degenerate blocks: A = A², A_ss' = 1/d inside a block of d modes, else 0.
+
+    ``jnp.einsum("...st,...t->...s", A, x)`` replaces every mode's x by the average of its block. A is a
+    piecewise constant function of the frequencies: its derivative is zero.
+
+    Args:
+        frequencies: (..., m) THz, ascending.
+
+    Returns:
+        (..., m, m), symmetric, rows sum to 1.
+    """
+    same = same_block(frequencies, tolerance).astype(jnp.result_type(frequencies))
+    return same / jnp.sum(same, axis=-1, keepdims=True)

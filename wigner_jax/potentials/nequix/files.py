@@ -1,0 +1,126 @@
+"""Nequix models as their own program saves them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ...checks import require_finite
+from ...crystal.elements import SYMBOLS
+from ...errors import InputError
+from ..base import Potential
+from ..layers.equivariant import Irreps, MulIrrep
+from ..layers.message_passing import (
+    convolution,
+    gated,
+    linear,
+)
+from .model import Layer, Nequix, NequixConfig, NequixParams
+
+
+def load_nequix(path: str | Path) -> Potential:
+    """A model that nequix saved (`.nqx`: one line of JSON, then arrays), in float64; nothing in it is executed.
+
+    Raises:
+        InputError: for a file that is missing, truncated, or not of this format, an architecture that is not that of
+            the published models, or weights that are not finite.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            values, config = _header(file)
+            arrays = _arrays(file.read())
+        params = _parameters(config, values, arrays)
+    except FileNotFoundError:
+        raise InputError(f"no such file: {path}") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder: give the model file in it") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (ValueError, TypeError, LookupError, EOFError, OverflowError) as error:
+        raise InputError(f"{path} is not a complete Nequix file ({error}): if it was downloaded, do so again") from None
+    return Potential(params, Nequix(config), path.stem, config.numbers, config.cutoff)
+
+
+def _header(file: BinaryIO) -> tuple[dict[str, Any], NequixConfig]:
+    line = file.readline(2**20)
+    values = json.loads(line) if line.startswith(b"{") else None
+    if not isinstance(values, dict) or "hidden_irreps" not in values:
+        raise InputError("its first line is not the configuration of a Nequix model")
+    if values["index_weights"]:
+        raise InputError("a model with skip connections for each species (index_weights) is not supported")
+    numbers = tuple(sorted(int(z) for z in values["atomic_numbers"]))
+    if unknown := [z for z in numbers if z not in SYMBOLS]:
+        raise InputError(f"the model lists atomic number {unknown[0]}")
+    p = float(values["radial_polynomial_p"])
+    if p != int(p):
+        raise InputError(f"a polynomial cutoff of the power {p} is not supported")
+    hidden = _irreps(values["hidden_irreps"])
+    harmonics = tuple(MulIrrep(1, l, (-1) ** l) for l in range(int(values["lmax"]) + 1))
+    last = int(values["n_layers"]) - 1
+    layers = []
+    for t in range(last + 1):
+        sources = hidden if t else (MulIrrep(len(numbers), 0, 1),)
+        out = hidden if t < last else hidden[:1]
+        step = convolution(sources, harmonics, out, sort=True)
+        layers.append(
+            Layer(linear(sources, sources), step, linear(step.out, gated(out)), linear(sources, gated(out)), out)
+        )
+    return values, NequixConfig(
+        numbers=numbers,
+        cutoff=float(values["cutoff"]),
+        basis=int(values["radial_basis_size"]),
+        p=int(p),
+        hidden=int(values["radial_mlp_size"]),
+        depth=int(values["radial_mlp_layers"]),
+        neighbors=float(values["avg_n_neighbors"]),
+        norm=bool(values["layer_norm"]),
+        layers=tuple(layers),
+    )
+
+
+def _irreps(text: str) -> Irreps:
+    """Irreps of natural parity from text such as "128x0e + 64x1o", scalars first."""
+    found = re.findall(r"(\d+)x(\d+)([eo])", text)
+    irreps = tuple(MulIrrep(int(mul), int(l), 1 if p == "e" else -1) for mul, l, p in found)
+    ls = [ir.l for ir in irreps]
+    if not ls or ls[0] != 0 or ls != sorted(set(ls)) or any(ir.p != (-1) ** ir.l for ir in irreps):
+        raise InputError(f"features {text!r} are not supported: each l once, in ascending order, of natural parity")
+    return irreps
+
+
+def _arrays(data: bytes) -> list[np.ndarray]:
+    """All arrays that follow the header; some files end in white space."""
+    buffer, arrays = io.BytesIO(data), []
+    while data[buffer.tell() :].strip():
+        arrays.append(np.lib.format.read_array(buffer, allow_pickle=False))
+    return arrays
+
+
+def _parameters(config: NequixConfig, values: dict[str, Any], arrays: list[np.ndarray]) -> NequixParams:
+    shapes: dict[str, tuple[tuple[int, ...], ...]] = {"atom_energies": ((len(config.numbers),),)}
+    for t, layer in enumerate(config.layers):
+        found = layer.shapes(config.basis, config.hidden, config.depth, config.norm)
+        shapes |= {f"layers.{t}.{name}": value for name, value in found.items()}
+    shapes["readout"] = ((config.layers[-1].out[0].mul, 1),)
+    params, rest = {}, iter(arrays)
+    for name, blocks in shapes.items():
+        pieces = []
+        for shape in blocks:
+            piece = next(rest, np.empty(0))
+            if piece.shape != shape or piece.dtype.kind != "f":
+                what = f"{piece.dtype} {piece.shape}" if piece.size else "nothing"
+                raise InputError(f"weight {name!r} should have shape {shape}, found {what}")
+            require_finite(piece, f"weight {name!r}")
+            pieces.append(piece.astype(np.float64))
+        # maps of features are kept flat, as `Linear` takes them
+        params[name] = pieces[0] if "radial_mlp" in name else np.concatenate([piece.ravel() for piece in pieces])
+    for name in ("scale", "shift"):
+        params[name] = np.asarray(float(values[name]))
+        require_finite(params[name], name)
+    return params

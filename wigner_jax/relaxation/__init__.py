@@ -1,0 +1,1 @@
+"""Structures at a minimum of the energy."""

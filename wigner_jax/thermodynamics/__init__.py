@@ -1,0 +1,1 @@
+"""Grüneisen parameters, thermal expansion and the quasi-harmonic approximation."""

@@ -1,0 +1,1 @@
+"""The smallest change of the weights that reproduces a few frames."""

@@ -1,0 +1,116 @@
+"""Labelled structures of extxyz files (or any that ASE reads) and ASE databases, as frames."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from ...errors import InputError
+from ..config_schema import within
+from ..frames import Frame, frame_of, stored_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import ase
+
+    from ...potentials.base import Potential
+
+
+T = TypeVar("T")
+LABELS = ("energy", "forces", "stress", "hessian")
+
+
+def read_structures(path: Path) -> list[ase.Atoms]:
+    """All structures of a file. Those of a database (.db) carry its key-value pairs and data in `info`.
+
+    Raises:
+        InputError: no such file, one that ASE cannot read, or that holds nothing.
+    """
+    import ase.db
+    import ase.io
+
+    if not path.is_file():
+        raise InputError(f"no file {path}: check the name")
+    try:
+        if path.suffix == ".db":
+            found = []
+            with ase.db.connect(path) as database:
+                for row in database.select():
+                    atoms = row.toatoms()
+                    atoms.info.update({**row.key_value_pairs, **row.data})
+                    found.append(atoms)
+        else:
+            found = list(ase.io.iread(path, ":"))
+    except Exception as error:  # ASE's readers raise whatever their parsers raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"ASE cannot read {path} ({reason[:120]}): check the file and its ending") from error
+    if not found:
+        raise InputError(f"{path} holds no structures")
+    return found
+
+
+def label_keys(structures: Sequence[ase.Atoms], given: Mapping[str, str]) -> dict[str, str]:
+    """What energy, forces, stress and hessian are called: as `given`, else REF_energy, ..., else energy, ...
+
+    Labels that no structure has are left out.
+
+    Raises:
+        InputError: a name in `given` that no structure has.
+    """
+    present = {key for atoms in structures for key in stored_values(atoms)} - {"numbers", "positions"}
+    keys: dict[str, str] = {}
+    for label in LABELS:
+        if label in given and given[label] not in present:
+            raise InputError(f"{label}: no structure has {given[label]!r}; they have {', '.join(sorted(present))}")
+        names = [given[label]] if label in given else [f"REF_{label}", label]
+        if found := [name for name in names if name in present]:
+            keys[label] = found[0]
+    return keys
+
+
+def frames_of(
+    structures: Sequence[ase.Atoms],
+    sources: Sequence[str],
+    potential: Potential,
+    keys: Mapping[str, str],
+    weights: Mapping[str, float],
+) -> list[Frame]:
+    """A frame of every structure; targets that it does not have get the weight 0.
+
+    Args:
+        sources: what each structure is called in an error.
+        keys: of `label_keys`.
+        weights: of energy, forces and stress.
+
+    Raises:
+        InputError: a structure that the potential does not know or that is not periodic, or labels of a wrong shape.
+    """
+    frames = []
+    for atoms, source in zip(structures, sources, strict=True):
+        stored = stored_values(atoms)
+        own = [weights[label] * float(keys.get(label) in stored) for label in LABELS[:3]]
+        make = partial(frame_of, atoms, potential, own, keys=keys)
+        frames.append(within(source, make))
+    return frames
+
+
+def divided(items: Sequence[T], fraction: float, seed: int) -> tuple[list[T], list[T]]:
+    """What is trained on, and what is held out for validation: a random `fraction`, at least one."""
+    count = max(1, round(fraction * len(items)))
+    if count >= len(items):
+        raise InputError(f"{len(items)} structures leave nothing to train on: give more, or a validation file")
+    held = set(np.random.default_rng([seed, 2]).permutation(len(items))[:count].tolist())
+    return [x for k, x in enumerate(items) if k not in held], [x for k, x in enumerate(items) if k in held]
+
+
+__all__ = [
+    "LABELS",
+    "divided",
+    "frames_of",
+    "label_keys",
+    "read_structures",
+]

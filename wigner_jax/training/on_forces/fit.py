@@ -1,0 +1,211 @@
+"""Training on energies, forces, stresses and Hessian columns: steps over batches, a checkpoint, a table of epochs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ...errors import InputError
+from ..train_state import State, blend, decay_at, load_state, save_state
+from .batches import Errors, batch_loss, errors, structure_losses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ..._core.pytree import Array
+    from ..model import Model
+    from .batches import Batch, Batches, SiteEnergies
+
+
+HEADER = (
+    f"{'':12}  {'loss':>21}  {'energy meV/atom':>15}  {'forces meV/Å':>15}  {'stress meV/Å³':>15}\n"
+    f"{'epoch':>5} {'step':>6}  {'training':>10} {'validation':>10}" + 3 * f"  {'MAE':>7} {'RMSE':>7}" + f"  {'Φu %':>6}  {'s':>6}"
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSettings:
+    """How long, and from which random numbers."""
+
+    steps: int  # updates in all
+    ema: float = 0.0  # decay of the moving average of weights; 0: none
+    seed: int = 0  # of the order of structures and the choice of Hessian columns
+    interval: float = 60.0  # seconds between checkpoints inside an epoch
+
+
+def fit(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    data: tuple[Batches, Batches],
+    settings: FitSettings,
+    folder: Path | None = None,
+    *,
+    report: Callable[[str], None] = print,
+    signature: str = "",
+    improved: Callable[[State], None] = lambda state: None,
+) -> State:
+    """Minimise the mean of `structure_losses` over the training structures.
+
+    Every epoch visits each structure once, in an order that is a function of (seed, epoch), as Hessian columns are of
+    (seed, epoch, batch): a run that goes on from any checkpoint equals one that was not interrupted, bit for bit on a CPU.
+
+    Args:
+        model: its energy must have site energies (`Adapted`); trained and frozen numbers of the batches' precision.
+        data: for training and for validation.
+        folder: where checkpoint.npz is written after every epoch and every `interval` seconds, and read from at the start.
+        signature: of the settings; a checkpoint with another one is refused.
+        improved: is called with the state whenever the validation loss is the lowest so far.
+
+    Returns:
+        the state; `state.best` are the numbers (their moving average, if there is one) with the lowest validation loss,
+        `state.history` has the rows of `validate`, with the mean training loss of the epoch as `loss`.
+
+    Raises:
+        InputError: a loss that is not finite; the checkpoint stays what it was.
+    """
+    training, validation = data
+    energy: Any = model.energy
+    start = model.trained
+    state = State(start, optimizer.init(start), start, start, ())
+    checkpoint = None if folder is None else folder / "checkpoint.npz"
+    if checkpoint is not None and checkpoint.exists():
+        state = load_state(checkpoint, state, signature)
+        report(f"continued from {checkpoint}: epoch {state.epoch}, step {state.step}")
+
+    def keep(state: State, losses: list[Array]) -> State:
+        """The state with the losses of the last steps, which have arrived by now."""
+        values = [float(x) for x in losses]
+        if not all(map(math.isfinite, values)):
+            raise InputError(f"the loss is not finite before step {state.step}: lower learning_rate or clip")
+        return dataclasses.replace(state, sums={"loss": [*state.sums.get("loss", []), *values]})
+
+    report(HEADER)
+    began = saved = time.monotonic()
+    for row in state.history:
+        report(line(row))
+    while state.step < settings.steps or state.position:
+        pending: list[Array] = []
+        for batch in training([settings.seed, state.epoch], state.position):
+            if state.step >= settings.steps:
+                break
+            trained, average, moments, value = _step(
+                energy, optimizer, state.trained, state.average, state.optimizer, model.frozen, batch,
+                decay_at(settings.ema, state.step),
+            )  # fmt: skip
+            pending.append(value)
+            state = dataclasses.replace(
+                state, trained=trained, average=average, optimizer=moments, step=state.step + 1,
+                position=state.position + 1,
+            )  # fmt: skip
+            if checkpoint is not None and time.monotonic() - saved >= settings.interval:
+                state, pending = keep(state, pending), []
+                save_state(checkpoint, state, signature)
+                saved = time.monotonic()
+        state = keep(state, pending)
+        weights = state.average if settings.ema else state.trained
+        row = {"epoch": state.epoch, "step": state.step, "loss": float(np.mean(state.sums["loss"]))}
+        row |= validate(partial(_look, energy, weights, model.frozen), validation)
+        if not math.isfinite(row["validation"]):
+            raise InputError(f"the validation loss is not finite after step {state.step}: lower learning_rate or clip")
+        better = row["validation"] < state.best_score
+        state = dataclasses.replace(
+            state, epoch=state.epoch + 1, position=0, sums={}, history=[*state.history, row],
+            best=weights if better else state.best, best_score=row["validation"] if better else state.best_score,
+            best_epoch=row["epoch"] if better else state.best_epoch,
+        )  # fmt: skip
+        report(line(row, time.monotonic() - began))
+        if checkpoint is not None:
+            save_state(checkpoint, state, signature)
+            saved = time.monotonic()
+        if better:
+            improved(state)
+    return state
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _step(
+    energy: SiteEnergies, optimizer: optax.GradientTransformation, trained: Any, average: Any, state: Any, frozen: Any,
+    batch: Batch, decay: float,
+) -> tuple[Any, Any, Any, Array]:  # fmt: skip
+    """One update: trained numbers, their moving average, the optimizer's state, and the loss before."""
+    value, slope = jax.value_and_grad(lambda p: batch_loss(energy, (p, frozen), batch))(trained)
+    update, state = optimizer.update(slope, state, trained)
+    trained = optax.apply_updates(trained, update)
+    return trained, blend(average, trained, decay), state, value
+
+
+@partial(jax.jit, static_argnums=0)
+def _look(energy: SiteEnergies, trained: Any, frozen: Any, batch: Batch) -> tuple[Errors, Array]:
+    found = errors(energy, (trained, frozen), batch)
+    return found, structure_losses(found, batch)
+
+
+def validate(look: Callable[[Batch], tuple[Errors, Array]], batches: Batches) -> dict[str, float]:
+    """The loss over all structures, and mean absolute and root mean square errors over those that have the target.
+
+    Returns:
+        validation; energy_mae, energy_rmse (meV per atom, over structures); forces_mae, forces_rmse (meV/Å, over all
+        components of all atoms); stress_mae, stress_rmse (meV/Å³, over components); hessian (% of the norm of a column,
+        root mean square). What no structure has is left out.
+    """
+    rows = []
+    for batch in batches():
+        found, losses = look(batch)
+        there = np.asarray(batch.atoms) > 0
+        rows.append([np.asarray(x, float)[there] for x in (losses, batch.weights, batch.atoms, *found)])
+    losses, weights, atoms, *rest = (np.concatenate(x) for x in zip(*rows, strict=True))
+    found = Errors(*rest)
+    each = {
+        "energy": (np.abs(found.energy), found.energy**2, None),
+        "forces": (found.force_absolute, found.force_square, atoms),
+        "stress": (np.abs(found.stress).mean(axis=(1, 2)), (found.stress**2).mean(axis=(1, 2)), None),
+    }
+    row = {"validation": float(losses.mean())}
+    for (name, (absolute, square, w)), chosen in zip(each.items(), (weights[:, :3] > 0).T, strict=True):
+        if chosen.any():
+            w = None if w is None else w[chosen]
+            row[f"{name}_mae"] = 1e3 * float(np.average(absolute[chosen], weights=w))
+            row[f"{name}_rmse"] = 1e3 * float(np.sqrt(np.average(square[chosen], weights=w)))
+    if (chosen := weights[:, 3] > 0).any():
+        row["hessian"] = 100 * float(np.sqrt(found.hessian[chosen].mean()))
+    return row
+
+
+def line(row: dict[str, Any], seconds: float | None = None) -> str:
+    """One row of the table; the time is that since this run was started."""
+    parts = [f"{row['epoch']:5d} {row['step']:6d}", f"{row['loss']:10.5f} {row['validation']:10.5f}"]
+    parts += [f"{_number(row, f'{x}_mae')} {_number(row, f'{x}_rmse')}" for x in ("energy", "forces", "stress")]
+    return "  ".join([*parts, _number(row, "hessian", 6), "" if seconds is None else f"{seconds:6.0f}"]).rstrip()
+
+
+def _number(row: dict[str, Any], key: str, width: int = 7) -> str:
+    return f"{row[key]:{width}.2f}" if key in row else f"{'-':>{width}}"
+
+
+def warm_cosine(rate: float, steps: int, warmup: int, final: float, cosine: bool = True) -> optax.Schedule:
+    """Learning rates: r (t + 1)/warmup at first; times final + (1 - final)(1 + cos πt/steps)/2 if `cosine`."""
+
+    def schedule(t: Any) -> Array:
+        shape = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(t / steps, 1.0))) if cosine else 1.0
+        return rate * jnp.minimum(1.0, (t + 1) / max(1, warmup)) * shape
+
+    return schedule
+
+
+__all__ = [
+    "HEADER",
+    "FitSettings",
+    "fit",
+    "line",
+    "validate",
+    "warm_cosine",
+]
