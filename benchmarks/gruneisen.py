@@ -83,8 +83,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
 
 def steps(atoms: Any, potential: Any, job: dict[str, Any]) -> dict[str, Any]:
     """The published protocol, with one change if the job says so."""
-    from wigner_jax import WignerCalculator, relax_k_srme
-    from wigner_jax.relaxation import newton as relax
+    from wigner_jax import WignerCalculator, relax, relax_k_srme
     from wigner_jax.thermodynamics.gruneisen import VolumeSteps, gruneisen_by_volumes
 
     calculator: Any = WignerCalculator(potential)

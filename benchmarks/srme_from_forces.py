@@ -42,8 +42,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     from phono3py import Phono3py
     from phonopy.structure.atoms import PhonopyAtoms
 
-    from wigner_jax import Scattering, make_plan
-    from wigner_jax import _solve as solve
+    from wigner_jax import Scattering, make_plan, solve
     from wigner_jax.ifc.phono3py_bridge import peer_constants
     from wigner_jax.io.phonondb import read_phonondb, read_phonondb_structure
     from wigner_jax.metrics import sre, srme, srme_of

@@ -58,7 +58,7 @@ def test_a_small_cell_does_not_pay_for_a_large_one_before_it(monkeypatch):
     atoms, potential = crystal("tersoff")
     lengths = []
     monkeypatch.setattr(
-        "wigner_jax.calculator.energy_forces_stress",
+        "wigner_jax.potentials.calculator.energy_forces_stress",
         lambda potential, graph: lengths.append(len(graph.senders)) or energy_forces_stress(potential, graph),
     )
     calculator = WignerCalculator(potential)

@@ -17,8 +17,7 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
-from wigner_jax import Scattering, default_cells, force_constants, load_potential, make_plan
-from wigner_jax import _solve as solve
+from wigner_jax import Scattering, default_cells, force_constants, load_potential, make_plan, relax, solve
 from wigner_jax._core.progress import Stages
 from wigner_jax.cli import benchmark as commands_benchmark
 from wigner_jax.cli.app import main
@@ -31,7 +30,6 @@ from wigner_jax.evaluation.settings import Settings
 from wigner_jax.evaluation.tables import csv_of, details_of, summary_of
 from wigner_jax.io.phonondb import read_phonondb
 from wigner_jax.metrics import average, mode_kappa
-from wigner_jax.relaxation import newton as relax
 
 MESH = (3, 3, 3)
 CRYSTALS = {"mp-1": ("Si", bulk("Si", a=5.4)), "mp-2": ("C", bulk("C", a=3.57)),

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from wigner_jax import default_cells, force_constants, load_potential, make_plan
+from wigner_jax import default_cells, force_constants, load_potential, make_plan, relax
 from wigner_jax._solve import phonons
 from wigner_jax.crystal.supercells import shortest_vectors
 from wigner_jax.ifc.autodiff import fitted
 from wigner_jax.ifc.displacement_patterns import plan_fit
 from wigner_jax.physics.conductivity import heat_capacity
 from wigner_jax.potentials.neighbor_list import graph_of
-from wigner_jax.relaxation import newton as relax
 from wigner_jax.thermodynamics.expansion import elastic_constants, mean_gruneisen, thermal_expansion
 from wigner_jax.thermodynamics.strain_derivatives import internal_strain, mean_separations
 

@@ -11,12 +11,11 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from wigner_jax import WignerCalculator, default_cells, force_constants, load_potential
+from wigner_jax import WignerCalculator, default_cells, force_constants, load_potential, relax
 from wigner_jax.crystal.symmetry import space_group
 from wigner_jax.errors import InputError
 from wigner_jax.metrics import gamma_sre, gamma_srme
 from wigner_jax.potentials.base import Potential
-from wigner_jax.relaxation import newton as relax
 from wigner_jax.relaxation.ase_protocols import relax_at_volume
 from wigner_jax.thermodynamics.gruneisen import (
     GAMMA_CUTOFF,

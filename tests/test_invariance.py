@@ -225,7 +225,7 @@ def test_the_mesh_breaks_the_symmetry_that_it_lacks():
 @pytest.fixture
 def fresh(monkeypatch):
     """Compile anew: chunk sizes are read when a function is traced."""
-    module = importlib.import_module("wigner_jax.solve")
+    module = importlib.import_module("wigner_jax._solve")
     for name in ("_bucket", "_room", "_state"):
         function = getattr(module, name).__wrapped__
         monkeypatch.setattr(module, name, jax.jit(lambda *args, function=function: function(*args)))

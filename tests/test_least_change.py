@@ -135,7 +135,7 @@ def test_known_tangents_are_not_computed_again(monkeypatch):
     given = frames(teacher, 2)
     known = [tangent(student.energy, student.params, None, f) for f in given]
     fresh = least_change(student.energy, student.params, None, given)
-    monkeypatch.setattr(sys.modules["wigner_jax.training.least_change"], "tangent", None)
+    monkeypatch.setattr(sys.modules["wigner_jax.training.few_frames.minimum_norm"], "tangent", None)
     again = least_change(student.energy, student.params, None, given, tangents=known)
     assert again.strength == fresh.strength
     np.testing.assert_array_equal(again.trained["w"], fresh.trained["w"])

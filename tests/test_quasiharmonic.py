@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from wigner_jax import default_cells, force_constants, load_potential, make_plan
+from wigner_jax import default_cells, force_constants, load_potential, make_plan, relax
 from wigner_jax._solve import phonons
 from wigner_jax.errors import InputError
 from wigner_jax.physics.conductivity import heat_capacity
-from wigner_jax.relaxation import newton as relax
 from wigner_jax.thermodynamics.expansion import EV_A3_TO_GPA, thermal_expansion
 from wigner_jax.thermodynamics.quasi_harmonic import Volumes, mode_entropy, mode_free_energy, quasi_harmonic, volumes_of
 from wigner_jax.units import K_B, THZ_TO_EV

@@ -8,6 +8,7 @@ Importing changes nothing: switch double precision on yourself, ``jax.config.upd
 
 from __future__ import annotations
 
+from ._core.version import __version__
 from ._solve import Scattering, kappa, make_plan, reserve, solve, tetrahedron
 from .crystal.defaults import default_cells, default_mesh
 from .crystal.from_ase import cells_from_atoms
@@ -31,9 +32,6 @@ from .thermodynamics.expansion import thermal_expansion
 from .thermodynamics.gruneisen import gruneisen_by_strain, gruneisen_by_third_order, gruneisen_by_volumes
 from .thermodynamics.quasi_harmonic import quasi_harmonic
 from .types import BornCharges, Cells, Conductivity, ForceConstants, Linewidths, Phonons, Solution
-
-__version__ = "0.1.0"
-
 
 __all__ = [
     "AdaptiveGaussian",

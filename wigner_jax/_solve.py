@@ -23,6 +23,7 @@ from .crystal.elements import ELEMENTS, SYMBOLS
 from .physics import conductivity as transport
 from .physics import linewidths as widths
 from .physics import phonons as harmonic
+from .physics.broadening.capacity import rounded_room
 from .physics.broadening.gaussian import AdaptiveGaussian
 from .physics.broadening.tetrahedron import Tetrahedron
 from .plan.fc2_table import fourier_table
@@ -162,7 +163,7 @@ def _reserved(
         chosen = np.arange(count) if sample is None else np.unique(np.linspace(0, count - 1, sample).astype(int))
         some = jax.tree.map(lambda x: x[chosen], bucket)  # noqa: B023
         needs = [int(x) for x in _room(some, state, plan, broadening)]
-        rooms.append(widths.rounded_room((needs[0], needs[1], needs[2]), margin))
+        rooms.append(rounded_room((needs[0], needs[1], needs[2]), margin))
     return dataclasses.replace(broadening, rooms=tuple(rooms))
 
 

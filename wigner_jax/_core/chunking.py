@@ -74,7 +74,7 @@ def map_chunks(function: Callable[[Any], Any], items: Any, chunk: int) -> Any:
 
 def map_live(function: Callable[..., Any], live: Array, items: tuple[Any, ...], remat: bool = True) -> Any:
     """``function(*item)`` for every item that is `live`, zeros for the others, which cost nothing. Where pieces are
-    taken together (physics/grain.py), a single one is computed whether it is live or not.
+    taken together (_core/tiling.py), a single one is computed whether it is live or not.
 
     Static shapes are padded to the largest case, so that one compilation serves all; the padding is skipped here, one
     chunk at a time.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..reference import Reference
 
 
+HELP = "a potential against reference conductivities"
 DESCRIPTION = """\
 How good a potential is at heat transport: every crystal of a structure file is relaxed, its force constants are made, and
 its Wigner conductivity is compared mode by mode with a reference (κ_SRME, arXiv:2408.00755).
@@ -82,10 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--matbench", metavar="FILE.json.gz", help="write the records for matbench-discovery as well")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but the summary")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def benchmark(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run what is missing, then write and print the table."""
     index, pieces = shard_of(arguments.shard)
     temperatures = temperatures_above_zero(arguments.temperatures)

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError
 
 
-def _writable(path: str | Path | None) -> Path | None:
+def writable(path: str | Path | None) -> Path | None:
     """The output path, refused now rather than after the work."""
     if path is None:
         return None
@@ -20,6 +20,6 @@ def _writable(path: str | Path | None) -> Path | None:
     return path
 
 
-def _positive(value: float | None, name: str) -> None:
+def positive(value: float | None, name: str) -> None:
     if value is not None and not (np.isfinite(value) and value > 0):
         raise InputError(f"{name} must be above zero, got {value:g}")

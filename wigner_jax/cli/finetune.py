@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..training.train_state import State
 
 
+HELP = "train a potential on conductivities"
 DESCRIPTION = """\
 Train a potential on reference conductivities. CONFIG is a YAML file:
 
@@ -44,10 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", help="what to train, and on what")
     parser.add_argument("--check", action="store_true", help="read and check everything, and train nothing")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def finetune(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Read the configuration, train, write history and model."""
     from ..training.on_conductivity.config import read_config
     from ..training.on_conductivity.loop import finetune as train

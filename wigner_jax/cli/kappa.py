@@ -1,7 +1,8 @@
-"""What the subcommands do. Each takes the parsed arguments of cli.py and returns an exit code."""
+"""``wigner-jax kappa``: from a structure or force constants to the table of conductivities."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,12 +27,10 @@ from ..physics.nac import GonzeLee, Wang
 from ..plan.dipoles import dipole_plan, symmetrized_charges
 from ..potentials.base import Potential
 from ..potentials.cards import recommended_route
-from .checks import _positive, _writable
+from .checks import positive, writable
 from .report import formula, kappa_table, times_table
 
 if TYPE_CHECKING:
-    import argparse
-
     import ase
     from ase.calculators.calculator import Calculator
 
@@ -40,7 +39,88 @@ if TYPE_CHECKING:
     from ..types import BornCharges, Cells, ForceConstants, Plan
 
 
+HELP = "thermal conductivity of a crystal"
+DESCRIPTION = """\
+Thermal conductivity of a crystal in the relaxation-time approximation of the Wigner transport equation: populations
+(κ_P, the Boltzmann value) and coherences (κ_C).
+
+SOURCE is one of
+  a name       a crystal with a built-in prototype, for example Si
+  a structure  any file that ASE reads (POSCAR, cif, extxyz, ...)
+  a yaml       phono3py.yaml with fc2.hdf5 and fc3.hdf5 beside it, phono3py_params.yaml[.xz] with forces,
+               or phono3py_disp.yaml with FORCES_FC3 beside it
+The force constants of a name or a structure come from a potential, by automatic differentiation."""
+
 YAML_ENDINGS = (".yaml", ".yml", ".yaml.xz", ".yaml.gz", ".yaml.bz2", ".yaml.lzma")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the subcommand."""
+    parser.add_argument("source", metavar="SOURCE", help="prototype name, structure file, or phono3py yaml")
+
+    model = parser.add_argument_group("force constants (from a name or a structure)")
+    model.add_argument(
+        "--potential",
+        metavar="NAME|FILE",
+        help="default: a built-in one that is meant for the compound; ase:module:factory takes any ASE calculator",
+    )
+    model.add_argument(
+        "--force-constants",
+        choices=("ad", "finite-displacement"),
+        help="automatic differentiation, or phono3py's displacements of 0.03 Å (default: as `wigner-jax models` says)",
+    )
+    supercell = "in units of the given cell (default: what the file says, else conventional cells to a thickness of"
+    model.add_argument("--fc2-supercell", nargs=3, metavar=("a", "b", "c"), help=f"{supercell} 10 Å)")
+    model.add_argument("--fc3-supercell", nargs=3, metavar=("a", "b", "c"), help=f"{supercell} 8 Å)")
+    model.add_argument(
+        "--relax",
+        action=argparse.BooleanOptionalAction,
+        help="relax cell and atoms within the symmetry first (default)",
+    )
+
+    physics = parser.add_argument_group("scattering and transport")
+    physics.add_argument(
+        "--mesh",
+        nargs=3,
+        metavar=("a", "b", "c"),
+        help="q-mesh of the primitive cell (default: 35 Å long, 11 11 11 for Si)",
+    )
+    physics.add_argument(
+        "-T", "--temperature", nargs="+", type=float, default=[300.0], metavar="K", help="default: 300"
+    )
+    physics.add_argument(
+        "--broadening",
+        choices=("tetrahedron", "gaussian", "adaptive"),
+        default="tetrahedron",
+        help="of energy conservation",
+    )
+    physics.add_argument(
+        "--symmetrized",
+        action="store_true",
+        help="tetrahedra with the mesh's own symmetry, whatever the primitive cell; face-centred crystals have them anyway",
+    )
+    physics.add_argument("--sigma", type=float, metavar="THz", help="width of --broadening gaussian (default: 0.1)")
+    physics.add_argument(
+        "--nac",
+        metavar="BORN|none",
+        help="BORN file for the non-analytic correction, or none (default: what the source has)",
+    )
+    physics.add_argument(
+        "--nac-method",
+        choices=("gonze", "wang"),
+        default="gonze",
+        help="Gonze and Lee (default), or Wang's interpolation",
+    )
+    physics.add_argument("--no-isotope", action="store_true", help="leave out scattering by natural isotopes")
+    physics.add_argument("--boundary-mfp", type=float, metavar="µm", help="add boundary scattering of this length")
+    physics.add_argument(
+        "--allow-imaginary", action="store_true", help="go on with imaginary modes (they do not scatter)"
+    )
+
+    run = parser.add_argument_group("running")
+    run.add_argument("-o", "--output", metavar="FILE.hdf5", help="write everything, in phono3py's kappa HDF5 schema")
+    run.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
+    run.add_argument("--quiet", action="store_true", help="print nothing but the table of results")
 
 
 class Problem(NamedTuple):
@@ -53,13 +133,13 @@ class Problem(NamedTuple):
     mesh: tuple[int, ...] | None = None  # the one that the structure file names
 
 
-def kappa(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """``wigner-jax kappa``: from a source to a table, and a file if one is asked for."""
     temperatures = temperatures_above_zero(arguments.temperature)
     dims = None if arguments.mesh is None else positive_integers(arguments.mesh, "--mesh")
-    output = _writable(arguments.output)
-    _positive(arguments.boundary_mfp, "--boundary-mfp")
-    _positive(arguments.sigma, "--sigma")
+    output = writable(arguments.output)
+    positive(arguments.boundary_mfp, "--boundary-mfp")
+    positive(arguments.sigma, "--sigma")
     if arguments.sigma is not None and arguments.broadening != "gaussian":
         raise InputError(f"--sigma belongs to --broadening gaussian, not {arguments.broadening}: leave one of them out")
     if arguments.symmetrized and arguments.broadening != "tetrahedron":
@@ -101,41 +181,6 @@ def kappa(arguments: argparse.Namespace) -> int:
         if output is not None:
             print(f"written: {output}")
     return 0
-
-
-def plot(arguments: argparse.Namespace) -> int:
-    """``wigner-jax plot``: see commands_plot.py."""
-    from .plot import plot as run
-
-    return run(arguments)
-
-
-def benchmark(arguments: argparse.Namespace) -> int:
-    """``wigner-jax benchmark``: see commands_benchmark.py."""
-    from .benchmark import benchmark as run
-
-    return run(arguments)
-
-
-def models(arguments: argparse.Namespace) -> int:
-    """``wigner-jax models``: see commands_models.py."""
-    from .models import models as run
-
-    return run(arguments)
-
-
-def train(arguments: argparse.Namespace) -> int:
-    """``wigner-jax train``: see commands_train.py."""
-    from .train import train as run
-
-    return run(arguments)
-
-
-def finetune(arguments: argparse.Namespace) -> int:
-    """``wigner-jax finetune``: see commands_finetune.py."""
-    from .finetune import finetune as run
-
-    return run(arguments)
 
 
 def _problem(arguments: argparse.Namespace, stages: Stages) -> Problem:

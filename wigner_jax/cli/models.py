@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..potentials.cards import Card
 
 
+HELP = "the potentials that go by name"
 DESCRIPTION = """\
 The models that --potential takes by name: elements, cutoff, number of parameters, licence of the weights, smoothness
 (the highest derivative of the energy that is continuous where a neighbour enters or leaves), how force constants are
@@ -26,10 +27,9 @@ HEADER = ("model", "elements", "cutoff", "parameters", "licence", "smooth", "rou
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help="all that is known of one model, in words")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def models(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """The table of all models, or the card of one."""
     from ..potentials.cards import CARDS
     from ..potentials.registry import canonical_name

@@ -12,7 +12,7 @@ from ..evaluation.records import read_record
 from ..io.kappa_hdf5 import read_kappa_hdf5
 from ..io.phonondb import read_phonondb
 from ..plot.figures import FIGURES, make_figure
-from .checks import _writable
+from .checks import writable
 
 if TYPE_CHECKING:
     import argparse
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..reference import Reference
 
 
+HELP = "figures of a kappa HDF5 file, or of a benchmark"
 DESCRIPTION = f"""\
 Figures from stored files. Of a benchmark's folder: κ against the reference, and SRME of every material. Of a kappa file
 (wigner-jax kappa -o, phono3py, or FOLDER/records/mp-….hdf5 of a benchmark), by --figure:
@@ -47,12 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="of what holds for one temperature (default: nearest to 300)",
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def plot(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Make one figure."""
-    output = _writable(arguments.output or Path(arguments.file).with_suffix(".png"))
+    output = writable(arguments.output or Path(arguments.file).with_suffix(".png"))
     assert output is not None
     if Path(arguments.file).is_dir():
         from ..evaluation.figures import campaign_figure, read_table

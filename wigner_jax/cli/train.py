@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..training.train_state import State
 
 
+HELP = "train a potential on energies, forces and stresses"
 DESCRIPTION = """\
 Train a potential on energies, forces, stresses and Hessian columns. CONFIG is a YAML file:
 
@@ -50,10 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="read and check everything, and train nothing")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but the names of the files written")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def train(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Read the configuration, train, write history and model."""
     from ..potentials.saving import ending
     from ..training.on_forces.config import read_config

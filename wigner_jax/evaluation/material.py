@@ -18,7 +18,7 @@ from ..checks import imaginary_modes
 from ..crystal.symmetry import space_group
 from ..errors import ImaginaryModes, InputError
 from ..metrics import WORST, average, frequency_distance, mode_kappa, sre, srme
-from ..physics.bands import Bands, phonon_bands
+from ..physics.bands import phonon_bands
 from ..physics.broadening.gaussian import AdaptiveGaussian
 from ..physics.conductivity import transporting
 from ..physics.spectra import beyond_limits
@@ -26,7 +26,7 @@ from ..potentials.base import Potential
 from ..relaxation.ase_protocols import relax_k_srme
 from ..types import Crystal, Mesh, Solution
 from .gruneisen import gamma_of, gamma_start
-from .records import plain
+from .records import Result, plain
 
 if TYPE_CHECKING:
     import ase
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 
 # what write_record keeps: the arguments of kappa_datasets, the mean free path in µm
-Result = tuple[Crystal, Mesh, Solution, float, None, Bands | None]
 
 
 def run_material(

@@ -25,7 +25,10 @@ from ..io.kappa_hdf5 import kappa_datasets, put_datasets
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from .material import Result
+    from ..physics.bands import Bands
+    from ..types import Crystal, Mesh, Solution
+
+    Result = tuple[Crystal, Mesh, Solution, float, None, Bands | None]
 
 
 def record_path(folder: str | Path, mp_id: str) -> Path:

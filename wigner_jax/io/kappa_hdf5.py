@@ -109,7 +109,7 @@ def kappa_datasets(
     Args:
         bands: of `phonon_bands`, to be kept beside.
     """
-    from .. import __version__
+    from .._core.version import __version__
 
     conductivity, linewidths, phonons = solution.conductivity, solution.linewidths, solution.phonons
     at = np.asarray(mesh.irreducible)

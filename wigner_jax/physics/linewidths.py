@@ -5,7 +5,7 @@
     γ_s(q) = (π/4) f_s² (1/N) Σ_{q' t} Σ_j g_j |Σ_a e*_{ja}(q s) e_{ja}(q' t)|² δ(f_s - f_t)   isotopes (Tamura,
                                              PRB 27, 858 (1983)), g_j the mass variance of site j
 
-One irreducible q is one item of a map, or a few are treated side by side (physics/grain.py); what is held at a time is
+One irreducible q is one item of a map, or a few are treated side by side (_core/tiling.py); what is held at a time is
 bounded, and the backward pass recomputes it. Kernels that treat a few q share the pass over Φ3's entries.
 """
 

@@ -70,7 +70,7 @@ class GonzeLee:
         """P Σ_G ..., (n, 3, n, 3) complex."""
         G = jnp.asarray(self.plan.reciprocal, jnp.result_type(crystal.positions))
         K, inverse, regular = _inverse_screening(_to_cartesian(G + qpoint, crystal), direction, self.born, crystal)
-        # the cut-off of plan/nac.reciprocal_vectors as a function of the volume, so that strain derivatives see it
+        # the cut-off of plan/dipoles.reciprocal_vectors as a function of the volume, so that strain derivatives see it
         cutoff2 = (3 * self.plan.count / (4 * pi) / _volume(crystal)) ** (2 / 3)
         Λ2 = -cutoff2 * jnp.trace(jnp.asarray(self.born.dielectric)) / (12 * EXPONENT)
         quadratic = jnp.where(regular, 1 / jnp.where(regular, inverse, 1.0), 0.0)

@@ -151,7 +151,7 @@ def frequencies_and_eigenvectors(
     """Solution of D e_s = λ_s e_s, f_s = sign(λ_s) √|λ_s|.
 
     Derivatives are finite at every q and exact for functions that do not depend on the gauge inside degenerate blocks
-    (physics/derivatives.py).
+    (physics/eigh.py).
 
     Returns:
         frequencies (Q, m) THz, ascending; eigenvectors (Q, 3n, m), columns are modes.
@@ -236,7 +236,7 @@ def phonons(
         qpoints: (Q, 3) fractional.
         irreducible: (P,) int, rows of `qpoints`.
         second: (n, N2, 3, 3) eV/Å², compact.
-        table: plan/fourier.fourier_table(crystal, fc2 supercell).
+        table: plan/fc2_table.fourier_table(crystal, fc2 supercell).
         nac: long-range part, physics/nac.py.
     """
     qpoints = jnp.asarray(qpoints)

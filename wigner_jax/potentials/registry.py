@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import bundled, mace
-from . import saving as saved
-from .chgnet import model as chgnet
+from .chgnet.files import load_chgnet
+from .chgnet.model import MODELS as CHGNET_MODELS
 from .downloads import checksum, fetch, locate
 from .empirical import stillinger_weber, tersoff
 from .m3gnet import files as m3gnet_files
-from .nequix import model as nequix
-from .sevennet import model as sevennet
+from .nequix.files import load_nequix
+from .nequix.model import MODELS as NEQUIX_MODELS
+from .saving import load_analytic
+from .sevennet.files import load_sevennet
+from .sevennet.model import ALIASES as SEVENNET_ALIASES
+from .sevennet.model import MODELS as SEVENNET_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,8 +32,8 @@ _REGISTRY: dict[str, Callable[[str], Potential]] = {
     "tersoff-1988-si": tersoff,
     "stillinger-weber-si": stillinger_weber,
 }
-_ALIASES = {"tersoff": "tersoff-1989", "sw-si": "stillinger-weber-si", **mace.ALIASES, **sevennet.ALIASES}
-_MODELS = {**mace.MODELS, **nequix.MODELS, **sevennet.MODELS, **chgnet.MODELS, **m3gnet_files.MODELS}
+_ALIASES = {"tersoff": "tersoff-1989", "sw-si": "stillinger-weber-si", **mace.ALIASES, **SEVENNET_ALIASES}
+_MODELS = {**mace.MODELS, **NEQUIX_MODELS, **SEVENNET_MODELS, **CHGNET_MODELS, **m3gnet_files.MODELS}
 
 
 def available_potentials() -> tuple[str, ...]:
@@ -110,12 +114,12 @@ def _checksums() -> dict[str, str]:
 
 
 _READERS = {
-    ".nqx": nequix.load_nequix,
-    ".pth": sevennet.load_sevennet,
-    ".tar": chgnet.load_chgnet,  # .pth.tar
+    ".nqx": load_nequix,
+    ".pth": load_sevennet,
+    ".tar": load_chgnet,  # .pth.tar
     ".index": m3gnet_files.load_m3gnet,
     ".pt": m3gnet_files.load_m3gnet,
-    ".json": saved.load_analytic,
+    ".json": load_analytic,
 }
 
 

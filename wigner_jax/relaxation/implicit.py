@@ -3,7 +3,7 @@
     θ ─relaxed─► lattice, positions ─┬─► supercells ─force constants─► Φ ─┐
                                      └─► volume, velocities, mesh ────────┴─► κ
 
-The unknowns z are the amplitudes of the strains and displacements that the space group allows, as in relax.py, about a
+The unknowns z are the amplitudes of the strains and displacements that the space group allows, as in newton.py, about a
 reference crystal. The relaxed ones satisfy g(θ, z) = ∂E/∂z = 0, so that by the implicit function theorem
 
     dz/dθ = −H⁻¹ ∂g/∂θ,    H = ∂²E/∂z²,

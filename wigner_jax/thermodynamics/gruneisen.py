@@ -2,7 +2,7 @@
 
     γ_s(q) = -∂ ln f_s / ∂ ln V = -(1/2λ_s) ⟨e_s| ∂D/∂ ln V |e_s⟩,      γ(T) = Σ w C γ / Σ w C
 
-    gruneisen_by_third_order   from Φ3, with `physics/gruneisen.py`'s sum over the nearest images
+    gruneisen_by_third_order   from Φ3, with `thermodynamics/strain_derivatives.py`'s sum over the nearest images
     gruneisen_by_strain        ∂Φ2/∂ ln V by automatic differentiation, in one supercell, exact
     gruneisen_by_volumes       ΔD/Δ ln V between V (1 ± 0.01): gamma_SRME's protocol, for any ASE calculator
 

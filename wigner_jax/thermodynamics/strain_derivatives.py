@@ -121,7 +121,7 @@ def constants_and_slope(
     """Φ2 of a supercell and its derivative along a strain, by differentiating the forces' derivatives once more.
 
     Φ = (AᵀA)⁻¹ Aᵀ G is linear in the directional derivatives G, with A made of rotations and patterns alone
-    (plan/patterns.py), so that ∂Φ = (AᵀA)⁻¹ Aᵀ ∂G wherever the strain keeps the space group.
+    (ifc/displacement_patterns.py), so that ∂Φ = (AᵀA)⁻¹ Aᵀ ∂G wherever the strain keeps the space group.
 
     Args:
         graph, fit: of the supercell, order 2.

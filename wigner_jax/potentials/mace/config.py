@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ..layers.equivariant import Constant, Irreps, Linear
+
+MaceParams = dict[str, Any]  # by mace-torch's names
 
 
 class ConvPath(NamedTuple):

@@ -30,7 +30,7 @@ from .product import build_product
 from .radial import SUPPORTED_BASES, SUPPORTED_TRANSFORMS
 
 if TYPE_CHECKING:
-    from .model import MaceParams
+    from .config import MaceParams
 
 
 MODELS = {"MACE": False, "ScaleShiftMACE": True}

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..layers.equivariant import Linear
-    from .config import MaceConfig
-    from .model import MaceParams
+    from .config import MaceConfig, MaceParams
 
 
 def load_mace(path: str | Path, *, head: str | None = None) -> Potential:

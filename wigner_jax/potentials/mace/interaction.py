@@ -16,8 +16,7 @@ from ..layers.equivariant import Features, Linear, harmonic_table, wigner_3j
 
 if TYPE_CHECKING:
     from ..layers.edge_blocks import EdgeBlocks
-    from .config import Gate, Interaction, MaceConfig, Nonlinearity, Selector
-    from .model import MaceParams
+    from .config import Gate, Interaction, MaceConfig, MaceParams, Nonlinearity, Selector
 
 
 CACHE = 2**21  # bytes of temporaries of one chunk of edges: what a core's cache holds

@@ -17,10 +17,7 @@ from .radial import edge_features, repulsion
 if TYPE_CHECKING:
     from ..._core.pytree import Array
     from ..graph import Graph
-    from .config import MaceConfig, Readout
-
-
-MaceParams = dict[str, "Array"]
+    from .config import MaceConfig, MaceParams, Readout
 
 
 @dataclasses.dataclass(frozen=True)

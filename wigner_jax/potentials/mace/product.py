@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..._core.pytree import Array
-    from .model import MaceParams
+    from .config import MaceParams
 
 
 CACHE = 2**20  # bytes of temporaries of one chunk: what a core's cache holds

@@ -11,8 +11,7 @@ from ..layers.equivariant import bessel, polynomial_cutoff
 if TYPE_CHECKING:
     from ..._core.pytree import Array
     from ..layers.edge_blocks import EdgeBlocks
-    from .config import Radial
-    from .model import MaceParams
+    from .config import MaceParams, Radial
 
 
 Kinds = tuple["Array", "Array"]

@@ -3,7 +3,7 @@
     θ ─force constants─► Φ ─solver─► solution ─loss─► L
 
     forward:   Φ(θ), one pattern after the other; L and its cotangent Φ̄ = ∂L/∂Φ from the solver alone
-    backward:  ∂L/∂θ = ∂⟨Φ̄, Φ(θ)⟩/∂θ = Σ_k ∂/∂θ ∂^m E(θ)[w_k, u_k, ...]     (physics/force_constants.py)
+    backward:  ∂L/∂θ = ∂⟨Φ̄, Φ(θ)⟩/∂θ = Σ_k ∂/∂θ ∂^m E(θ)[w_k, u_k, ...]     (ifc/autodiff.py)
 
 Neither tape knows of the other: the solver's is that of one group of q-points, the potential's that of one pattern, however
 many there are of either.
