@@ -172,9 +172,9 @@ class Truth:
 
         return {
             "kappa_64": self.kappa((self.small[0], small)),
-            "kappa_512": self.kappa((self.full[0], ForceConstants(second, small.third))),
-            "error_second": relative_error(small.second, self.small[1].second),
-            "error_third": relative_error(small.third, self.small[1].third),
+            "kappa_512": self.kappa((self.full[0], ForceConstants(second, small.fc3))),
+            "error_second": relative_error(small.fc2, self.small[1].fc2),
+            "error_third": relative_error(small.fc3, self.small[1].fc3),
         }
 
 

@@ -189,7 +189,7 @@ def replay(potential: Any, structures: Iterable[Any], copies: int = 1, fc3: bool
     for atoms in structures:
         cells = default_cells(atoms)
         crystal = cells.crystal
-        cell = cells.fc3 if fc3 else make_supercell(crystal, conventional_matrix(crystal))
+        cell = cells.fc3_supercell if fc3 else make_supercell(crystal, conventional_matrix(crystal))
         for _ in range(copies):
             moved.append(displaced(crystal, cell, random_displacements(rng, cell.n_atoms, MOVED)))
     return labelled(moved, potential, weights=(0.0, 1.0, 0.0))
@@ -229,7 +229,7 @@ def evaluate(potential: Any, cells: Any, reference: Any, temperatures: Any = ())
     weights, expected = reference.weights[:, None], reference.heat_capacity[0]
     capacity = np.asarray(solution.conductivity.heat_capacity)[0]
     found = {
-        "second": fc.second, "third": fc.third,
+        "second": fc.fc2, "third": fc.fc3,
         "f": np.asarray(solution.phonons.frequencies)[points],
         "linewidths": np.asarray(solution.linewidths.total)[0],
         "kappa": metrics.average(solution.conductivity.kappa_TOT)[0], "sre": sre[0], "srme": srme[0],

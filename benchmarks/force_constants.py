@@ -116,11 +116,11 @@ def finite_displacements(potential, atoms, fc2, fc3, distance, plusminus="auto")
 
 def in_our_order(ph3, cells):
     """phono3py's compact Φ3 with our rows and our atoms."""
-    cell = cells.fc3
+    cell = cells.fc3_supercell
     lattice = cell.matrix @ cells.crystal.lattice
-    mine = (cells.crystal.positions[cell.atom] + cell.cell) @ np.linalg.inv(cell.matrix)
+    mine = (cells.crystal.positions[cell.primitive_index] + cell.lattice_vector) @ np.linalg.inv(cell.matrix)
     theirs = ph3.supercell.positions @ np.linalg.inv(lattice)
-    shift = theirs[0] - mine[np.flatnonzero(np.asarray(cells.crystal.numbers)[cell.atom] == ph3.supercell.numbers[0])]
+    shift = theirs[0] - mine[np.flatnonzero(np.asarray(cells.crystal.numbers)[cell.primitive_index] == ph3.supercell.numbers[0])]
 
     def match(offset):
         difference = theirs[:, None] - mine[None] - offset
@@ -133,11 +133,11 @@ def in_our_order(ph3, cells):
             break
     else:
         raise AssertionError("phono3py's supercell is not ours")
-    translations, homing = translation_table(cells.crystal, cells.fc3)
+    translations, homing = translation_table(cells.crystal, cells.fc3_supercell)
     third = np.empty((cells.crystal.n_atoms, cell.n_atoms, cell.n_atoms, 3, 3, 3))
     for row, atom in enumerate(order[ph3.primitive.p2s_map]):
         moved = translations[homing[atom]][order]
-        third[cell.atom[atom], moved[:, None], moved[None, :]] = ph3.fc3[row]
+        third[cell.primitive_index[atom], moved[:, None], moved[None, :]] = ph3.fc3[row]
     return third
 
 
@@ -168,7 +168,7 @@ def benchmark(name, distances, repeats, scheme):
     return {
         "material": name,
         "potential": potential.name,
-        "atoms": {"fc2": cells.fc2.n_atoms, "fc3": cells.fc3.n_atoms},
+        "atoms": {"fc2": cells.fc2_supercell.n_atoms, "fc3": cells.fc3_supercell.n_atoms},
         "parameters": [info.n_parameters for info in infos],
         "evaluations": {name: info.n_evaluations for name, info in zip(("fc2", "fc3"), infos, strict=True)},
         "force_calls": calls,

@@ -83,7 +83,7 @@ def benchmark(name, whole, calls):
     atoms = structure()
     potential = restrict(whole, atoms.numbers)
     cells = cells_from_atoms(atoms, fc2, fc3)
-    row = {"material": name, "atoms": {"fc2": cells.fc2.n_atoms, "fc3": cells.fc3.n_atoms}}
+    row = {"material": name, "atoms": {"fc2": cells.fc2_supercell.n_atoms, "fc3": cells.fc3_supercell.n_atoms}}
     (plan, infos, _), row["plan_s"] = timed(ours.plan_force_constants, potential, cells)
     plan = jax.device_put(plan)
     potential = jax.device_put(potential)

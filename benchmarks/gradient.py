@@ -79,13 +79,13 @@ def directions(cells: Any, fc: Any) -> dict[str, Any]:
 
     from wigner_jax.types import ForceConstants
 
-    second, third = np.asarray(fc.second), np.asarray(fc.third)
-    near = distances(cells.crystal, cells.fc2)[cells.fc2.home]
+    second, third = np.asarray(fc.fc2), np.asarray(fc.fc3)
+    near = distances(cells.crystal, cells.fc2_supercell)[cells.fc2_supercell.p2s_map]
     change = second * np.cos(near)[:, :, None, None]
     rows = np.arange(len(second))
-    change[rows, cells.fc2.home] -= change.sum(axis=1)
-    near = distances(cells.crystal, cells.fc3)
-    perimeter = near[cells.fc3.home][:, :, None] + near[None] + near[cells.fc3.home][:, None, :]
+    change[rows, cells.fc2_supercell.p2s_map] -= change.sum(axis=1)
+    near = distances(cells.crystal, cells.fc3_supercell)
+    perimeter = near[cells.fc3_supercell.p2s_map][:, :, None] + near[None] + near[cells.fc3_supercell.p2s_map][:, None, :]
     return {
         "second": ForceConstants(change, np.zeros_like(third)),
         "third": ForceConstants(np.zeros_like(second), third * np.cos(perimeter)[..., None, None, None]),
@@ -99,7 +99,7 @@ def distances(crystal: Any, supercell: Any) -> Any:
     import numpy as np
 
     lattice = supercell.matrix @ crystal.lattice
-    r = (np.asarray(crystal.positions)[supercell.atom] + supercell.cell) @ np.linalg.inv(supercell.matrix)
+    r = (np.asarray(crystal.positions)[supercell.primitive_index] + supercell.lattice_vector) @ np.linalg.inv(supercell.matrix)
     d = r[None] - r[:, None]
     images = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
     return np.linalg.norm(((d - np.rint(d))[:, :, None] + images) @ lattice, axis=-1).min(axis=-1)
@@ -211,11 +211,11 @@ def temporaries(plan: Any, fc: Any, broadening: Any) -> tuple[float, float]:
     from wigner_jax.physics import linewidths as widths
     from wigner_jax.physics.phonons import group_velocities
 
-    waves, velocities = phonons(plan, fc.second), None
+    waves, velocities = phonons(plan, fc.fc2), None
     if broadening.needs_velocities:
         solution = (waves.frequencies, waves.eigenvectors)
-        velocities = jax.jit(group_velocities)(plan.mesh.qpoints, solution, fc.second, plan.crystal, plan.second, None)
-    state = jax.jit(widths.prepare)(waves, fc.third, plan, jnp.array([TEMPERATURE]), broadening, velocities)
+        velocities = jax.jit(group_velocities)(plan.mesh.qpoints, solution, fc.fc2, plan.crystal, plan.fc2_table, None)
+    state = jax.jit(widths.prepare)(waves, fc.fc3, plan, jnp.array([TEMPERATURE]), broadening, velocities)
     variances = jnp.asarray(natural_isotopes(plan.crystal))
     chosen = int(np.argmax([b.weights.shape[1] for b in plan.triplets]))
     rest = (plan, variances, broadening.reserved(chosen))

@@ -135,10 +135,10 @@ def derivatives(atoms: Any, potential: Any, job: dict[str, Any]) -> dict[str, An
     from wigner_jax.types import ForceConstants
 
     mesh, cells = atoms.info["q_mesh"], default_cells(atoms)
-    small = dataclasses.replace(cells, fc2=cells.fc3)
+    small = dataclasses.replace(cells, fc2_supercell=cells.fc3_supercell)
     strain, second = gruneisen_by_strain(potential, cells, mesh)
     both, report = force_constants(potential, small)
-    third = gruneisen_by_third_order(cells, ForceConstants(second, both.third), mesh)
+    third = gruneisen_by_third_order(cells, ForceConstants(second, both.fc3), mesh)
     strain_64, _ = gruneisen_by_strain(potential, small, mesh)
     third_64 = gruneisen_by_third_order(small, both, mesh)
     return {

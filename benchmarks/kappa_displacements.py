@@ -36,7 +36,7 @@ def compare(name: str) -> dict[str, Any]:
     row: dict[str, Any] = {"compound": name, "kappa": trace(cells, wj.force_constants(potential, cells)[0]), "by": []}
     for distance in DISTANCES:
         cells, fc, _ = finite_displacements(
-            atoms, wj.WignerCalculator(potential), fc2=SUPERCELL, fc3=SUPERCELL, distance=distance
+            atoms, wj.WignerCalculator(potential), fc2_supercell=SUPERCELL, fc3_supercell=SUPERCELL, distance=distance
         )
         kappa = trace(cells, fc)
         row["by"].append({"distance": distance, "kappa": kappa, "difference": kappa / row["kappa"] - 1})

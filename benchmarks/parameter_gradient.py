@@ -103,7 +103,7 @@ def temporaries(energy: Any, params: Any, material: Any, bars: Any, force_consta
 
     forward = force_constants.lower(energy, params, material.constants).compile()
     plan = material.constants
-    backward = _one_order.lower(energy, params, None, plan.graph3, plan.fit3, bars.third).compile()
+    backward = _one_order.lower(energy, params, None, plan.graph3, plan.fit3, bars.fc3).compile()
     sizes = [temporary_mb(c) for c in (forward, backward)]
     return {"xla_forward_mb": sizes[0], "xla_gradient_mb": sizes[1]}
 
@@ -127,11 +127,11 @@ def displacements(potential: Any, cells: Any, atoms: Any, repeat: tuple[int, int
     peer.generate_fc2_displacements()
     total, calls = 0.0, {}
     for order, cell, supercells in (
-        (3, cells.fc3, peer.supercells_with_displacements), (2, cells.fc2, peer.phonon_supercells_with_displacements),
+        (3, cells.fc3_supercell, peer.supercells_with_displacements), (2, cells.fc2_supercell, peer.phonon_supercells_with_displacements),
     ):  # fmt: skip
         lattice = np.asarray(cells.crystal.lattice)
-        positions = (np.asarray(cells.crystal.positions)[cell.atom] + cell.cell) @ lattice
-        numbers = np.asarray(cells.crystal.numbers)[cell.atom]
+        positions = (np.asarray(cells.crystal.positions)[cell.primitive_index] + cell.lattice_vector) @ lattice
+        numbers = np.asarray(cells.crystal.numbers)[cell.primitive_index]
         graph, _ = graph_of(cell.matrix @ lattice, positions, numbers, potential)
         call = partial(_forces, potential, graph)
         call()

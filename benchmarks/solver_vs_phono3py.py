@@ -154,7 +154,7 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
     ready = broadening(job["broadening"])
     if job["broadening"] == "tetrahedron":
         ready = reserve(plan, fc, ready, margin=0.0)
-    waves = wait(phonons(plan, fc.second))
+    waves = wait(phonons(plan, fc.fc2))
     arguments = (plan, fc, waves, np.array([TEMPERATURE]), ready, Scattering(natural_isotopes(plan.crystal)))
     wait(linewidths(*arguments))
     result |= {
@@ -182,7 +182,7 @@ def _temporaries(plan: Any, fc: Any, waves: Any, broadening: Any) -> float:
     from wigner_jax._solve import natural_isotopes
     from wigner_jax.physics import linewidths as widths
 
-    state = jax.jit(widths.prepare)(waves, fc.third, plan, jnp.array([TEMPERATURE]), broadening, None)
+    state = jax.jit(widths.prepare)(waves, fc.fc3, plan, jnp.array([TEMPERATURE]), broadening, None)
     variances = jnp.asarray(natural_isotopes(plan.crystal))
     sizes = []
     for number_, bucket in enumerate(plan.triplets):

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from wigner_jax.ifc.displacement_patterns import Fit
     from wigner_jax.potentials.base import Potential
     from wigner_jax.potentials.graph import Graph
-    from wigner_jax.types import Cells
+    from wigner_jax.types import Supercells
 
 ROOT = Path(__file__).resolve().parents[1]
 ELEMENTS = tuple(sorted({int(z) for name in bundled.COMPOUNDS for z in prototype(name).numbers}))
@@ -199,7 +199,7 @@ def larger(arguments: argparse.Namespace) -> None:
         print(f"{name}: {path.read_text()}, {time.perf_counter() - started:.0f} s", flush=True)
 
 
-def cells_at(name: str, a: float, second: tuple[int, int, int] = SUPERCELL) -> Cells:
+def cells_at(name: str, a: float, second: tuple[int, int, int] = SUPERCELL) -> Supercells:
     atoms = prototype(name)
     atoms.set_cell([a] * 3, scale_atoms=True)
     return cells_from_atoms(atoms, second, SUPERCELL)

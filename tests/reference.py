@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import yaml
 
-from wigner_jax.types import BornCharges, Cells, Crystal, ForceConstants, Supercell
+from wigner_jax.types import BornCharges, Supercells, Crystal, ForceConstants, Supercell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ YAML = {"Si": "Si-PBEsol", "NaCl": "NaCl-PBE", "ZnTe": "ZnTe"}
 
 
 class Material(NamedTuple):
-    cells: Cells
+    cells: Supercells
     constants: ForceConstants
     born: BornCharges | None
     peer: object  # phono3py.Phono3py (phonopy.Phonopy for La2Zr2O7), force constants set
@@ -61,7 +61,7 @@ def load(shared: Path, name: str) -> Material:
     with h5py.File(folder / "fc3.hdf5") as file:
         third = file["fc3"][:]
     peer.fc2, peer.fc3 = second, third
-    cells = Cells(
+    cells = Supercells(
         crystal_of(peer.primitive),
         supercell_of(peer.phonon_primitive, peer.phonon_supercell),
         supercell_of(peer.primitive, peer.supercell),
@@ -95,4 +95,4 @@ def _load_phonopy(folder: Path) -> Material:
     peer.force_constants = second
     supercell = supercell_of(peer.primitive, peer.supercell)
     constants = ForceConstants(second, np.zeros((len(second), 0, 0, 3, 3, 3)))
-    return Material(Cells(crystal_of(peer.primitive), supercell, supercell), constants, born_of(peer.nac_params), peer)
+    return Material(Supercells(crystal_of(peer.primitive), supercell, supercell), constants, born_of(peer.nac_params), peer)

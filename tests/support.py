@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from wigner_jax.types import Cells, Crystal, Supercell
+    from wigner_jax.types import Supercells, Crystal, Supercell
 
 REFERENCES = {  # compound, with charges
     "gi_si_m7_smm19": ("Si", False),
@@ -40,7 +40,7 @@ def problem(shared: Path, reference: str):
     """Plan, material, long-range part and the stored arrays of a reference."""
     name, polar = REFERENCES[reference]
     material, stored = load(shared, name), np.load(shared / f"data/reference/{reference}.npz")
-    nac = GonzeLee(material.born, dipole_plan(material.cells.crystal, material.cells.fc2)) if polar else None
+    nac = GonzeLee(material.born, dipole_plan(material.cells.crystal, material.cells.fc2_supercell)) if polar else None
     return make_plan(material.cells, stored["D_diag"]), material, nac, stored
 
 
@@ -58,8 +58,8 @@ def tersoff():
     return load_potential("tersoff-1989")
 
 
-def analytic(atoms: Atoms, fc2=(3, 3, 3), fc3=(2, 2, 2), **options) -> tuple[Cells, ForceConstants]:
-    """Cells and force constants of the Tersoff potential: symmetric to rounding, by automatic differentiation."""
+def analytic(atoms: Atoms, fc2_supercell=(3, 3, 3), fc3_supercell=(2, 2, 2), **options) -> tuple[Supercells, ForceConstants]:
+    """Supercells and force constants of the Tersoff potential: symmetric to rounding, by automatic differentiation."""
     cells = cells_from_atoms(atoms, fc2, fc3, **options)
     return cells, jax.tree.map(np.asarray, force_constants(tersoff(), cells)[0])
 
@@ -67,14 +67,14 @@ def analytic(atoms: Atoms, fc2=(3, 3, 3), fc3=(2, 2, 2), **options) -> tuple[Cel
 def distances(crystal: Crystal, supercell: Supercell) -> np.ndarray:
     """Least distances between all atoms of a supercell, its images included. (N, N) Å"""
     lattice = supercell.matrix @ np.asarray(crystal.lattice)
-    positions = (np.asarray(crystal.positions)[supercell.atom] + supercell.cell) @ np.asarray(crystal.lattice)
+    positions = (np.asarray(crystal.positions)[supercell.primitive_index] + supercell.lattice_vector) @ np.asarray(crystal.lattice)
     fractional = (positions[:, None] - positions[None]) @ np.linalg.inv(lattice)
     fractional -= np.rint(fractional)
     steps = itertools.product((-1, 0, 1), repeat=3)
     return np.min([np.linalg.norm((fractional + step) @ lattice, axis=-1) for step in steps], axis=0)
 
 
-def symmetric_direction(cells: Cells, fc: ForceConstants, seed: int) -> ForceConstants:
+def symmetric_direction(cells: Supercells, fc: ForceConstants, seed: int) -> ForceConstants:
     """A random change of both force constants that keeps the crystal's symmetry and the acoustic sum rule of Φ2.
 
     Each element is scaled by a smooth function of the distances between its atoms, which no operation changes. The sum
@@ -82,14 +82,14 @@ def symmetric_direction(cells: Cells, fc: ForceConstants, seed: int) -> ForceCon
     """
     rng = np.random.default_rng(seed)
     k, shift, mean = rng.uniform(0.5, 2), rng.uniform(0, 6), rng.normal()
-    d2 = distances(cells.crystal, cells.fc2)[cells.fc2.home]
-    second = 0.05 * np.asarray(fc.second) * np.sin(k * d2 + shift)[..., None, None]
-    for i, home in enumerate(cells.fc2.home):
+    d2 = distances(cells.crystal, cells.fc2_supercell)[cells.fc2_supercell.p2s_map]
+    second = 0.05 * np.asarray(fc.fc2) * np.sin(k * d2 + shift)[..., None, None]
+    for i, home in enumerate(cells.fc2_supercell.p2s_map):
         second[i, home] -= second[i].sum(axis=0)
-    wave = np.sin(k * distances(cells.crystal, cells.fc3))
-    home = wave[cells.fc3.home]
+    wave = np.sin(k * distances(cells.crystal, cells.fc3_supercell))
+    home = wave[cells.fc3_supercell.p2s_map]
     scale = (home[:, :, None] + home[:, None, :] + wave[None]) / 2 + mean
-    return ForceConstants(second, np.asarray(fc.third) * scale[..., None, None, None])
+    return ForceConstants(second, np.asarray(fc.fc3) * scale[..., None, None, None])
 
 
 def contract(a, b) -> float:

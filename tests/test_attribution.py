@@ -36,7 +36,7 @@ def test_shares_of_triplets_add_up_to_minus_two(case):
     _, material, fc, gradient = case
     shells = attribution.triplet_shells(material, fc, gradient.constants)
     assert shells.share.sum() == pytest.approx(-2, rel=1e-9)
-    assert shells.counts.sum() == np.prod(fc.third.shape[:3])
+    assert shells.counts.sum() == np.prod(fc.fc3.shape[:3])
     assert shells.labels[0] == "Si-Si-Si 0.00 0.00 0.00"
     assert len(set(shells.labels)) == len(shells.labels)
     # the potential ends between the first and the second neighbours
@@ -51,17 +51,17 @@ def test_shares_of_pairs_are_slopes(case):
     first = int(np.argmin(np.where(shells.distances[:, 0] > 1, shells.distances[:, 0], np.inf)))
     itself = int(np.argmin(shells.distances[:, 0]))
     cells = material.cells
-    near = attribution.distances(cells.crystal, cells.fc2)[cells.fc2.home]
-    change = np.asarray(fc.second) * (np.abs(near - shells.distances[first, 0]) < 1e-3)[..., None, None]
+    near = attribution.distances(cells.crystal, cells.fc2_supercell)[cells.fc2_supercell.p2s_map]
+    change = np.asarray(fc.fc2) * (np.abs(near - shells.distances[first, 0]) < 1e-3)[..., None, None]
     rows = np.arange(2)
-    change[rows, cells.fc2.home] -= change.sum(axis=1)
+    change[rows, cells.fc2_supercell.p2s_map] -= change.sum(axis=1)
 
     def at(h):
-        return float(populations(material.solution(ForceConstants(fc.second + h * change, fc.third)))[0])
+        return float(populations(material.solution(ForceConstants(fc.fc2 + h * change, fc.fc3)))[0])
 
     h = 1e-5
     slope = (8 * (at(h) - at(-h)) - at(2 * h) + at(-2 * h)) / (12 * h)
-    onsite = np.sum(np.asarray(gradient.constants.second)[rows, cells.fc2.home] * change[rows, cells.fc2.home])
+    onsite = np.sum(np.asarray(gradient.constants.fc2)[rows, cells.fc2_supercell.p2s_map] * change[rows, cells.fc2_supercell.p2s_map])
     assert shells.share[first] + onsite == pytest.approx(slope, rel=1e-4)
     assert shells.counts[itself] == 2
     assert shells.counts[first] == 8

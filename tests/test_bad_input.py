@@ -115,7 +115,7 @@ def calculation(in_an_empty_folder: Path) -> Path:
     cells = cells_from_atoms(ase.build.bulk("Si"), (2, 2, 2), (2, 2, 2))
     crystal, supercell = cells.crystal, make_supercell(cells.crystal, 2 * np.eye(3, dtype=int))
     lattice = np.asarray(crystal.lattice)
-    positions = (np.asarray(crystal.positions)[supercell.atom] + supercell.cell) @ np.linalg.inv(supercell.matrix)
+    positions = (np.asarray(crystal.positions)[supercell.primitive_index] + supercell.lattice_vector) @ np.linalg.inv(supercell.matrix)
 
     def block(name: str, basis: np.ndarray, points: np.ndarray) -> str:
         lines = [f"{name}:", "  lattice:", *(f"  - {list(map(float, row))}" for row in basis), "  points:"]
@@ -144,7 +144,7 @@ def write(folder: Path, second: np.ndarray, third: np.ndarray) -> None:
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     fc = read_phono3py(folder / "phono3py.yaml").force_constants
-    return np.array(fc.second), np.array(fc.third)
+    return np.array(fc.fc2), np.array(fc.fc3)
 
 
 def test_force_constant_files(capsys, calculation: Path) -> None:
@@ -213,9 +213,9 @@ def test_checks_pass_good_input() -> None:
     fc = ForceConstants(second, third)
     assert check_force_constants(cells, fc) == (0, 0)
     with pytest.raises(InputError, match=r"Φ3 has shape .* where the cells need"):
-        check_force_constants(cells, dataclasses.replace(fc, third=third[:, :1]))
+        check_force_constants(cells, dataclasses.replace(fc, fc3=third[:, :1]))
     with pytest.raises(InputError, match="Φ2 is zero everywhere"):
-        check_force_constants(cells, dataclasses.replace(fc, second=0 * second))
+        check_force_constants(cells, dataclasses.replace(fc, fc2=0 * second))
 
 
 def test_imaginary_modes_are_named() -> None:
@@ -245,12 +245,12 @@ def test_solve_refuses_bad_input(silicon) -> None:
     plan, fc = silicon
     with pytest.raises(InputError, match="temperatures must be above 0 K, got 0"):
         solve(plan, fc, temperatures=(300.0, 0.0))
-    broken = np.array(fc.second)
+    broken = np.array(fc.fc2)
     broken[0, 0, 0, 0] = np.inf
     with pytest.raises(InputError, match=r"Φ2 holds 1 non-finite numbers \(first at index \(0, 0, 0, 0\)\)"):
-        solve(plan, dataclasses.replace(fc, second=broken))
+        solve(plan, dataclasses.replace(fc, fc2=broken))
     with pytest.raises(ImaginaryModes, match="imaginary modes"):
-        solve(plan, dataclasses.replace(fc, second=-fc.second))
+        solve(plan, dataclasses.replace(fc, fc2=-fc.fc2))
     with pytest.raises(ValueError, match="three positive integers"):
         make_plan(cells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1)), (2, 2, 0))
 

@@ -53,7 +53,7 @@ def test_the_whole_way_from_a_name(capsys) -> None:
     printed = run(capsys, "kappa", "Si", *SMALL, "-T", 300, 500, "-o", "si.hdf5")
     potential = wj.load_potential("tersoff-1989")
     atoms, _ = wj.relax(wj.prototype("Si"), potential)
-    cells = wj.default_cells(atoms, fc2=(2, 2, 2))
+    cells = wj.default_cells(atoms, fc2_supercell=(2, 2, 2))
     fc, _ = wj.force_constants(potential, cells)
     result = wj.solve(wj.make_plan(cells, (3, 3, 3)), fc, (300.0, 500.0)).conductivity
     data = read_kappa_hdf5("si.hdf5")
@@ -273,8 +273,8 @@ WURTZITE = ase.build.bulk("BeO", "wurtzite", a=2.7, c=4.38)
 )
 def test_defaults(atoms: Atoms, fc2: int, fc3: int, mesh: tuple[int, ...]) -> None:
     cells = default_cells(atoms)
-    assert (cells.fc2.n_atoms, cells.fc3.n_atoms) == (fc2, fc3)
-    for supercell, minimum in ((cells.fc2, 10), (cells.fc3, 8)):
+    assert (cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms) == (fc2, fc3)
+    for supercell, minimum in ((cells.fc2_supercell, 10), (cells.fc3_supercell, 8)):
         assert thickness(supercell.matrix @ np.asarray(cells.crystal.lattice)).min() >= minimum
     assert default_mesh(cells.crystal) == mesh
 
@@ -283,8 +283,8 @@ def test_what_the_structure_says_comes_first() -> None:
     atoms = ase.build.bulk("NaCl", "rocksalt", a=5.69, cubic=True)
     atoms.info.update(fc2_supercell=np.diag([3, 3, 3]), fc3_supercell=[1, 1, 2])
     cells = default_cells(atoms)
-    assert (cells.fc2.n_atoms, cells.fc3.n_atoms) == (216, 16)
-    assert default_cells(atoms, fc3=(2, 2, 2)).fc3.n_atoms == 64
+    assert (cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms) == (216, 16)
+    assert default_cells(atoms, fc3_supercell=(2, 2, 2)).fc3.n_atoms == 64
 
 
 def test_conventional_cells() -> None:

@@ -49,12 +49,12 @@ def harmonic(shared, reference: str):
     """Material, mesh, phonons and total half widths (T, P, m) of a reference."""
     name, polar = REFERENCES[reference]
     material = load(shared, name)
-    crystal, supercell = material.cells.crystal, material.cells.fc2
+    crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
     stored = np.load(shared / f"data/reference/{reference}.npz")
     mesh = make_mesh(crystal, stored["D_diag"])
     nac = GonzeLee(material.born, dipole_plan(crystal, supercell)) if polar else None
     table = fourier_table(crystal, supercell)
-    solution = phonons(mesh.qpoints, mesh.irreducible, material.constants.second, crystal, table, nac)
+    solution = phonons(mesh.qpoints, mesh.irreducible, material.constants.fc2, crystal, table, nac)
     widths = stored["gamma"][0] + stored["gamma_isotope"] + stored["gamma_boundary"]
     return material, mesh, solution, widths
 
@@ -105,11 +105,11 @@ def test_irreducible_points_give_the_sum_over_the_full_mesh(shared):
     """Star averages against brute force: every point its own star, no rotation but the identity."""
     material = load(shared, "Si")
     crystal = material.cells.crystal
-    table = fourier_table(crystal, material.cells.fc2)
+    table = fourier_table(crystal, material.cells.fc2_supercell)
     results = []
     for symmetry in (True, False):
         mesh = make_mesh(crystal, (5, 5, 5), symmetry=symmetry)
-        solution = phonons(mesh.qpoints, mesh.irreducible, material.constants.second, crystal, table)
+        solution = phonons(mesh.qpoints, mesh.irreducible, material.constants.fc2, crystal, table)
         widths = smooth_widths(solution.frequencies[mesh.irreducible], [300.0])
         results.append(conduct(solution, widths, mesh, crystal, np.array([300.0])))
     for field in ("kappa_P", "kappa_C"):
@@ -271,8 +271,8 @@ def test_derivative_of_the_conductivity_by_force_constants(shared, name):
 
     material = load(shared, name)
     crystal = material.cells.crystal
-    table, mesh = fourier_table(crystal, material.cells.fc2), make_mesh(crystal, (4, 4, 4))
-    second, change = jnp.asarray(material.constants.second), radial_change(material)
+    table, mesh = fourier_table(crystal, material.cells.fc2_supercell), make_mesh(crystal, (4, 4, 4))
+    second, change = jnp.asarray(material.constants.fc2), radial_change(material)
 
     @jax.jit
     def κ(second):
@@ -325,7 +325,7 @@ def test_reference_mode_values(shared, reference):
 def test_la2zr2o7_from_stored_widths(shared):
     """A complex crystal of glass-like conductivity, without isotope scattering: 1.917 + 0.532 W/(m K) at 300 K."""
     material = load(shared, "La2Zr2O7")
-    crystal, supercell = material.cells.crystal, material.cells.fc2
+    crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
     with h5py.File(shared / "data/reference/La2Zr2O7/kappa-m191919.hdf5") as file:
         stored = {key: file[key][()] for key in ("frequency", "gamma", "temperature", "weight", "qpoint")}
     whole = make_mesh(crystal, (19, 19, 19))
@@ -336,7 +336,7 @@ def test_la2zr2o7_from_stored_widths(shared):
     mesh = dataclasses.replace(whole, qpoints=np.concatenate([points, rest]), irreducible=np.arange(len(points)))
     nac = GonzeLee(material.born, dipole_plan(crystal, supercell))
     table = fourier_table(crystal, supercell)
-    solution = phonons(points, mesh.irreducible, material.constants.second, crystal, table, nac)
+    solution = phonons(points, mesh.irreducible, material.constants.fc2, crystal, table, nac)
     np.testing.assert_allclose(solution.frequencies, stored["frequency"], rtol=0, atol=1e-5)
     result = conduct(solution, stored["gamma"], mesh, crystal, stored["temperature"])
     np.testing.assert_allclose(result.kappa_P[0, :3], 1.917, atol=6e-4)

@@ -37,21 +37,21 @@ def crystal_of(name):
 
 
 def harmonic(atoms, supercell, potential, mesh=MESH):
-    """Cells, plan, force constants and phonons; both supercells are the same, as the comparison needs."""
+    """Supercells, plan, force constants and phonons; both supercells are the same, as the comparison needs."""
     cells = default_cells(atoms, supercell, supercell)
     plan = make_plan(cells, mesh)
     fc, _ = force_constants(potential, cells)
-    return cells, plan, fc, phonons(plan, fc.second)
+    return cells, plan, fc, phonons(plan, fc.fc2)
 
 
 def strained_frequencies(atoms, supercell, potential, plan):
     """Frequencies of another geometry of the same crystal, from Φ2 alone."""
     cells = default_cells(atoms, supercell, supercell)
-    fit, _ = plan_fit(cells.crystal, cells.fc2, 2)
+    fit, _ = plan_fit(cells.crystal, cells.fc2_supercell, 2)
     lattice = cells.crystal.lattice
-    positions = (cells.crystal.positions[cells.fc2.atom] + cells.fc2.cell) @ lattice
-    numbers = np.asarray(cells.crystal.numbers)[cells.fc2.atom]
-    graph, _ = graph_of(cells.fc2.matrix @ lattice, positions, numbers, potential)
+    positions = (cells.crystal.positions[cells.fc2_supercell.primitive_index] + cells.fc2_supercell.lattice_vector) @ lattice
+    numbers = np.asarray(cells.crystal.numbers)[cells.fc2_supercell.primitive_index]
+    graph, _ = graph_of(cells.fc2_supercell.matrix @ lattice, positions, numbers, potential)
     second = jax.jit(fitted, static_argnums=0)(potential.energy, potential.params, graph, fit)
     moved = dataclasses.replace(plan, crystal=cells.crystal)
     return np.asarray(phonons(moved, second).frequencies)[np.asarray(plan.mesh.irreducible)]
@@ -138,7 +138,7 @@ def test_a_single_atom_has_no_internal_strain():
     cells = default_cells(bulk("Si", "fcc", a=3.9), (2, 2, 2), (2, 2, 2))
     second = np.random.default_rng(0).normal(size=(1, 8, 3, 3))
     second -= second.mean(axis=1, keepdims=True)
-    response = internal_strain(second, mean_separations(cells.crystal, cells.fc2), cells.fc2.atom)
+    response = internal_strain(second, mean_separations(cells.crystal, cells.fc2_supercell), cells.fc2_supercell.primitive_index)
     np.testing.assert_allclose(response, 0.0, atol=1e-12)
 
 
@@ -189,10 +189,10 @@ def test_entropy_under_strain_of_a_hexagonal_crystal(tersoff):
 
 def test_separations():
     cells = default_cells(bulk("Si", a=5.43), (3, 3, 3), (3, 3, 3))
-    r = mean_separations(cells.crystal, cells.fc3)
+    r = mean_separations(cells.crystal, cells.fc3_supercell)
     assert r.shape == (2, 54, 3)
-    np.testing.assert_allclose(r[[0, 1], cells.fc3.home], 0.0, atol=1e-12)
-    images = shortest_vectors(cells.crystal, cells.fc3)[0]
+    np.testing.assert_allclose(r[[0, 1], cells.fc3_supercell.p2s_map], 0.0, atol=1e-12)
+    images = shortest_vectors(cells.crystal, cells.fc3_supercell)[0]
     bonds = np.isclose(np.linalg.norm(r[0], axis=1), 5.43 * np.sqrt(3) / 4, rtol=1e-9)
     bonds &= np.array([len(shifts) == 1 for shifts in images])
     assert bonds.sum() == 4
@@ -202,6 +202,6 @@ def test_separations():
     assert many
     positions = cells.crystal.positions
     for J in many:
-        at = (positions[cells.fc3.atom[J]] + np.array(images[J]) - positions[0]) @ cells.crystal.lattice
+        at = (positions[cells.fc3_supercell.primitive_index[J]] + np.array(images[J]) - positions[0]) @ cells.crystal.lattice
         np.testing.assert_allclose(np.linalg.norm(at, axis=1), np.linalg.norm(at[0]), rtol=1e-6)
         np.testing.assert_allclose(r[0, J], at.mean(axis=0), atol=1e-12)

@@ -21,7 +21,7 @@ def silicon():
 
 def sizes(constants):
     """Norms of Φ2 and Φ3, which do not depend on the order of the atoms."""
-    return np.array([np.linalg.norm(np.asarray(constants.second)), np.linalg.norm(np.asarray(constants.third))])
+    return np.array([np.linalg.norm(np.asarray(constants.fc2)), np.linalg.norm(np.asarray(constants.fc3))])
 
 
 def test_they_converge_to_automatic_differentiation():
@@ -50,9 +50,9 @@ def test_any_calculator():
     cells, constants, report = finite_displacements(
         atoms, calculator_of("ase.calculators.emt:EMT"), progress=lambda *x: seen.append(x)
     )
-    assert constants.second.shape == (1, 32, 3, 3)
-    assert constants.third.shape == (1, 16, 16, 3, 3, 3)
-    assert np.abs(constants.second.sum(axis=1)).max() < 1e-10 * np.abs(constants.second).max()
+    assert constants.fc2.shape == (1, 32, 3, 3)
+    assert constants.fc3.shape == (1, 16, 16, 3, 3, 3)
+    assert np.abs(constants.fc2.sum(axis=1)).max() < 1e-10 * np.abs(constants.fc2).max()
     assert cells.crystal.n_atoms == 1
     assert seen[0] == ("fc2", 1, report.calls[0])
     assert seen[-1] == ("fc3", report.calls[1], report.calls[1])
@@ -60,9 +60,9 @@ def test_any_calculator():
 
 def test_misuse(monkeypatch):
     with pytest.raises(InputError, match="no fc2 supercell"):
-        finite_displacements(bulk("Al", cubic=True), EMT(), fc3=(1, 1, 1))
+        finite_displacements(bulk("Al", cubic=True), EMT(), fc3_supercell=(1, 1, 1))
     with pytest.raises(InputError, match="3 or 9 integers"):
-        finite_displacements(bulk("Al", cubic=True), EMT(), fc2=(1, 1), fc3=(1, 1, 1))
+        finite_displacements(bulk("Al", cubic=True), EMT(), fc2_supercell=(1, 1), fc3_supercell=(1, 1, 1))
     with pytest.raises(InputError, match="take a larger one"):  # atoms half a cell apart: inversion kills Φ3
         finite_displacements(bulk("Al", cubic=True), EMT(), **SMALL)
     with pytest.raises(InputError, match="above zero"):

@@ -101,37 +101,37 @@ def test_residual_is_rounding(case):
 
 def test_second_order_equals_the_hessian(case, tersoff):
     cells, plan, fc, _ = case
-    N = cells.fc2.n_atoms
+    N = cells.fc2_supercell.n_atoms
     units = np.zeros((3 * cells.crystal.n_atoms, 1, N, 3))
     for row, (i, a) in enumerate(np.ndindex(cells.crystal.n_atoms, 3)):
-        units[row, 0, cells.fc2.home[i], a] = 1.0
+        units[row, 0, cells.fc2_supercell.p2s_map[i], a] = 1.0
     rows = jax.jit(evaluate, static_argnums=(0, 4))(tersoff.energy, tersoff.params, plan.graph2, units, 2)
     exact = np.asarray(rows).reshape(-1, 3, N, 3).transpose(0, 2, 1, 3)
-    np.testing.assert_allclose(fc.second, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
+    np.testing.assert_allclose(fc.fc2, exact, rtol=0, atol=1e-12 * np.abs(exact).max())
 
 
 def test_third_order_equals_single_atom_columns(case, tersoff):
     cells, plan, fc, _ = case
-    N = cells.fc3.n_atoms
+    N = cells.fc3_supercell.n_atoms
     chosen = np.random.default_rng(3).integers(0, 3 * N, (12, 2))
     # the random pairs alone would often be uncoupled: the first home atom with itself and with others is added
-    first = 3 * int(cells.fc3.home[0])
+    first = 3 * int(cells.fc3_supercell.p2s_map[0])
     chosen = np.concatenate([chosen, [[first, first], [first, first + 1], [first, 4], [first + 2, 3 * N - 1]]])
     units = np.zeros((len(chosen), 2, 3 * N))
     for k, (b, c) in enumerate(chosen):
         units[k, 0, b] = units[k, 1, c] = 1.0
     units = units.reshape(-1, 2, N, 3)
     columns = jax.jit(evaluate, static_argnums=(0, 4))(tersoff.energy, tersoff.params, plan.graph3, units, 3)
-    scale = np.abs(fc.third).max()
+    scale = np.abs(fc.fc3).max()
     for (b, c), column in zip(chosen, np.asarray(columns), strict=True):
-        ours = np.asarray(fc.third)[:, b // 3, c // 3, :, b % 3, c % 3]
-        np.testing.assert_allclose(ours, column[cells.fc3.home], rtol=0, atol=1e-12 * scale)
+        ours = np.asarray(fc.fc3)[:, b // 3, c // 3, :, b % 3, c % 3]
+        np.testing.assert_allclose(ours, column[cells.fc3_supercell.p2s_map], rtol=0, atol=1e-12 * scale)
     assert np.abs(columns).max() > 0.1 * scale
 
 
 def test_acoustic_sum_rule(case):
     _, plan, fc, _ = case
-    for phi, fit in ((fc.second, plan.fit2), (fc.third, plan.fit3)):
+    for phi, fit in ((fc.fc2, plan.fit2), (fc.fc3, plan.fit3)):
         everything = full(np.asarray(phi), np.asarray(fit.basis.translations), np.asarray(fit.basis.home))
         scale = np.abs(everything).max()
         for axis in range(fit.basis.order):
@@ -141,7 +141,7 @@ def test_acoustic_sum_rule(case):
 def test_permutation_and_space_group_symmetry(case):
     """With the operations spglib finds in the supercell itself, which the basis did not use."""
     cells, plan, fc, _ = case
-    for phi, fit, cell in ((fc.second, plan.fit2, cells.fc2), (fc.third, plan.fit3, cells.fc3)):
+    for phi, fit, cell in ((fc.fc2, plan.fit2, cells.fc2_supercell), (fc.fc3, plan.fit3, cells.fc3_supercell)):
         if cell.n_atoms > 32 and phi.ndim == 6:
             continue
         everything = full(np.asarray(phi), np.asarray(fit.basis.translations), np.asarray(fit.basis.home))
@@ -153,8 +153,8 @@ def test_permutation_and_space_group_symmetry(case):
             np.testing.assert_allclose(everything.transpose(axes), everything, rtol=0, atol=1e-12 * scale)
 
         lattice = cell.matrix @ cells.crystal.lattice
-        positions = (cells.crystal.positions[cell.atom] + cell.cell) @ np.linalg.inv(cell.matrix)
-        found = spglib.get_symmetry((lattice, positions, np.asarray(cells.crystal.numbers)[cell.atom]), symprec=1e-6)
+        positions = (cells.crystal.positions[cell.primitive_index] + cell.lattice_vector) @ np.linalg.inv(cell.matrix)
+        found = spglib.get_symmetry((lattice, positions, np.asarray(cells.crystal.numbers)[cell.primitive_index]), symprec=1e-6)
         step = max(1, len(found["rotations"]) // 12)
         for W, w in zip(found["rotations"][::step], found["translations"][::step], strict=True):
             image = positions @ W.T + w
@@ -174,15 +174,15 @@ def test_basis_spans_what_symfc_finds(order):
     from symfc.utils.utils import SymfcAtoms
 
     cells = cells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (2, 2, 1), (2, 1, 1))
-    cell = cells.fc2 if order == 2 else cells.fc3
+    cell = cells.fc2_supercell if order == 2 else cells.fc3_supercell
     basis = symmetric_basis(cells.crystal, cell, order)
     C = columns_of(basis)
     np.testing.assert_allclose((C.T @ C).toarray(), np.eye(basis.n_parameters), rtol=0, atol=1e-13)
 
     atoms = SymfcAtoms(
         cell=cell.matrix @ cells.crystal.lattice,
-        scaled_positions=(cells.crystal.positions[cell.atom] + cell.cell) @ np.linalg.inv(cell.matrix),
-        numbers=np.asarray(cells.crystal.numbers)[cell.atom],
+        scaled_positions=(cells.crystal.positions[cell.primitive_index] + cell.lattice_vector) @ np.linalg.inv(cell.matrix),
+        numbers=np.asarray(cells.crystal.numbers)[cell.primitive_index],
     )
     theirs = FCBasisSetO2(atoms).run() if order == 2 else FCBasisSetO3(atoms).run(apply_sum_rule=False)
     B = theirs.compact_compression_matrix.toarray() * np.sqrt(len(theirs.translation_permutations))
@@ -218,8 +218,8 @@ def test_low_symmetry_takes_columns_by_itself(tersoff):
 def test_rank_is_checked_not_counted():
     """One pattern gives Φ2 of wurtzite more equations than it has parameters, and still not all of them."""
     cells = cells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (5, 5, 3), (1, 1, 1))
-    _, info = plan_fit(cells.crystal, cells.fc2, 2)
-    assert info.n_parameters < 3 * cells.fc2.n_atoms - 3
+    _, info = plan_fit(cells.crystal, cells.fc2_supercell, 2)
+    assert info.n_parameters < 3 * cells.fc2_supercell.n_atoms - 3
     assert info.n_evaluations == 2
 
 
@@ -227,7 +227,7 @@ def test_evaluation_counts():
     """The measured numbers of the scheme: 5 patterns for diamond, 9 for zincblende in 64 atoms."""
     for atoms, parameters, evaluations in ((bulk("Si", cubic=True), 807, 5), (CRYSTALS["zincblende"][0](), 1614, 9)):
         cells = cells_from_atoms(atoms, (1, 1, 1), (2, 2, 2))
-        _, info = plan_fit(cells.crystal, cells.fc3, 3)
+        _, info = plan_fit(cells.crystal, cells.fc3_supercell, 3)
         assert (info.n_parameters, info.n_evaluations) == (parameters, evaluations)
 
 
@@ -253,7 +253,7 @@ def test_cache_serves_every_compound_of_a_structure(tersoff, tmp_path):
     fresh, _ = force_constants(tersoff, sige)
     cached, report = force_constants(tersoff, sige, cache=tmp_path)
     assert max(report.residual) < 1e-13
-    np.testing.assert_allclose(cached.third, fresh.third, rtol=0, atol=1e-12 * np.abs(fresh.third).max())
+    np.testing.assert_allclose(cached.fc3, fresh.fc3, rtol=0, atol=1e-12 * np.abs(fresh.fc3).max())
 
 
 def test_finite_displacements_converge_quadratically(tersoff):
@@ -264,8 +264,8 @@ def test_finite_displacements_converge_quadratically(tersoff):
     gradient = jax.jit(jax.grad(lambda x: tersoff.energy(tersoff.params, plan.graph2.at(x))))
     x = plan.graph2.positions
     unit = np.zeros_like(x)
-    unit[cells.fc2.home[0]] = [0.6, 0.8, 0.0]
-    exact = np.einsum("Jab,a->Jb", fc.second[0], [0.6, 0.8, 0.0])
+    unit[cells.fc2_supercell.p2s_map[0]] = [0.6, 0.8, 0.0]
+    exact = np.einsum("Jab,a->Jb", fc.fc2[0], [0.6, 0.8, 0.0])
     errors = []
     for h in (0.04, 0.02, 0.01):
         difference = (gradient(x + h * unit) - gradient(x - h * unit)) / (2 * h)
@@ -282,7 +282,7 @@ def test_finite_displacements_converge_quadratically(tersoff):
 def test_adjoint_of_the_fit(order, scheme):
     """⟨W, recover(G)⟩ = ⟨w, G⟩ with w = A M⁻¹ Cᵀ W, for any G that force constants of this symmetry can give."""
     cells = cells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (2, 2, 1), (2, 1, 1))
-    fit, info = plan_fit(cells.crystal, cells.fc2 if order == 2 else cells.fc3, order, scheme=scheme)
+    fit, info = plan_fit(cells.crystal, cells.fc2_supercell if order == 2 else cells.fc3_supercell, order, scheme=scheme)
     rng = np.random.default_rng(2)
     c = rng.standard_normal(info.n_parameters)
 
@@ -307,7 +307,7 @@ def loss(tersoff):
     cells = cells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
     plan, _, _ = plan_force_constants(tersoff, cells)
     rng = np.random.default_rng(5)
-    n, N2, N3 = cells.crystal.n_atoms, cells.fc2.n_atoms, cells.fc3.n_atoms
+    n, N2, N3 = cells.crystal.n_atoms, cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms
     W2, W3 = rng.standard_normal((n, N2, 3, 3)), rng.standard_normal((n, N3, N3, 3, 3, 3))
 
     def value(params, strain):
@@ -317,7 +317,7 @@ def loss(tersoff):
             graph3=plan.graph3.strained(strain * jnp.eye(3)),
         )
         fc = force_constants_at(tersoff.energy, params, moved)
-        return jnp.vdot(W2, fc.second) + jnp.vdot(W3, fc.third)
+        return jnp.vdot(W2, fc.fc2) + jnp.vdot(W3, fc.fc3)
 
     return jax.jit(value), jax.jit(jax.grad(value, argnums=(0, 1)))(tersoff.params, 0.0)
 
@@ -354,10 +354,10 @@ def test_gradient_through_the_compiled_function(tersoff):
     cells = cells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (1, 1, 1))
     fn = force_constants_fn(tersoff, cells)
     reference, _ = force_constants(tersoff, cells)
-    np.testing.assert_allclose(fn(tersoff.params).third, reference.third, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(fn(tersoff.params).fc3, reference.fc3, rtol=0, atol=1e-11)
 
     def trace(params):
-        return jnp.einsum("iJaa->", fn(params).second[:, :1])
+        return jnp.einsum("iJaa->", fn(params).fc2[:, :1])
 
     gradient = jax.grad(trace)(tersoff.params)
     step = 1e-4
@@ -372,7 +372,7 @@ def test_forward_mode_is_refused(tersoff):
     cells = cells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
     plan, _, _ = plan_force_constants(tersoff, cells)
     with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(lambda p: force_constants_at(tersoff.energy, p, plan).second, (tersoff.params,), (tersoff.params,))
+        jax.jvp(lambda p: force_constants_at(tersoff.energy, p, plan).fc2, (tersoff.params,), (tersoff.params,))
 
 
 # --- misuse and reports ----------------------------------------------------------------------------------------------
@@ -397,11 +397,11 @@ def test_a_potential_without_parity(tersoff):
     chiral = dataclasses.replace(tersoff, energy=_chiral)
     spoilt, report = force_constants(chiral, cells)
     assert report.residual[1] > 1e-3
-    assert np.abs(spoilt.third - expected.third).max() > 1e-3 * np.abs(expected.third).max()
+    assert np.abs(spoilt.fc3 - expected.fc3).max() > 1e-3 * np.abs(expected.fc3).max()
     fc, twice = force_constants(dataclasses.replace(chiral, parity=False), cells)
     assert twice.evaluations == (2 * report.evaluations[0], 2 * report.evaluations[1])
     assert max(twice.residual) < 1e-12
-    for a, b in ((fc.second, expected.second), (fc.third, expected.third)):
+    for a, b in ((fc.fc2, expected.fc2), (fc.fc3, expected.fc3)):
         np.testing.assert_allclose(a, b, atol=1e-11 * np.abs(b).max())
 
 
@@ -445,4 +445,4 @@ def test_a_supercell_too_small_for_any_force_constant_is_refused():
     """In the 8-atom cell of rocksalt, inversion at every site leaves nothing of third order."""
     cells = cells_from_atoms(bulk("MgO", "rocksalt", a=4.2, cubic=True), (1, 1, 1), (1, 1, 1))
     with pytest.raises(InputError, match=r"order 3 in a supercell of 8 atoms: choose a larger one \(--fc3-supercell\)"):
-        plan_fit(cells.crystal, cells.fc3, 3)
+        plan_fit(cells.crystal, cells.fc3_supercell, 3)

@@ -44,7 +44,7 @@ def material(name: str, request):
 
 def everything(plan, fc, broadening, scattering, nac=None):
     """κ_TOT at every temperature, and the three kinds of linewidth of every irreducible mode."""
-    waves = phonons(plan, fc.second, nac)
+    waves = phonons(plan, fc.fc2, nac)
     gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening, scattering, nac)
     parts = tensors(waves, gamma.total, plan.mesh, plan.crystal, TEMPERATURES)
     return {
@@ -109,8 +109,8 @@ def test_smooth_broadenings(request, name, dims, broadening):
         direction = symmetric_direction(cells, fc, seed)
         zero = jax.tree.map(np.zeros_like, direction)
         parts = [
-            dataclasses.replace(zero, second=direction.second),
-            dataclasses.replace(zero, third=direction.third),
+            dataclasses.replace(zero, second=direction.fc2),
+            dataclasses.replace(zero, third=direction.fc3),
             direction,
         ]
         for part in parts[seed : 2 + seed]:
@@ -124,7 +124,7 @@ def test_born_charges_and_isotopes(shared):
     """κ of NaCl by its charges, dielectric constant, mass variances and mean free path, all in one direction."""
     data = load(shared, "NaCl")
     plan, fc = make_plan(data.cells, (3, 3, 3)), data.constants
-    dipoles = dipole_plan(data.cells.crystal, data.cells.fc2)
+    dipoles = dipole_plan(data.cells.crystal, data.cells.fc2_supercell)
 
     def function(x):
         born, scattering = x
@@ -161,10 +161,10 @@ def test_a_room_outgrown_is_reported(silicon):
     cells, fc = silicon
     plan = make_plan(cells, (7, 7, 7))
     method = reserve(plan, fc)
-    assert method.rooms is not None
-    assert method.rooms[0][0] > LEAST_ROOM
-    small = dataclasses.replace(method, rooms=tuple((LEAST_ROOM // 2, *r[1:]) for r in method.rooms))
-    waves = phonons(plan, fc.second)
+    assert method.capacity is not None
+    assert method.capacity[0][0] > LEAST_ROOM
+    small = dataclasses.replace(method, capacity=tuple((LEAST_ROOM // 2, *r[1:]) for r in method.capacity))
+    waves = phonons(plan, fc.fc2)
     for broadening, fits in ((method, True), (small, False)):
         gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening, scattering_of(plan))
         assert bool(gamma.overflow) != fits
@@ -184,7 +184,7 @@ def test_memory_of_the_backward_pass_is_that_of_one_group(silicon, broadening):
         @jax.jit
         @jax.value_and_grad
         def total(fc, many=many):
-            waves = phonons(many, fc.second)
+            waves = phonons(many, fc.fc2)
             gamma = linewidths(many, fc, waves, TEMPERATURES, SMOOTH[broadening], Scattering(jnp.ones(2)))
             return jnp.sum(gamma.three_phonon) + jnp.sum(gamma.isotope)
 
@@ -229,7 +229,7 @@ def test_tetrahedra(request, record_property, name, dims):
     for seed in range(20):
         direction = symmetric_direction(cells, fc, seed)
         value, tangent = jax.jvp(function, (fc,), (direction,))
-        waves = [phonons(plan, stepped(fc, direction, s * steps[0]).second) for s in (-1, 1)]
+        waves = [phonons(plan, stepped(fc, direction, s * steps[0]).fc2) for s in (-1, 1)]
         crossing.append(sign_changes(plan, *waves))
         errors = {key: [] for key in value}
         for h in steps:

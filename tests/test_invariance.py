@@ -22,7 +22,7 @@ from wigner_jax._core.tiling import ACCELERATOR, GRAINS, Grain
 from wigner_jax._solve import kappa, make_plan, reserve, solve, tetrahedron
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from wigner_jax.plan import triplets
-from wigner_jax.types import Cells, ForceConstants
+from wigner_jax.types import Supercells, ForceConstants
 
 TOLERANCE = 1e-8
 ROTATION = Rotation.from_euler("xyz", (17, 41, -63), degrees=True).as_matrix()
@@ -68,15 +68,15 @@ def rotated(cells, fc):
     """The same crystal turned in space."""
     crystal = dataclasses.replace(cells.crystal, lattice=np.asarray(cells.crystal.lattice) @ ROTATION.T)
     R = ROTATION
-    second = np.einsum("ax,by,ijxy->ijab", R, R, fc.second)
-    third = np.einsum("ax,by,cz,ijkxyz->ijkabc", R, R, R, fc.third)
-    return Cells(crystal, cells.fc2, cells.fc3), ForceConstants(second, third)
+    second = np.einsum("ax,by,ijxy->ijab", R, R, fc.fc2)
+    third = np.einsum("ax,by,cz,ijkxyz->ijkabc", R, R, R, fc.fc3)
+    return Supercells(crystal, cells.fc2_supercell, cells.fc3_supercell), ForceConstants(second, third)
 
 
 def shifted(cells, fc):
     """Another origin."""
     positions = np.asarray(cells.crystal.positions) + np.array([0.123, -0.31, 0.27])
-    return Cells(dataclasses.replace(cells.crystal, positions=positions), cells.fc2, cells.fc3), fc
+    return Supercells(dataclasses.replace(cells.crystal, positions=positions), cells.fc2_supercell, cells.fc3_supercell), fc
 
 
 def other_images(cells, fc):
@@ -85,11 +85,11 @@ def other_images(cells, fc):
     move[1] = (1, 0, -1)
 
     def moved(supercell):
-        return dataclasses.replace(supercell, cell=supercell.cell - move[supercell.atom] + [2, -1, 0])
+        return dataclasses.replace(supercell, lattice_vector=supercell.lattice_vector - move[supercell.primitive_index] + [2, -1, 0])
 
     positions = np.asarray(cells.crystal.positions) + move
     crystal = dataclasses.replace(cells.crystal, positions=positions)
-    return Cells(crystal, moved(cells.fc2), moved(cells.fc3)), fc
+    return Supercells(crystal, moved(cells.fc2_supercell), moved(cells.fc3_supercell)), fc
 
 
 def reordered(cells, fc):
@@ -101,21 +101,21 @@ def reordered(cells, fc):
         order = rng.permutation(supercell.n_atoms)
         return order, dataclasses.replace(
             supercell,
-            atom=np.argsort(old)[supercell.atom[order]],
-            cell=supercell.cell[order],
-            home=np.argsort(order)[supercell.home[old]],
+            primitive_index=np.argsort(old)[supercell.primitive_index[order]],
+            lattice_vector=supercell.lattice_vector[order],
+            p2s_map=np.argsort(order)[supercell.p2s_map[old]],
         )
 
-    (order2, fc2), (order3, fc3) = shuffled(cells.fc2), shuffled(cells.fc3)
+    (order2, fc2), (order3, fc3) = shuffled(cells.fc2_supercell), shuffled(cells.fc3_supercell)
     crystal = dataclasses.replace(
         cells.crystal,
         positions=np.asarray(cells.crystal.positions)[old],
         masses=np.asarray(cells.crystal.masses)[old],
         numbers=tuple(cells.crystal.numbers[i] for i in old),
     )
-    second = fc.second[old][:, order2]
-    third = fc.third[old][:, order3][:, :, order3]
-    return Cells(crystal, fc2, fc3), ForceConstants(second, third)
+    second = fc.fc2[old][:, order2]
+    third = fc.fc3[old][:, order3][:, :, order3]
+    return Supercells(crystal, fc2, fc3), ForceConstants(second, third)
 
 
 def other_basis(cells, fc, matrix):
@@ -123,14 +123,14 @@ def other_basis(cells, fc, matrix):
     inverse = np.rint(np.linalg.inv(matrix)).astype(int)
 
     def changed(supercell):
-        return dataclasses.replace(supercell, matrix=supercell.matrix @ inverse, cell=supercell.cell @ inverse)
+        return dataclasses.replace(supercell, matrix=supercell.matrix @ inverse, lattice_vector=supercell.lattice_vector @ inverse)
 
     crystal = dataclasses.replace(
         cells.crystal,
         lattice=matrix @ np.asarray(cells.crystal.lattice),
         positions=np.asarray(cells.crystal.positions) @ inverse,
     )
-    return Cells(crystal, changed(cells.fc2), changed(cells.fc3)), fc
+    return Supercells(crystal, changed(cells.fc2_supercell), changed(cells.fc3_supercell)), fc
 
 
 BASES = {  # unimodular

@@ -37,11 +37,11 @@ from wigner_jax.types import ForceConstants
 
 @pytest.fixture(scope="module")
 def silicon():
-    """Cells, plan, patterns, force constants and their solution as the reference."""
+    """Supercells, plan, patterns, force constants and their solution as the reference."""
     cells, fc = analytic(bulk("Si", a=5.432))
     plan = make_plan(cells, (4, 4, 4))
-    solution = solve(plan, fc, [300.0], AdaptiveGaussian(), Scattering(plan.variances))
-    fits = [plan_fit(cells.crystal, supercell, order)[0] for supercell, order in ((cells.fc2, 2), (cells.fc3, 3))]
+    solution = solve(plan, fc, [300.0], AdaptiveGaussian(), Scattering(plan.mass_variances))
+    fits = [plan_fit(cells.crystal, supercell, order)[0] for supercell, order in ((cells.fc2_supercell, 2), (cells.fc3_supercell, 3))]
     return cells, plan, fits, fc, reference_of(solution, plan.mesh, "Si", "Si", 227)
 
 
@@ -54,33 +54,33 @@ def moved(fit, phi, share: float, seed: int):
 
 def test_parameters_invert_the_expansion(silicon):
     _, _, fits, fc, _ = silicon
-    for fit, phi in zip(fits, (fc.second, fc.third), strict=True):
+    for fit, phi in zip(fits, (fc.fc2, fc.fc3), strict=True):
         again = expand(fit, parameters(fit, jnp.asarray(phi)))
         assert np.abs(again - phi).max() < 1e-10 * np.abs(phi).max()
 
 
 def test_second_from_frequencies(silicon):
     _, plan, fits, fc, reference = silicon
-    start, lines = moved(fits[0], fc.second, 0.02, 0), []
+    start, lines = moved(fits[0], fc.fc2, 0.02, 0), []
     found = second_from_frequencies(plan, fits[0], start, reference, report=lines.append)
     assert len(lines) == 5
     assert found.largest_error < 1e-6  # THz
-    waves = solve(plan, ForceConstants(found.second, fc.third), [300.0], AdaptiveGaussian()).phonons
+    waves = solve(plan, ForceConstants(found.fc2, fc.fc3), [300.0], AdaptiveGaussian()).phonons
     ours = np.asarray(waves.frequencies)[np.asarray(plan.mesh.irreducible)]
     assert np.abs(ours - reference.frequencies)[1:].max() < 1e-6  # the first is Γ, where acoustic modes are noise
-    start = solve(plan, ForceConstants(start, fc.third), [300.0], AdaptiveGaussian(), allow_imaginary=True).phonons
+    start = solve(plan, ForceConstants(start, fc.fc3), [300.0], AdaptiveGaussian(), allow_imaginary=True).phonons
     before = np.asarray(start.frequencies)[np.asarray(plan.mesh.irreducible)]
     assert np.abs(before - reference.frequencies)[1:].max() > 0.05
 
 
 def test_third_from_modes(silicon):
     _, plan, fits, fc, reference = silicon
-    start = moved(fits[1], fc.third, 0.05, 1)
+    start = moved(fits[1], fc.fc3, 0.05, 1)
     options = {"broadening": AdaptiveGaussian(), "iterations": 8}
-    found = third_from_modes(plan, fits[1], fc.second, start, reference, **options)
+    found = third_from_modes(plan, fits[1], fc.fc2, start, reference, **options)
     before, after = (
-        solve(plan, ForceConstants(fc.second, third), [300.0], AdaptiveGaussian(), Scattering(plan.variances))
-        for third in (start, found.third)
+        solve(plan, ForceConstants(fc.fc2, third), [300.0], AdaptiveGaussian(), Scattering(plan.mass_variances))
+        for third in (start, found.fc3)
     )
     scores = [metrics.srme_of(s, plan.mesh, reference)[1][0] for s in (before, after)]
     assert scores[0] > 0.03
@@ -94,13 +94,13 @@ def test_another_mesh_and_no_iterations(silicon):
     cells, plan, fits, fc, reference = silicon
     other = make_plan(cells, (3, 3, 3))
     with pytest.raises(InputError, match="4 4 4, not 3 3 3"):
-        second_from_frequencies(other, fits[0], fc.second, reference)
+        second_from_frequencies(other, fits[0], fc.fc2, reference)
     with pytest.raises(InputError, match="4 4 4, not 3 3 3"):
-        third_from_modes(other, fits[1], fc.second, fc.third, reference)
+        third_from_modes(other, fits[1], fc.fc2, fc.fc3, reference)
     with pytest.raises(InputError, match="no temperature 400 K"):
-        third_from_modes(plan, fits[1], fc.second, fc.third, reference, 400.0)
+        third_from_modes(plan, fits[1], fc.fc2, fc.fc3, reference, 400.0)
     with pytest.raises(InputError, match="at least one iteration"):
-        third_from_modes(plan, fits[1], fc.second, fc.third, reference, iterations=0)
+        third_from_modes(plan, fits[1], fc.fc2, fc.fc3, reference, iterations=0)
 
 
 # -- frames ----------------------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def pair():
     teacher = student.with_params(params)
     cells, ours = analytic(bulk("Si", a=5.432))
     theirs = jax.tree.map(np.asarray, force_constants(teacher, cells)[0])
-    return student, teacher, cells, (theirs.second - ours.second, theirs.third - ours.third)
+    return student, teacher, cells, (theirs.fc2 - ours.fc2, theirs.fc3 - ours.fc3)
 
 
 def misfit(student, teacher, frames) -> list[float]:
@@ -169,36 +169,36 @@ def test_frames_refuse_other_shapes(pair):
 def test_wave_cells_hold_every_wave(atoms, matrix):
     cells = cells_from_atoms(atoms, matrix.T, (1, 1, 1))
     crystal, rotations = cells.crystal, space_group(cells.crystal).point_group()
-    found = wave_cells(crystal, cells.fc2)
-    for q in commensurate_points(crystal, cells.fc2):
+    found = wave_cells(crystal, cells.fc2_supercell)
+    for q in commensurate_points(crystal, cells.fc2_supercell):
         images = [m @ (R.T @ q) for m in found for R in rotations]
         assert any(np.allclose(x, np.rint(x), atol=1e-6) for x in images)
     sizes = [round(abs(np.linalg.det(m))) for m in found]
     exponent = next(
-        k for k in range(1, 999) if np.allclose(m := k * np.linalg.inv(cells.fc2.matrix), np.rint(m), atol=1e-6)
+        k for k in range(1, 999) if np.allclose(m := k * np.linalg.inv(cells.fc2_supercell.matrix), np.rint(m), atol=1e-6)
     )
     assert max(sizes) == exponent  # the largest order of a q
-    assert sum(sizes) * 2 <= 6 * cells.fc2.n_atoms
+    assert sum(sizes) * 2 <= 6 * cells.fc2_supercell.n_atoms
 
 
 def test_series_and_folding_agree_with_the_supercells_own(silicon):
     cells, _, fits, fc, _ = silicon
     rng = np.random.default_rng(3)
-    u = rng.standard_normal((cells.fc2.n_atoms, 3))
-    expected = -apply(dataclasses.replace(fits[0], patterns=jnp.asarray(u)[None, None]), jnp.asarray(fc.second))[0]
-    assert np.abs(series_forces(cells.crystal, cells.fc2, u, fc.second) - expected).max() < 1e-12
+    u = rng.standard_normal((cells.fc2_supercell.n_atoms, 3))
+    expected = -apply(dataclasses.replace(fits[0], patterns=jnp.asarray(u)[None, None]), jnp.asarray(fc.fc2))[0]
+    assert np.abs(series_forces(cells.crystal, cells.fc2_supercell, u, fc.fc2) - expected).max() < 1e-12
 
-    small = cells.fc3
+    small = cells.fc3_supercell
     fit = plan_fit(cells.crystal, small, 2)[0]
     u = rng.standard_normal((small.n_atoms, 3))
-    of_folded = folded(cells.crystal, cells.fc2, fc.second, small)
+    of_folded = folded(cells.crystal, cells.fc2_supercell, fc.fc2, small)
     expected = -apply(dataclasses.replace(fit, patterns=jnp.asarray(u)[None, None]), jnp.asarray(of_folded))[0]
     assert np.abs(series_forces(cells.crystal, small, u, of_folded) - expected).max() < 1e-12
     twice = jnp.asarray(np.stack([u, u]))[None]
-    expected -= 0.5 * apply(dataclasses.replace(fits[1], patterns=twice), jnp.asarray(fc.third))[0]
-    assert np.abs(series_forces(cells.crystal, small, u, of_folded, fc.third) - expected).max() < 1e-11
+    expected -= 0.5 * apply(dataclasses.replace(fits[1], patterns=twice), jnp.asarray(fc.fc3))[0]
+    assert np.abs(series_forces(cells.crystal, small, u, of_folded, fc.fc3) - expected).max() < 1e-11
 
     one = make_supercell(cells.crystal, np.eye(3, dtype=int))
     shift = np.tile(rng.standard_normal(3), (one.n_atoms, 1))
-    of_one = folded(cells.crystal, cells.fc2, fc.second, one)
+    of_one = folded(cells.crystal, cells.fc2_supercell, fc.fc2, one)
     assert np.abs(series_forces(cells.crystal, one, shift, of_one)).max() < 1e-9  # acoustic sum rule

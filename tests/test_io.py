@@ -44,13 +44,13 @@ def full_from_compact(compact: np.ndarray, cell) -> np.ndarray:
     inverse = np.linalg.inv(cell.matrix)
     key = {}
     for K in range(cell.n_atoms):
-        key[(cell.atom[K], *np.round(np.mod(np.round(cell.cell[K] @ inverse, 6), 1), 4) % 1)] = K
+        key[(cell.primitive_index[K], *np.round(np.mod(np.round(cell.lattice_vector[K] @ inverse, 6), 1), 4) % 1)] = K
     rows = []
     for J in range(cell.n_atoms):
-        i = cell.atom[J]
-        back = cell.cell - cell.cell[J] + cell.cell[cell.home[i]]
+        i = cell.primitive_index[J]
+        back = cell.lattice_vector - cell.lattice_vector[J] + cell.lattice_vector[cell.p2s_map[i]]
         shifted = [
-            key[(cell.atom[K], *np.round(np.mod(np.round(back[K] @ inverse, 6), 1), 4) % 1)]
+            key[(cell.primitive_index[K], *np.round(np.mod(np.round(back[K] @ inverse, 6), 1), 4) % 1)]
             for K in range(cell.n_atoms)
         ]
         row = compact[i]
@@ -94,15 +94,15 @@ def test_hdf5_of_any_supercell(written, layout: int) -> None:
     peer = written[2]
     cells, fc, born = read_phono3py(written[layout] / "phono3py.yaml")
     assert born is None
-    np.testing.assert_array_equal(fc.second, peer.fc2)
-    np.testing.assert_array_equal(fc.third, peer.fc3)
+    np.testing.assert_array_equal(fc.fc2, peer.fc2)
+    np.testing.assert_array_equal(fc.fc3, peer.fc3)
     np.testing.assert_allclose(cells.crystal.lattice, peer.primitive.cell, atol=1e-12)
     for ours, p, s in (
-        (cells.fc2, peer.phonon_primitive, peer.phonon_supercell),
-        (cells.fc3, peer.primitive, peer.supercell),
+        (cells.fc2_supercell, peer.phonon_primitive, peer.phonon_supercell),
+        (cells.fc3_supercell, peer.primitive, peer.supercell),
     ):
-        np.testing.assert_array_equal(ours.home, p.p2s_map)
-        sites = np.asarray(cells.crystal.positions)[ours.atom] + ours.cell
+        np.testing.assert_array_equal(ours.p2s_map, p.p2s_map)
+        sites = np.asarray(cells.crystal.positions)[ours.primitive_index] + ours.lattice_vector
         np.testing.assert_allclose(sites @ cells.crystal.lattice, s.positions, atol=1e-10)
 
 
@@ -110,10 +110,10 @@ def test_hdf5_of_any_supercell(written, layout: int) -> None:
 def test_reference_files(shared: Path, name: str) -> None:
     expected = reference.load(shared, name)
     cells, fc, born = read_phono3py(shared / "data/reference" / reference.YAML[name] / "phono3py.yaml")
-    np.testing.assert_array_equal(fc.second, expected.constants.second)
-    np.testing.assert_array_equal(fc.third, expected.constants.third)
+    np.testing.assert_array_equal(fc.fc2, expected.constants.fc2)
+    np.testing.assert_array_equal(fc.fc3, expected.constants.fc3)
     for field in ("matrix", "atom", "cell", "home"):
-        np.testing.assert_array_equal(getattr(cells.fc3, field), getattr(expected.cells.fc3, field))
+        np.testing.assert_array_equal(getattr(cells.fc3_supercell, field), getattr(expected.cells.fc3_supercell, field))
     np.testing.assert_allclose(cells.crystal.masses, expected.cells.crystal.masses, rtol=1e-12)
     assert cells.crystal.numbers == expected.cells.crystal.numbers
     if name == "ZnTe":
@@ -127,9 +127,9 @@ def test_forces_become_the_peers_force_constants(shared: Path) -> None:
     path = shared / "data/phono3py/phono3py_params_NaCl222.yaml.xz"
     cells, fc, born = read_phono3py(path)
     peer = phono3py.load(path, log_level=0)
-    np.testing.assert_array_equal(cells.fc3.home, peer.primitive.p2s_map)
-    np.testing.assert_allclose(fc.second, peer.fc2, atol=1e-12)
-    np.testing.assert_allclose(fc.third, peer.fc3, atol=1e-12)
+    np.testing.assert_array_equal(cells.fc3_supercell.p2s_map, peer.primitive.p2s_map)
+    np.testing.assert_allclose(fc.fc2, peer.fc2, atol=1e-12)
+    np.testing.assert_allclose(fc.fc3, peer.fc3, atol=1e-12)
     assert born is not None
     np.testing.assert_allclose(born.charges, peer.nac_params["born"], atol=1e-12)
 
@@ -142,8 +142,8 @@ def test_forces_fc3_beside_the_yaml(shared: Path, tmp_path: Path) -> None:
     shutil.copy(source / "FORCES_FC3_si_pbesol", tmp_path / "FORCES_FC3")
     fc = read_phono3py(tmp_path / "phono3py_disp.yaml").force_constants
     peer = phono3py.load(tmp_path / "phono3py_disp.yaml", forces_fc3_filename=tmp_path / "FORCES_FC3", log_level=0)
-    np.testing.assert_allclose(fc.second, peer.fc2, atol=1e-12)
-    np.testing.assert_allclose(fc.third, peer.fc3, atol=1e-12)
+    np.testing.assert_allclose(fc.fc2, peer.fc2, atol=1e-12)
+    np.testing.assert_allclose(fc.fc3, peer.fc3, atol=1e-12)
 
 
 def test_born_file_is_expanded_by_symmetry(shared: Path, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_cards_say_what_is_in_the_files(shared, name):
     )
     assert count == card.parameters
     if name in sevennet.MODELS:
-        assert bool(potential.kinks) == (card.continuous == 1)
+        assert bool(potential.nonsmooth_distances) == (card.continuous == 1)
 
 
 def test_the_table(shared, nowhere, monkeypatch, capsys):

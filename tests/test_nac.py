@@ -28,14 +28,14 @@ DIRECTION = np.array([0.3, 0.2, 0.1])
 
 
 def system(material):
-    crystal, supercell = material.cells.crystal, material.cells.fc2
-    return material.constants.second, crystal, fourier_table(crystal, supercell)
+    crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
+    return material.constants.fc2, crystal, fourier_table(crystal, supercell)
 
 
 def correction(method: str, material, direction=None):
     if method == "wang":
         return Wang(material.born, direction)
-    return GonzeLee(material.born, dipole_plan(material.cells.crystal, material.cells.fc2), direction)
+    return GonzeLee(material.born, dipole_plan(material.cells.crystal, material.cells.fc2_supercell), direction)
 
 
 def peer_matrix(method: str, material):
@@ -44,7 +44,7 @@ def peer_matrix(method: str, material):
     born = material.born
     parameters = {"born": born.charges, "dielectric": born.dielectric, "factor": born.factor, "method": method}
     return get_dynamical_matrix(
-        material.constants.second, material.peer.phonon_supercell, material.peer.phonon_primitive, parameters
+        material.constants.fc2, material.peer.phonon_supercell, material.peer.phonon_primitive, parameters
     )
 
 
@@ -60,9 +60,9 @@ methods = pytest.mark.parametrize("method", ["gonze", "wang"])
 def test_the_supercell_is_exact_at_its_commensurate_points(material, method):
     """There the force constants hold the dipole interaction already: the correction changes nothing, except at Γ."""
     args = system(material)
-    points = commensurate_points(args[1], material.cells.fc2)
-    assert len(points) == material.cells.fc2.n_atoms / 2
-    np.testing.assert_allclose(dipole_plan(args[1], material.cells.fc2).weights.sum(), 1, rtol=1e-14)
+    points = commensurate_points(args[1], material.cells.fc2_supercell)
+    assert len(points) == material.cells.fc2_supercell.n_atoms / 2
+    np.testing.assert_allclose(dipole_plan(args[1], material.cells.fc2_supercell).weights.sum(), 1, rtol=1e-14)
     points = np.concatenate([points, points[:4] + 0.03])
     bare = dynamical_matrix(points, *args)
     difference = np.abs(dynamical_matrix(points, *args, correction(method, material)) - bare) / np.abs(bare).max()
@@ -189,7 +189,7 @@ def test_reciprocal_vectors_are_a_sphere(material):
 
 def test_the_sum_over_reciprocal_vectors_is_converged(shared):
     material = load(shared, "NaCl")
-    crystal, supercell = material.cells.crystal, material.cells.fc2
+    crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
     args = system(material)
     D = [
         dynamical_matrix(POINTS[:4], *args, GonzeLee(material.born, dipole_plan(crystal, supercell, n)))

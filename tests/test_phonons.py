@@ -35,20 +35,20 @@ def material(request, shared):
 
 
 def system(material):
-    crystal, supercell = material.cells.crystal, material.cells.fc2
-    return material.constants.second, crystal, fourier_table(crystal, supercell)
+    crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
+    return material.constants.fc2, crystal, fourier_table(crystal, supercell)
 
 
 def radial_change(material, width: float = 1.5) -> np.ndarray:
     """A change of Φ2 that keeps the crystal's symmetry, index permutation and the acoustic sum rule: h(r) Φ(r)."""
-    crystal, supercell = material.cells.crystal, material.cells.fc2
-    change = np.array(material.constants.second)
+    crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
+    change = np.array(material.constants.fc2)
     images = shortest_vectors(crystal, supercell)
     for i in range(crystal.n_atoms):
         for J in range(supercell.n_atoms):
-            vector = crystal.positions[supercell.atom[J]] + images[i][J][0] - crystal.positions[i]
+            vector = crystal.positions[supercell.primitive_index[J]] + images[i][J][0] - crystal.positions[i]
             change[i, J] *= np.cos(np.linalg.norm(vector @ crystal.lattice) / width)
-        change[i, supercell.home[i]] -= change[i].sum(axis=0)
+        change[i, supercell.p2s_map[i]] -= change[i].sum(axis=0)
     return change
 
 
@@ -62,7 +62,7 @@ def central(function, step: float):
 
 
 def test_every_supercell_atom_is_shared_out_once(material):
-    crystal, supercell = material.cells.crystal, material.cells.fc2
+    crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
     table = fourier_table(crystal, supercell)
     np.testing.assert_allclose(table.weight.sum(-1), supercell.n_atoms / crystal.n_atoms, rtol=1e-14)
     assert len(np.unique(table.vectors, axis=0)) == len(table.vectors)
@@ -70,7 +70,7 @@ def test_every_supercell_atom_is_shared_out_once(material):
 
 def test_shortest_images_come_in_opposite_pairs(material):
     """The set of separations seen from j is minus that seen from i, with equal weights: D is Hermitian by itself."""
-    table = fourier_table(material.cells.crystal, material.cells.fc2)
+    table = fourier_table(material.cells.crystal, material.cells.fc2_supercell)
     for i, j in np.ndindex(2, 2):
         there, back = (
             {tuple(sign * table.vectors[s]): w for s, w in zip(table.slot[pair], table.weight[pair], strict=True) if w}
@@ -86,7 +86,7 @@ def test_dynamical_matrix_agrees_with_phonopy(material):
     from phonopy.harmonic.dynamical_matrix import get_dynamical_matrix
 
     peer = get_dynamical_matrix(
-        material.constants.second, material.peer.phonon_supercell, material.peer.phonon_primitive
+        material.constants.fc2, material.peer.phonon_supercell, material.peer.phonon_primitive
     )
     ours = dynamical_matrix(GENERIC, *system(material))
     for q, D in zip(GENERIC, ours, strict=True):

@@ -187,17 +187,17 @@ def test_primitive_cell_of_a_supercell(name, matrix):
     crystal = cells.crystal
     assert crystal.n_atoms == len(primitive)
     np.testing.assert_allclose(abs(np.linalg.det(crystal.lattice)), primitive.cell.volume, rtol=1e-9)
-    assert cells.fc3.n_atoms == len(atoms)
-    assert cells.fc2.n_atoms == 2 * len(atoms)
+    assert cells.fc3_supercell.n_atoms == len(atoms)
+    assert cells.fc2_supercell.n_atoms == 2 * len(atoms)
     # the atoms of the supercell are those of the input
-    ours = (np.asarray(crystal.positions)[cells.fc3.atom] + cells.fc3.cell) @ crystal.lattice
-    lattice = cells.fc3.matrix @ crystal.lattice
+    ours = (np.asarray(crystal.positions)[cells.fc3_supercell.primitive_index] + cells.fc3_supercell.lattice_vector) @ crystal.lattice
+    lattice = cells.fc3_supercell.matrix @ crystal.lattice
     np.testing.assert_allclose(lattice @ np.linalg.inv(np.asarray(atoms.cell)), np.eye(3), rtol=0, atol=1e-6)
     difference = (ours[:, None] - atoms.positions[None]) @ np.linalg.inv(lattice)
     distance = np.linalg.norm((difference - np.rint(difference)) @ lattice, axis=-1)
     # the crystal may be shifted as a whole, by a tiny symmetrisation
     assert np.all(np.sort(distance.min(axis=1)) < 1e-5)
-    np.testing.assert_array_equal(np.array(crystal.numbers)[cells.fc3.atom], atoms.numbers[distance.argmin(axis=1)])
+    np.testing.assert_array_equal(np.array(crystal.numbers)[cells.fc3_supercell.primitive_index], atoms.numbers[distance.argmin(axis=1)])
 
 
 def test_isotopes_make_a_cell_larger():
@@ -232,14 +232,14 @@ SUPERCELLS = {
 @pytest.mark.parametrize("shape", SUPERCELLS)
 def test_supercell_lists_every_lattice_point_once(name, shape):
     cells = cells_from_atoms(STRUCTURES[name](), SUPERCELLS[shape], 1)
-    supercell = cells.fc2
+    supercell = cells.fc2_supercell
     n, count = cells.crystal.n_atoms, round(abs(np.linalg.det(supercell.matrix)))
     assert supercell.n_atoms == n * count
-    np.testing.assert_array_equal(supercell.atom[supercell.home], np.arange(n))
-    assert not supercell.cell[supercell.home].any()
+    np.testing.assert_array_equal(supercell.primitive_index[supercell.p2s_map], np.arange(n))
+    assert not supercell.lattice_vector[supercell.p2s_map].any()
     inverse = np.linalg.inv(supercell.matrix)
     for i in range(n):
-        folded = supercell.cell[supercell.atom == i] @ inverse
+        folded = supercell.lattice_vector[supercell.primitive_index == i] @ inverse
         folded = np.round(folded - np.floor(folded + 1e-9), 6)
         assert len(np.unique(folded, axis=0)) == count
 
@@ -249,12 +249,12 @@ def test_supercell_lists_every_lattice_point_once(name, shape):
 def test_shortest_vectors(name, shape):
     """All nearest images and no other, against a search far out."""
     cells = cells_from_atoms(STRUCTURES[name](), SUPERCELLS[shape], 1)
-    crystal, supercell = cells.crystal, cells.fc2
+    crystal, supercell = cells.crystal, cells.fc2_supercell
     steps = np.array(list(itertools.product(range(-5, 6), repeat=3))) @ supercell.matrix
     ours = shortest_vectors(crystal, supercell)
     for i, J in np.ndindex(crystal.n_atoms, supercell.n_atoms):
-        R = supercell.cell[J] - supercell.cell[supercell.home[i]] + steps
-        separation = (crystal.positions[supercell.atom[J]] + R - crystal.positions[i]) @ crystal.lattice
+        R = supercell.lattice_vector[J] - supercell.lattice_vector[supercell.p2s_map[i]] + steps
+        separation = (crystal.positions[supercell.primitive_index[J]] + R - crystal.positions[i]) @ crystal.lattice
         length = np.linalg.norm(separation, axis=1)
         expected = {tuple(x) for x in R[length < length.min() + 1e-5]}
         assert len(ours[i][J]) == len(expected)
@@ -266,17 +266,17 @@ def test_shortest_vectors(name, shape):
 def test_shortest_vectors_agree_with_phonopy(name, shape):
     peer = pytest.importorskip("phonopy.structure.cells")
     cells = cells_from_atoms(STRUCTURES[name](), SUPERCELLS[shape], 1)
-    crystal, supercell = cells.crystal, cells.fc2
+    crystal, supercell = cells.crystal, cells.fc2_supercell
     lattice = supercell.matrix @ crystal.lattice
-    positions = (crystal.positions[supercell.atom] + supercell.cell) @ crystal.lattice @ np.linalg.inv(lattice)
+    positions = (crystal.positions[supercell.primitive_index] + supercell.lattice_vector) @ crystal.lattice @ np.linalg.inv(lattice)
     vectors, multiplicity = peer.get_smallest_vectors(
-        lattice, positions, positions[supercell.home], store_dense_svecs=True, symprec=1e-5
+        lattice, positions, positions[supercell.p2s_map], store_dense_svecs=True, symprec=1e-5
     )
     ours = shortest_vectors(crystal, supercell)
     for i, J in np.ndindex(crystal.n_atoms, supercell.n_atoms):
         count, start = multiplicity[J, i]
         there = vectors[start : start + count] @ lattice
-        here = (crystal.positions[supercell.atom[J]] + ours[i][J] - crystal.positions[i]) @ crystal.lattice
+        here = (crystal.positions[supercell.primitive_index[J]] + ours[i][J] - crystal.positions[i]) @ crystal.lattice
         assert len(here) == count
         distance = np.linalg.norm(here[:, None] - there[None], axis=-1)
         assert np.all(distance.min(axis=0) < 1e-8)
@@ -297,7 +297,7 @@ def brute_force(crystal, supercell, third, q1, q2):
     q = (q0, q1, q2)
     total = np.zeros((n, n, n, 3, 3, 3), complex)
     for a, J, K in np.ndindex(n, supercell.n_atoms, supercell.n_atoms):
-        j, k = supercell.atom[J], supercell.atom[K]
+        j, k = supercell.primitive_index[J], supercell.primitive_index[K]
         phases = [
             np.mean([[np.exp(2j * np.pi * (q[x] @ RJ + q[y] @ RK)) for RK in near[a][K]] for RJ in near[a][J]])
             for x, y in ((1, 2), (0, 2), (1, 0))
@@ -324,7 +324,7 @@ def test_lattice_sum_of_third_order(name, matrix, dims):
     The anchor at leg 2 sees the other two atoms as (J at leg 1, K at leg 0).
     """
     cells = cells_from_atoms(STRUCTURES[name](), 1, matrix)
-    crystal, supercell = cells.crystal, cells.fc3
+    crystal, supercell = cells.crystal, cells.fc3_supercell
     n, N, m = crystal.n_atoms, supercell.n_atoms, 3 * crystal.n_atoms
     third = np.random.default_rng(0).normal(size=(n, N, N, 3, 3, 3))
     table = jax.tree.map(jnp.asarray, third_table(crystal, supercell, dims))
@@ -353,8 +353,8 @@ def test_lattice_sum_of_third_order(name, matrix, dims):
 def test_every_entry_of_third_order_is_shared_out_once():
     """Σ scale over the entries of one folded element is 1: a third for each leg, images in equal parts."""
     cells = cells_from_atoms(STRUCTURES["wurtzite"](), 1, [2, 2, 1])
-    table = third_table(cells.crystal, cells.fc3, (4, 4, 3))
-    n, N = cells.crystal.n_atoms, cells.fc3.n_atoms
+    table = third_table(cells.crystal, cells.fc3_supercell, (4, 4, 3))
+    n, N = cells.crystal.n_atoms, cells.fc3_supercell.n_atoms
     total = np.bincount(table.source, weights=table.scale, minlength=n * N * N)
     np.testing.assert_allclose(total, 1, rtol=1e-12)
     for leg in range(3):
@@ -365,9 +365,9 @@ def test_every_entry_of_third_order_is_shared_out_once():
 def test_tables_do_not_depend_on_the_supercell_atoms_chosen_as_home():
     cells = cells_from_atoms(STRUCTURES["zincblende"](), 1, [2, 2, 1])
     other = dataclasses.replace(
-        cells.fc3, home=np.array([np.flatnonzero(cells.fc3.atom == i)[-1] for i in range(cells.crystal.n_atoms)])
+        cells.fc3_supercell, home=np.array([np.flatnonzero(cells.fc3_supercell.primitive_index == i)[-1] for i in range(cells.crystal.n_atoms)])
     )
-    for a, b in zip(shortest_vectors(cells.crystal, other), shortest_vectors(cells.crystal, cells.fc3), strict=True):
+    for a, b in zip(shortest_vectors(cells.crystal, other), shortest_vectors(cells.crystal, cells.fc3_supercell), strict=True):
         # seen from another home atom the same separations occur, in another order
         assert sorted(map(str, (np.sort(x, axis=0).tolist() for x in a))) == sorted(
             map(str, (np.sort(x, axis=0).tolist() for x in b))

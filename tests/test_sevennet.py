@@ -124,7 +124,7 @@ def test_force_constants_of_the_average_over_mirror_images(shared, name):
     cells = cells_from_atoms(bulk("GaAs", "zincblende", a=5.75), (2, 2, 2), (2, 2, 2))
     (first, report), (other, _) = (force_constants(load(shared, name), cells, seed=seed) for seed in (0, 1))
     assert max(report.residual) < 1e-11
-    np.testing.assert_allclose(first.third, other.third, atol=1e-9 * np.abs(first.third).max())
+    np.testing.assert_allclose(first.fc3, other.fc3, atol=1e-9 * np.abs(first.fc3).max())
 
 
 def test_third_derivatives_survive_compilation(shared):
@@ -174,7 +174,7 @@ def test_species_and_distances_where_it_is_not_smooth(shared, name):
     potential = load(shared, name)
     assert sorted(potential.species) == [*range(1, 84), *range(89, 95)]
     assert potential.species[:3] == (89, 47, 13)  # alphabetical: Ac, Ag, Al
-    assert {kink for *_, kink in potential.kinks} == ({4.5} if name == "sevennet-0" else set())
+    assert {kink for *_, kink in potential.nonsmooth_distances} == ({4.5} if name == "sevennet-0" else set())
     assert potential.cutoff == 5.0
 
 
@@ -230,7 +230,7 @@ def test_mirror_images_are_averaged():
         return 0.5 * (model.energy(params, graph) + model.energy(params, image))
 
     expected, _ = force_constants(dataclasses.replace(model, energy=both, parity=True), cells)
-    for a, b in ((fc.second, expected.second), (fc.third, expected.third)):
+    for a, b in ((fc.fc2, expected.fc2), (fc.fc3, expected.fc3)):
         np.testing.assert_allclose(a, b, atol=1e-10 * np.abs(b).max())
 
 

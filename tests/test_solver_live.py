@@ -14,7 +14,7 @@ from support import tersoff
 from wigner_jax._solve import make_plan, natural_isotopes, solve, tetrahedron
 from wigner_jax.ifc.autodiff import force_constants
 from wigner_jax.physics.broadening.gaussian import Gaussian
-from wigner_jax.types import Cells, ForceConstants
+from wigner_jax.types import Supercells, ForceConstants
 
 phono3py = pytest.importorskip("phono3py")
 
@@ -22,8 +22,8 @@ TEMPERATURES = (100.0, 300.0)
 SIDE = 1e-10  # THz
 
 
-def cells_of(peer) -> Cells:
-    return Cells(
+def cells_of(peer) -> Supercells:
+    return Supercells(
         crystal_of(peer.primitive),
         supercell_of(peer.phonon_primitive, peer.phonon_supercell),
         supercell_of(peer.primitive, peer.supercell),
@@ -75,7 +75,7 @@ def strained():
 def low_symmetry():
     peer = new_peer(strained(), np.diag([3, 3, 3]), np.diag([2, 2, 2]), np.eye(3))
     fc, _ = force_constants(tersoff(), cells_of(peer))
-    peer.fc2, peer.fc3 = np.array(fc.second), np.array(fc.third)
+    peer.fc2, peer.fc3 = np.array(fc.fc2), np.array(fc.fc3)
     return peer
 
 
@@ -122,8 +122,8 @@ def compare(peer, dims, sigma, monkeypatch):
     cells = cells_of(peer)
     plan = make_plan(cells, dims)
     fc = ForceConstants(np.array(peer.fc2), np.array(peer.fc3))
-    if len(fc.second) != cells.crystal.n_atoms:  # full arrays: the rows of the home atoms
-        fc = ForceConstants(fc.second[cells.fc2.home], fc.third[cells.fc3.home])
+    if len(fc.fc2) != cells.crystal.n_atoms:  # full arrays: the rows of the home atoms
+        fc = ForceConstants(fc.fc2[cells.fc2_supercell.p2s_map], fc.fc3[cells.fc3_supercell.p2s_map])
     broadening = tetrahedron(plan) if sigma is None else Gaussian(sigma)
     ours = solve(plan, fc, TEMPERATURES, broadening)
     actual = np.array(ours.phonons.frequencies[plan.mesh.irreducible])

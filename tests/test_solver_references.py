@@ -164,21 +164,21 @@ def test_isotope_widths_with_the_last_bits_of_the_reference(shared, reference, m
     monkeypatch.setattr(onshell, "TIE", 0.0)
     monkeypatch.setattr(onshell, "weighted", lambda amplitude, x, cells, elastic: plain(amplitude, x, cells))
     plan, material, nac, stored = problem(shared, reference)
-    waves, method, n = phonons(plan, material.constants.second, nac), tetrahedron(plan), plan.crystal.n_atoms
+    waves, method, n = phonons(plan, material.constants.fc2, nac), tetrahedron(plan), plan.crystal.n_atoms
     f, around = peer_neighbourhoods(plan, method, stored)
     np.testing.assert_allclose(f, waves.frequencies, rtol=0, atol=1e-6)
     waves = dataclasses.replace(waves, frequencies=f)
-    state = jax.jit(prepare)(waves, material.constants.third, plan, np.array([300.0]), method, None)
+    state = jax.jit(prepare)(waves, material.constants.fc3, plan, np.array([300.0]), method, None)
     flat = around.swapaxes(1, 2).reshape(len(around), -1)
     tables = dataclasses.replace(state.broadening, around=flat, low=around.min(axis=0), high=around.max(axis=0))
     state = dataclasses.replace(state, broadening=tables)
-    method = dataclasses.replace(method, rooms=((0, 0, 8 * LEAST_ROOM),))
+    method = dataclasses.replace(method, capacity=((0, 0, 8 * LEAST_ROOM),))
 
     @jax.jit
     def widths(points, state):
         def one(q):
             projectors = state.projectors.reshape(9 * n, -1, len(f))[:, :, q]
-            return isotope(Leg(state.frequencies[q], state.rotation[q], projectors), state, plan.variances, method)
+            return isotope(Leg(state.frequencies[q], state.rotation[q], projectors), state, plan.mass_variances, method)
 
         return jax.lax.map(one, points)
 
@@ -209,7 +209,7 @@ def test_la2zr2o7_with_isotope_scattering(shared):
     From the stored three-phonon widths; only Φ2 is known, so that the isotope widths are made alone.
     """
     material = load(shared, "La2Zr2O7")
-    crystal, supercell = material.cells.crystal, material.cells.fc2
+    crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
     with h5py.File(shared / "data/reference/La2Zr2O7/kappa-m191919.hdf5") as file:
         stored = {key: file[key][()] for key in ("frequency", "gamma", "temperature", "weight")}
     mesh = make_mesh(crystal, (19, 19, 19))
@@ -217,7 +217,7 @@ def test_la2zr2o7_with_isotope_scattering(shared):
     one_cell = make_supercell(crystal, np.eye(3, dtype=int))
     table, third = fourier_table(crystal, supercell), third_table(crystal, one_cell, mesh.dims)
     plan = Plan(crystal, natural_isotopes(crystal), mesh, table, third, ())
-    waves = phonons(plan, material.constants.second, GonzeLee(material.born, dipole_plan(crystal, supercell)))
+    waves = phonons(plan, material.constants.fc2, GonzeLee(material.born, dipole_plan(crystal, supercell)))
     np.testing.assert_allclose(waves.frequencies[mesh.irreducible], stored["frequency"], rtol=0, atol=1e-5)
 
     method, n = tetrahedron(plan), crystal.n_atoms
@@ -226,7 +226,7 @@ def test_la2zr2o7_with_isotope_scattering(shared):
 
     items = jax.jit(lambda q, state: jnp.sum(method.one_window(state.broadening, state.frequencies[q])[1]))
     room = -(-max(int(items(q, state)) for q in points) // LEAST_ROOM) * LEAST_ROOM
-    method = dataclasses.replace(method, rooms=((0, 0, room),))
+    method = dataclasses.replace(method, capacity=((0, 0, room),))
 
     @jax.jit
     def one(q, state):

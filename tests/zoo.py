@@ -129,10 +129,10 @@ def check_force_constants(potential, atoms: Atoms, supercell) -> None:
     graph = plan.graph3
     u = np.random.default_rng(2).standard_normal((graph.n_atoms, 3))
     # the rows of compact force constants are atoms of the primitive cell: find them in the supercell
-    rows = np.flatnonzero(np.all(np.asarray(cells.fc3.cell) == 0, axis=1))
-    assert np.array_equal(np.asarray(cells.fc3.atom)[rows], np.arange(len(rows)))
-    second = np.einsum("injk,nk->ij", np.asarray(constants.second), u)
-    third = np.einsum("inmjkl,nk,ml->ij", np.asarray(constants.third), u, u)
+    rows = np.flatnonzero(np.all(np.asarray(cells.fc3_supercell.lattice_vector) == 0, axis=1))
+    assert np.array_equal(np.asarray(cells.fc3_supercell.primitive_index)[rows], np.arange(len(rows)))
+    second = np.einsum("injk,nk->ij", np.asarray(constants.fc2), u)
+    third = np.einsum("inmjkl,nk,ml->ij", np.asarray(constants.fc3), u, u)
 
     def slopes(h: float) -> np.ndarray:
         return np.asarray(energy_and_slopes(potential, graph.at(graph.positions + h * u))[1][0])[rows]

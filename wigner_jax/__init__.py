@@ -31,12 +31,12 @@ from .relaxation.newton import relax
 from .thermodynamics.expansion import thermal_expansion
 from .thermodynamics.gruneisen import gruneisen_by_strain, gruneisen_by_third_order, gruneisen_by_volumes
 from .thermodynamics.quasi_harmonic import quasi_harmonic
-from .types import BornCharges, Cells, Conductivity, ForceConstants, Linewidths, Phonons, Solution
+from .types import BornCharges, Supercells, Conductivity, ForceConstants, Linewidths, Phonons, Solution
 
 __all__ = [
     "AdaptiveGaussian",
     "BornCharges",
-    "Cells",
+    "Supercells",
     "Conductivity",
     "ForceConstants",
     "Gaussian",

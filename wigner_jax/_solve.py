@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ._core.pytree import Array
     from .physics.broadening.base import Broadening
     from .physics.phonons import LongRange
-    from .types import Cells, Crystal, ForceConstants, TripletBucket
+    from .types import Supercells, Crystal, ForceConstants, TripletBucket
 
     Progress = Callable[[int, int], None]
 
@@ -62,7 +62,7 @@ def natural_isotopes(crystal: Crystal) -> np.ndarray:
     return np.array([ELEMENTS[SYMBOLS[int(z)]][2] for z in crystal.numbers], float)
 
 
-def make_plan(cells: Cells, mesh: Sequence[int], symmetry: bool = True) -> Plan:
+def make_plan(cells: Supercells, mesh: Sequence[int], symmetry: bool = True) -> Plan:
     """Everything that depends on the cells and the mesh alone.
 
     Args:
@@ -74,8 +74,8 @@ def make_plan(cells: Cells, mesh: Sequence[int], symmetry: bool = True) -> Plan:
         cells.crystal,
         natural_isotopes(cells.crystal),
         q,
-        fourier_table(cells.crystal, cells.fc2),
-        third_table(cells.crystal, cells.fc3, q.dims),
+        fourier_table(cells.crystal, cells.fc2_supercell),
+        third_table(cells.crystal, cells.fc3_supercell, q.dims),
         triplet_buckets(cells.crystal, q, symmetry),
     )
 
@@ -94,12 +94,12 @@ def tetrahedron(plan: Plan, symmetrized: bool = False) -> Tetrahedron:
 @jax.jit
 def phonons(plan: Plan, second: Array, nac: LongRange | None = None) -> Phonons:
     """Harmonic solution on the mesh. Args: second (n, N2, 3, 3) eV/Å²."""
-    return harmonic.phonons(plan.mesh.qpoints, plan.mesh.irreducible, second, plan.crystal, plan.second, nac)
+    return harmonic.phonons(plan.mesh.qpoints, plan.mesh.irreducible, second, plan.crystal, plan.fc2_table, nac)
 
 
 @jax.jit
 def _velocities(plan: Plan, solution: tuple[Array, Array], second: Array, nac: LongRange | None) -> Array:
-    return harmonic.group_velocities(plan.mesh.qpoints, solution, second, plan.crystal, plan.second, nac)
+    return harmonic.group_velocities(plan.mesh.qpoints, solution, second, plan.crystal, plan.fc2_table, nac)
 
 
 @jax.jit
@@ -149,8 +149,8 @@ def reserve(
     """
     give_memory_back()
     broadening = tetrahedron(plan) if broadening is None else broadening
-    lattice_waves = phonons(plan, fc.second, nac)
-    return _reserved(plan, _state(plan, lattice_waves, fc.third, jnp.ones(1), broadening, None), broadening, margin)
+    lattice_waves = phonons(plan, fc.fc2, nac)
+    return _reserved(plan, _state(plan, lattice_waves, fc.fc3, jnp.ones(1), broadening, None), broadening, margin)
 
 
 def _reserved(
@@ -164,7 +164,7 @@ def _reserved(
         some = jax.tree.map(lambda x: x[chosen], bucket)  # noqa: B023
         needs = [int(x) for x in _room(some, state, plan, broadening)]
         rooms.append(rounded_room((needs[0], needs[1], needs[2]), margin))
-    return dataclasses.replace(broadening, rooms=tuple(rooms))
+    return dataclasses.replace(broadening, capacity=tuple(rooms))
 
 
 def linewidths(
@@ -179,8 +179,8 @@ def linewidths(
     velocities = None
     if broadening.needs_velocities:
         solution = (lattice_waves.frequencies, lattice_waves.eigenvectors)
-        velocities = _velocities(plan, solution, fc.second, nac)
-    state = _state(plan, lattice_waves, fc.third, temperatures, broadening, velocities)
+        velocities = _velocities(plan, solution, fc.fc2, nac)
+    state = _state(plan, lattice_waves, fc.fc3, temperatures, broadening, velocities)
     return _linewidths(plan, state, lattice_waves, broadening, scattering, progress)
 
 
@@ -223,9 +223,9 @@ def kappa(
     """
     give_memory_back()
     broadening = AdaptiveGaussian() if broadening is None else broadening
-    scattering = Scattering(plan.variances) if scattering is None else scattering
+    scattering = Scattering(plan.mass_variances) if scattering is None else scattering
     T = jnp.asarray(temperatures, float)
-    lattice_waves = phonons(plan, fc.second, nac)
+    lattice_waves = phonons(plan, fc.fc2, nac)
     gamma = linewidths(plan, fc, lattice_waves, T, broadening, scattering, nac)
     return _kappa_tensors(lattice_waves, gamma.total, plan.mesh, plan.crystal, T)
 
@@ -250,16 +250,16 @@ def solve(
     require_double_precision()
     give_memory_back()
     T = jnp.asarray(temperatures_above_zero(temperatures))
-    require_finite(fc.second, "Φ2")
-    require_finite(fc.third, "Φ3")
-    scattering = Scattering(plan.variances) if scattering is None else scattering
+    require_finite(fc.fc2, "Φ2")
+    require_finite(fc.fc3, "Φ3")
+    scattering = Scattering(plan.mass_variances) if scattering is None else scattering
     broadening = tetrahedron(plan) if broadening is None else broadening
-    lattice_waves = phonons(plan, fc.second, nac)
+    lattice_waves = phonons(plan, fc.fc2, nac)
     if not allow_imaginary:
         refuse_imaginary(plan.mesh, lattice_waves.frequencies)
     if isinstance(broadening, Tetrahedron):
-        state = _state(plan, lattice_waves, fc.third, T, broadening, None)
-        if broadening.rooms is None:
+        state = _state(plan, lattice_waves, fc.fc3, T, broadening, None)
+        if broadening.capacity is None:
             broadening = _reserved(plan, state, broadening, ROOM_MARGIN, ROOM_SAMPLE)
         gamma = _linewidths(plan, state, lattice_waves, broadening, scattering, progress)
         if gamma.overflow:  # a q-point outside the sample needed more: measure them all

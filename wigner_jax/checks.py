@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._core.pytree import Array
-    from .types import Cells, ForceConstants, Mesh
+    from .types import Supercells, ForceConstants, Mesh
 
 
 #: Force constants whose sums over the last atom exceed this share of the largest element are refused. Unsymmetrised
@@ -61,7 +61,7 @@ def require_finite(array: Array, name: str) -> None:
 
 
 def check_force_constants(
-    cells: Cells, fc: ForceConstants, tolerance: float = SUM_RULE_TOLERANCE
+    cells: Supercells, fc: ForceConstants, tolerance: float = SUM_RULE_TOLERANCE
 ) -> tuple[float, float]:
     """Refuse force constants that cannot belong to the cells: shapes, non-finite numbers, broken sum rules.
 
@@ -71,8 +71,8 @@ def check_force_constants(
     Returns:
         The residues, relative to the largest element of Φ2 and of Φ3.
     """
-    second, third = np.asarray(fc.second), np.asarray(fc.third)
-    n, N2, N3 = cells.crystal.n_atoms, cells.fc2.n_atoms, cells.fc3.n_atoms
+    second, third = np.asarray(fc.fc2), np.asarray(fc.fc3)
+    n, N2, N3 = cells.crystal.n_atoms, cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms
     for array, shape, name in ((second, (n, N2, 3, 3), "Φ2"), (third, (n, N3, N3, 3, 3, 3), "Φ3")):
         if array.shape != shape:
             raise InputError(

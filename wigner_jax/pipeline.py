@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from .physics.broadening.base import Broadening
     from .physics.phonons import LongRange
     from .potentials.base import Params, Potential
-    from .types import Cells
+    from .types import Supercells
 
 
 def kappa_fn(
     potential: Potential,
-    cells: Cells,
+    cells: Supercells,
     mesh: Sequence[int],
     temperatures: Sequence[float] = (300.0,),
     *,

@@ -34,43 +34,43 @@ class Crystal:
 
 @host_data
 class Supercell:
-    """Where each atom of a supercell sits, in integers: r_J = (positions[atom[J]] + cell[J]) @ lattice.
+    """Where each atom of a supercell sits, in integers: r_J = (positions[primitive_index[J]] + lattice_vector[J]) @ lattice.
 
     Host data. The supercell's lattice is ``matrix @ crystal.lattice``; any integer matrix with non-zero determinant.
     """
 
     matrix: np.ndarray  # (3, 3) int
-    atom: np.ndarray  # (N,) int, atom of the primitive cell
-    cell: np.ndarray  # (N, 3) int, lattice vector of the primitive cell it belongs to
-    home: np.ndarray  # (n,) int, the supercell atom that stands for each primitive atom: row i of the constants
+    primitive_index: np.ndarray  # (N,) int, atom of the primitive cell
+    lattice_vector: np.ndarray  # (N, 3) int, lattice vector of the primitive cell it belongs to
+    p2s_map: np.ndarray  # (n,) int, the supercell atom that stands for each primitive atom: row i of the constants
 
     @property
     def n_atoms(self) -> int:
-        return len(self.atom)
+        return len(self.primitive_index)
 
     def positions_in(self, crystal: Crystal) -> np.ndarray:
         """Cartesian positions of the atoms, Å. (N, 3)"""
-        return (np.asarray(crystal.positions)[self.atom] + self.cell) @ np.asarray(crystal.lattice)
+        return (np.asarray(crystal.positions)[self.primitive_index] + self.lattice_vector) @ np.asarray(crystal.lattice)
 
 
 @host_data
-class Cells:
+class Supercells:
     """A crystal and the two supercells in which its force constants are made. Host data."""
 
     crystal: Crystal
-    fc2: Supercell
-    fc3: Supercell
+    fc2_supercell: Supercell
+    fc3_supercell: Supercell
 
 
 @pytree()
 class ForceConstants:
     """The seam between potentials and phonons: compact force constants, phono3py's layout.
 
-    Row i is the primitive atom ``supercell.home[i]``; images are summed over the supercell (folded).
+    Row i is the primitive atom ``supercell.p2s_map[i]``; images are summed over the supercell (folded).
     """
 
-    second: Array  # (n, N2, 3, 3) eV/Å²
-    third: Array  # (n, N3, N3, 3, 3, 3) eV/Å³
+    fc2: Array  # (n, N2, 3, 3) eV/Å²
+    fc3: Array  # (n, N3, N3, 3, 3, 3) eV/Å³
 
 
 @pytree()
@@ -193,7 +193,7 @@ class Tetrahedra:
 class ThirdTable:
     """How folded Φ3 becomes Φ3(q, q', q'') = Σ_D exp(2πi q'·D) Σ_R'' Φ[D, R''] exp(-2πi q·R''), D = R' - R''.
 
-    A *cell* is one (i, j, k, D); its entries are the R''. Cells with about equally many entries share a bucket, padded.
+    A *cell* is one (i, j, k, D); its entries are the R''. Supercells with about equally many entries share a bucket, padded.
     """
 
     source: Array  # (E,) int, row (i N3 + J) N3 + K of the folded Φ3
@@ -217,8 +217,8 @@ class Plan:
     """
 
     crystal: Crystal
-    variances: Array  # (n,) isotope mass variances of the natural abundances
+    mass_variances: Array  # (n,) isotope mass variances of the natural abundances
     mesh: Mesh
-    second: FourierTable
-    third: ThirdTable
+    fc2_table: FourierTable
+    fc3_table: ThirdTable
     triplets: tuple[TripletBucket, ...]

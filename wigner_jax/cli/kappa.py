@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..physics.broadening.base import Broadening
     from ..physics.phonons import LongRange
-    from ..types import BornCharges, Cells, ForceConstants, Plan
+    from ..types import BornCharges, Supercells, ForceConstants, Plan
 
 
 HELP = "thermal conductivity of a crystal"
@@ -126,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Problem(NamedTuple):
     """Everything left of the seam, with a line that says where it came from."""
 
-    cells: Cells
+    cells: Supercells
     force_constants: ForceConstants
     born: BornCharges | None
     origin: str
@@ -172,7 +172,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(kappa_table(solution.conductivity))
     if output is not None:
         with stages("bands"):
-            bands = phonon_bands(plan, problem.force_constants.second, nac)
+            bands = phonon_bands(plan, problem.force_constants.fc2, nac)
         write_datasets(
             output, kappa_datasets(crystal, plan.mesh, solution, arguments.boundary_mfp, _sigma(arguments), bands)
         )
@@ -184,7 +184,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _problem(arguments: argparse.Namespace, stages: Stages) -> Problem:
-    """Cells and force constants of the source, whatever it is."""
+    """Supercells and force constants of the source, whatever it is."""
     source = str(arguments.source)
     if source.lower().endswith(YAML_ENDINGS):
         problem = _from_phono3py(arguments, stages)
@@ -257,8 +257,8 @@ def _relaxed(atoms: ase.Atoms, potential: Potential | Calculator) -> tuple[ase.A
 
 def _constants(
     atoms: ase.Atoms, potential: Potential | Calculator, route: str, supercells: tuple[Any, Any], progress: Any
-) -> tuple[Cells, ForceConstants, tuple[str, ...], str]:
-    """Cells, force constants, what a user should know of them, and a word for the header."""
+) -> tuple[Supercells, ForceConstants, tuple[str, ...], str]:
+    """Supercells, force constants, what a user should know of them, and a word for the header."""
     cells = default_cells(atoms, *supercells)
     if route == "ad":
         assert isinstance(potential, Potential)
@@ -269,14 +269,14 @@ def _constants(
     calculator = WignerCalculator(potential) if isinstance(potential, Potential) else potential
     # the same supercells, in units of the given cell: whole numbers of it unless that is larger than they are
     given = np.linalg.inv(atoms.cell.array)
-    matrices = [cell.matrix @ np.asarray(cells.crystal.lattice) @ given for cell in (cells.fc2, cells.fc3)]
+    matrices = [cell.matrix @ np.asarray(cells.crystal.lattice) @ given for cell in (cells.fc2_supercell, cells.fc3_supercell)]
     if max(np.abs(m - np.rint(m)).max() for m in matrices) > 1e-4:
         raise InputError(
             "the supercells are no multiples of the given cell: name them with --fc2-supercell and --fc3-supercell"
         )
     second, third = (np.rint(m).astype(int).T for m in matrices)
     cells, constants, _ = finite_displacements(
-        atoms, calculator, fc2=second.ravel(), fc3=third.ravel(), progress=progress
+        atoms, calculator, fc2_supercell=second.ravel(), fc3_supercell=third.ravel(), progress=progress
     )
     return cells, constants, (), f", finite displacements of {DISTANCE:g} Å"
 
@@ -320,7 +320,7 @@ def _nac(arguments: argparse.Namespace, problem: Problem) -> LongRange | None:
     charges = symmetrized_charges(problem.born, problem.cells.crystal)
     if arguments.nac_method == "wang":
         return Wang(charges)
-    return GonzeLee(charges, dipole_plan(problem.cells.crystal, problem.cells.fc2))
+    return GonzeLee(charges, dipole_plan(problem.cells.crystal, problem.cells.fc2_supercell))
 
 
 def _broadening(arguments: argparse.Namespace, plan: Plan) -> Broadening:
@@ -333,7 +333,7 @@ def _header(problem: Problem, plan: Plan, nac: LongRange | None) -> str:
     """What is computed: the crystal, where its force constants come from, and the mesh."""
     cells, mesh = problem.cells, plan.mesh
     group = space_group(cells.crystal)
-    atoms = f"supercells of {cells.fc2.n_atoms} (Φ2) and {cells.fc3.n_atoms} (Φ3) atoms"
+    atoms = f"supercells of {cells.fc2_supercell.n_atoms} (Φ2) and {cells.fc3_supercell.n_atoms} (Φ3) atoms"
     correction = (
         "" if nac is None else f"; non-analytic correction ({'Wang' if isinstance(nac, Wang) else 'Gonze-Lee'})"
     )

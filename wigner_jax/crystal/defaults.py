@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import ase
 
-    from ..types import Cells, Crystal
+    from ..types import Supercells, Crystal
 
 
 THICKNESS_FC2 = 10.0  # Å between opposite faces; Si, NaCl: 2×2×2 conventional cells (64 atoms)
@@ -50,7 +50,7 @@ def default_supercell(crystal: Crystal, minimum: float) -> np.ndarray:
     return repeat[:, None] * conventional
 
 
-def default_cells(atoms: ase.Atoms, fc2: Sequence | None = None, fc3: Sequence | None = None) -> Cells:
+def default_cells(atoms: ase.Atoms, fc2_supercell: Sequence | None = None, fc3_supercell: Sequence | None = None) -> Supercells:
     """`cells_from_atoms` with supercells chosen where None is given.
 
     That is ``atoms.info["fc2_supercell"]`` and ``["fc3_supercell"]`` where the structure carries them (prototypes and
@@ -58,19 +58,19 @@ def default_cells(atoms: ase.Atoms, fc2: Sequence | None = None, fc3: Sequence |
     cell whose opposite faces are 10 Å (Φ2) and 8 Å (Φ3) apart or more.
 
     Args:
-        fc2, fc3: 1, 3 or 9 integers, in units of the cell of `atoms`.
+        fc2_supercell, fc3_supercell: 1, 3 or 9 integers, in units of the cell of `atoms`.
     """
-    fc2 = atoms.info.get("fc2_supercell") if fc2 is None else fc2
-    fc3 = atoms.info.get("fc3_supercell") if fc3 is None else fc3
+    fc2_supercell = atoms.info.get("fc2_supercell") if fc2_supercell is None else fc2_supercell
+    fc3_supercell = atoms.info.get("fc3_supercell") if fc3_supercell is None else fc3_supercell
     one = (1, 1, 1)
     cells = cells_from_atoms(
-        atoms, one if fc2 is None else fc2, one if fc3 is None else fc3, atoms.info.get("primitive_matrix")
+        atoms, one if fc2_supercell is None else fc2_supercell, one if fc3_supercell is None else fc3_supercell, atoms.info.get("primitive_matrix")
     )
     crystal = cells.crystal
-    if fc2 is None:
-        cells = dataclasses.replace(cells, fc2=make_supercell(crystal, default_supercell(crystal, THICKNESS_FC2)))
-    if fc3 is None:
-        cells = dataclasses.replace(cells, fc3=make_supercell(crystal, default_supercell(crystal, THICKNESS_FC3)))
+    if fc2_supercell is None:
+        cells = dataclasses.replace(cells, fc2_supercell=make_supercell(crystal, default_supercell(crystal, THICKNESS_FC2)))
+    if fc3_supercell is None:
+        cells = dataclasses.replace(cells, fc3_supercell=make_supercell(crystal, default_supercell(crystal, THICKNESS_FC3)))
     return cells
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..types import Cells, Supercell
+from ..types import Supercells, Supercell
 from .elements import ELEMENTS, SYMBOLS
 from .supercells import integer_matrix, make_supercell, primitive_matrix_of, reduce_to_primitive
 from .symmetry import SYMPREC, space_group, symmetrized
@@ -31,7 +31,7 @@ def cells_from_atoms(
     fc3_supercell: Sequence,
     primitive_matrix: np.ndarray | None = None,
     symprec: float = SYMPREC,
-) -> Cells:
+) -> Supercells:
     """Primitive crystal (snapped onto its space group) and supercells of any ASE structure.
 
     Args:
@@ -58,4 +58,4 @@ def cells_from_atoms(
         in_primitive = integer_matrix(value, name).T @ np.linalg.inv(np.asarray(primitive_matrix)).T
         return make_supercell(crystal, np.rint(in_primitive).astype(int))
 
-    return Cells(crystal, supercell(fc2_supercell, "fc2 supercell"), supercell(fc3_supercell, "fc3 supercell"))
+    return Supercells(crystal, supercell(fc2_supercell, "fc2 supercell"), supercell(fc3_supercell, "fc3 supercell"))

@@ -122,11 +122,11 @@ def shortest_vectors(crystal: Crystal, supercell: Supercell, tolerance: float = 
     steps = np.unique(np.concatenate([steps, 2 * np.eye(3, dtype=int), -2 * np.eye(3, dtype=int)]), axis=0)
     result = []
     for i in range(crystal.n_atoms):
-        R = supercell.cell - supercell.cell[supercell.home[i]]
-        vector = positions[supercell.atom] + R - positions[i]
+        R = supercell.lattice_vector - supercell.lattice_vector[supercell.p2s_map[i]]
+        vector = positions[supercell.primitive_index] + R - positions[i]
         wrap = np.rint(vector @ np.linalg.inv(basis)).astype(int)
         candidates = (R - wrap @ basis)[:, None] + (steps @ basis)[None]
-        length = np.linalg.norm((positions[supercell.atom][:, None] + candidates - positions[i]) @ lattice, axis=-1)
+        length = np.linalg.norm((positions[supercell.primitive_index][:, None] + candidates - positions[i]) @ lattice, axis=-1)
         keep = length < length.min(axis=1, keepdims=True) + tolerance
         result.append([candidates[J][keep[J]] for J in range(supercell.n_atoms)])
     return result

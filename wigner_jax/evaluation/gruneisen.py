@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import ase
     from ase.calculators.calculator import Calculator
 
-    from ..types import Cells, ForceConstants
+    from ..types import Supercells, ForceConstants
     from .settings import Settings
 
 
@@ -77,7 +77,7 @@ def gamma_start(settings: Settings, mp_id: str) -> dict[str, Any]:
 
 
 def gamma_of(
-    atoms: ase.Atoms, potential: Potential | Calculator, harmonic: tuple[Cells, ForceConstants], settings: Settings,
+    atoms: ase.Atoms, potential: Potential | Calculator, harmonic: tuple[Supercells, ForceConstants], settings: Settings,
     record: dict[str, Any],
 ) -> None:  # fmt: skip
     """γ(T), its protocol and its errors into the record, with mode_gruneisen (P, m); what goes wrong is a line in it.

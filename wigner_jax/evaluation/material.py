@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from .._core.progress import Stages
     from ..reference import Reference
-    from ..types import Cells, Conductivity, ForceConstants
+    from ..types import Supercells, Conductivity, ForceConstants
     from .settings import Settings
 
 
@@ -100,7 +100,7 @@ def _solve(
         plan = make_plan(cells, [int(n) for n in np.ravel(atoms.info["q_mesh"])])
         reference.require_mesh(plan.mesh)
     with stages("phonons"):
-        frequencies = np.asarray(phonons(plan, jax.numpy.asarray(constants.second), None).frequencies)
+        frequencies = np.asarray(phonons(plan, jax.numpy.asarray(constants.fc2), None).frequencies)
         _compare_frequencies(frequencies[np.asarray(plan.mesh.irreducible)], reference, record)
         record["lowest_frequency"] = float(frequencies.min())
         record["imaginary"] = bool(len(imaginary_modes(plan.mesh, frequencies)))
@@ -115,7 +115,7 @@ def _solve(
     _score(solution.conductivity, reference, record)
     _regimes(solution, plan.mesh, record)
     with stages("bands"):
-        bands = phonon_bands(plan, jax.numpy.asarray(constants.second))
+        bands = phonon_bands(plan, jax.numpy.asarray(constants.fc2))
     return cells.crystal, plan.mesh, solution, settings.boundary_mfp, None, bands
 
 
@@ -152,7 +152,7 @@ def _space_group(atoms: ase.Atoms) -> int:
 
 def _constants(
     atoms: ase.Atoms, potential: Potential | Calculator, settings: Settings, record: dict[str, Any]
-) -> tuple[Cells, ForceConstants]:
+) -> tuple[Supercells, ForceConstants]:
     from ..crystal.defaults import default_cells
     from ..ifc.autodiff import force_constants
     from ..ifc.finite_displacement import finite_displacements

@@ -15,7 +15,7 @@ from .._core.compile_cache import give_memory_back
 from .._core.pytree import Array, pytree
 from .._core.taylor_mode import second_derivative
 from ..potentials.neighbor_list import graph_of
-from ..types import Cells, ForceConstants, Supercell
+from ..types import Supercells, ForceConstants, Supercell
 from .displacement_patterns import Fit, FitInfo, plan_fit
 from .least_squares import pattern_weights, recover
 
@@ -149,7 +149,7 @@ class ForceConstantsReport:
 
 def plan_force_constants(
     potential: Potential,
-    cells: Cells,
+    cells: Supercells,
     *,
     seed: int = 0,
     scheme: str = "auto",
@@ -168,12 +168,12 @@ def plan_force_constants(
 
     def one(supercell: Supercell, order: int) -> tuple[Graph, float, Fit, FitInfo]:
         positions = supercell.positions_in(crystal)
-        numbers = np.asarray(crystal.numbers)[supercell.atom]
+        numbers = np.asarray(crystal.numbers)[supercell.primitive_index]
         graph = graph_of(supercell.matrix @ lattice, positions, numbers, potential)
         return (*graph, *plan_fit(crystal, supercell, order, seed, scheme, cache, potential.parity))
 
-    graph2, margin2, fit2, info2 = one(cells.fc2, 2)
-    graph3, margin3, fit3, info3 = one(cells.fc3, 3)
+    graph2, margin2, fit2, info2 = one(cells.fc2_supercell, 2)
+    graph3, margin3, fit3, info3 = one(cells.fc3_supercell, 3)
     return ForceConstantsPlan(graph2, graph3, fit2, fit3), (info2, info3), min(margin2, margin3)
 
 
@@ -184,7 +184,7 @@ def force_constants_at(energy: Energy, params: Params, plan: ForceConstantsPlan)
     )
 
 
-def force_constants_fn(potential: Potential, cells: Cells, **options: Any) -> Callable[[Params], ForceConstants]:
+def force_constants_fn(potential: Potential, cells: Supercells, **options: Any) -> Callable[[Params], ForceConstants]:
     """params → ForceConstants at fixed geometry, compiled once and differentiable with jax.grad.
 
     Options are those of `plan_force_constants`. Plan and parameters are arguments of the compiled function.
@@ -208,7 +208,7 @@ _recover = jax.jit(recover)
 
 def force_constants(
     potential: Potential,
-    cells: Cells,
+    cells: Supercells,
     *,
     params: Params | None = None,
     progress: Progress = None,
@@ -260,7 +260,7 @@ def force_constants(
     return ForceConstants(*results), report
 
 
-def _warnings(potential: Potential, cells: Cells, residuals: tuple[float, float], margin: float) -> tuple[str, ...]:
+def _warnings(potential: Potential, cells: Supercells, residuals: tuple[float, float], margin: float) -> tuple[str, ...]:
     """In words, what a user should know about these force constants."""
     messages = []
     for name, residual in zip(("fc2", "fc3"), residuals, strict=True):
@@ -273,7 +273,7 @@ def _warnings(potential: Potential, cells: Cells, residuals: tuple[float, float]
         messages.append(f"a pair lies {margin:.1e} Å from a distance where {potential.name} is not smooth")
     folded = [
         name
-        for name, cell in (("fc2", cells.fc2), ("fc3", cells.fc3))
+        for name, cell in (("fc2", cells.fc2_supercell), ("fc3", cells.fc3_supercell))
         if potential.cutoff > _inscribed(cell.matrix @ np.asarray(cells.crystal.lattice))
     ]
     if folded:

@@ -177,10 +177,10 @@ def _key(basis: Basis, seed: int, scheme: str) -> str:
 def _anchors(crystal: Crystal, supercell: Supercell, order: int) -> np.ndarray:
     """Atoms (order 2) or one pair of atoms per orbit (order 3) that columns displace. (A, m-1)"""
     if order == 2:
-        return supercell.home[:, None]
+        return supercell.p2s_map[:, None]
     first = np.unique(symmetric_basis(crystal, supercell, 2).orbit, return_index=True)[1]
     home, other = np.divmod(first, supercell.n_atoms)
-    return np.stack([supercell.home[home], other], axis=1)
+    return np.stack([supercell.p2s_map[home], other], axis=1)
 
 
 def _pattern_count(basis: Basis) -> int:

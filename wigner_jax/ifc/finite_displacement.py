@@ -18,7 +18,7 @@ from ..crystal.from_ase import masses_of
 from ..crystal.supercells import primitive_matrix_of
 from ..crystal.symmetry import SYMPREC, symmetrized
 from ..errors import InputError
-from ..types import Cells, Crystal
+from ..types import Supercells, Crystal
 from .phono3py_bridge import make_supercell_map, peer_constants
 
 if TYPE_CHECKING:
@@ -45,19 +45,19 @@ def finite_displacements(
     atoms: ase.Atoms,
     calculator: Calculator,
     *,
-    fc2: Sequence | None = None,
-    fc3: Sequence | None = None,
+    fc2_supercell: Sequence | None = None,
+    fc3_supercell: Sequence | None = None,
     distance: float = DISTANCE,
     symmetrize: bool = True,
     symprec: float = SYMPREC,
     progress: Callable[[str, int, int], None] | None = None,
-) -> tuple[Cells, ForceConstants, DisplacementReport]:
+) -> tuple[Supercells, ForceConstants, DisplacementReport]:
     """Φ2 and Φ3 of a crystal by finite displacements of one and of two atoms.
 
     Args:
         atoms: periodic structure, at a minimum of the calculator's energy; primitive or not.
         calculator: anything that gives ASE forces. They are taken as they are: nothing is subtracted.
-        fc2, fc3: supercells in units of the cell of `atoms`, 3 or 9 integers; by default what ``atoms.info`` says
+        fc2_supercell, fc3_supercell: in units of the cell of `atoms`, 3 or 9 integers; by default what ``atoms.info`` says
             (``fc2_supercell``, ``fc3_supercell``).
         distance: of the displacements, Å.
         symmetrize: project onto the space group, the permutations and the acoustic sum rules (symfc's projector);
@@ -78,8 +78,8 @@ def finite_displacements(
 
     peer = Phono3py(
         unit,
-        supercell_matrix=_matrix(atoms, fc3, "fc3_supercell"),
-        phonon_supercell_matrix=_matrix(atoms, fc2, "fc2_supercell"),
+        supercell_matrix=_matrix(atoms, fc3_supercell, "fc3_supercell"),
+        phonon_supercell_matrix=_matrix(atoms, fc2_supercell, "fc2_supercell"),
         primitive_matrix=primitive,
         symprec=symprec,
         log_level=0,
@@ -104,11 +104,11 @@ def harmonic_displacements(
     atoms: ase.Atoms,
     calculator: Calculator,
     *,
-    fc2: Sequence | None = None,
+    fc2_supercell: Sequence | None = None,
     distance: float = DISTANCE,
     symmetrize: bool = True,
     symprec: float = SYMPREC,
-) -> tuple[Cells, np.ndarray, int]:
+) -> tuple[Supercells, np.ndarray, int]:
     """Φ2 alone, by phonopy's displacements (along diagonals where that saves one, as gamma_SRME makes them).
 
     Arguments and errors are those of `finite_displacements`.
@@ -119,7 +119,7 @@ def harmonic_displacements(
     unit, primitive = _unit_cell(atoms, distance, symprec)
     from phonopy import Phonopy
 
-    matrix = _matrix(atoms, fc2, "fc2_supercell")
+    matrix = _matrix(atoms, fc2_supercell, "fc2_supercell")
     peer = Phonopy(unit, supercell_matrix=matrix, primitive_matrix=primitive, symprec=symprec, log_level=0)
     peer.generate_displacements(distance=distance)
     peer.forces = _forces("fc2", peer.supercells_with_displacements or [], calculator, None)
@@ -129,9 +129,9 @@ def harmonic_displacements(
     cell, supercell, rows = peer.primitive, peer.supercell, np.asarray(peer.primitive.p2s_map)
     crystal = Crystal(cell.cell, cell.scaled_positions, cell.masses, tuple(int(z) for z in cell.numbers))
     places = make_supercell_map(crystal, supercell.cell, supercell.scaled_positions, supercell.numbers)
-    order = np.argsort(places.atom[rows])
-    places = dataclasses.replace(places, home=rows[order])
-    return Cells(symmetrized(crystal), places, places), np.asarray(peer.force_constants)[order], len(peer.forces)
+    order = np.argsort(places.primitive_index[rows])
+    places = dataclasses.replace(places, p2s_map=rows[order])
+    return Supercells(symmetrized(crystal), places, places), np.asarray(peer.force_constants)[order], len(peer.forces)
 
 
 def _unit_cell(atoms: ase.Atoms, distance: float, symprec: float) -> tuple[Any, np.ndarray]:

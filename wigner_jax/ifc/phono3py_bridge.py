@@ -8,7 +8,7 @@ import numpy as np
 
 from ..crystal.symmetry import symmetrized
 from ..errors import InputError
-from ..types import Cells, Crystal, ForceConstants, Supercell
+from ..types import Supercells, Crystal, ForceConstants, Supercell
 
 
 def make_supercell_map(crystal: Crystal, lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray) -> Supercell:
@@ -40,21 +40,21 @@ def _with_home(supercell: Supercell, rows: np.ndarray | None) -> Supercell:
     """The same supercell with `rows` (one supercell atom for each primitive atom, in any order) as home atoms."""
     if rows is None:
         return supercell
-    kinds = supercell.atom[rows]
-    if sorted(kinds) != list(range(len(supercell.home))):
+    kinds = supercell.primitive_index[rows]
+    if sorted(kinds) != list(range(len(supercell.p2s_map))):
         raise InputError(
             "p2s_map of the force constants does not name one atom of each kind: it belongs to another supercell"
         )
-    return Supercell(supercell.matrix, supercell.atom, supercell.cell, np.asarray(rows)[np.argsort(kinds)])
+    return Supercell(supercell.matrix, supercell.primitive_index, supercell.lattice_vector, np.asarray(rows)[np.argsort(kinds)])
 
 
-def peer_constants(peer: Any) -> tuple[Cells, ForceConstants]:
+def peer_constants(peer: Any) -> tuple[Supercells, ForceConstants]:
     """What a Phono3py object holds as compact fc2 and fc3, with the crystal snapped onto its space group."""
     p, s2, s3 = peer.primitive, peer.phonon_supercell, peer.supercell
     crystal = Crystal(p.cell, p.scaled_positions, p.masses, tuple(int(z) for z in p.numbers))
     map2, map3 = (make_supercell_map(crystal, s.cell, s.scaled_positions, s.numbers) for s in (s2, s3))
     rows2, rows3 = np.asarray(peer.phonon_primitive.p2s_map), np.asarray(p.p2s_map)
-    second = np.asarray(peer.fc2)[np.argsort(map2.atom[rows2])]
-    third = np.asarray(peer.fc3)[np.argsort(map3.atom[rows3])]
-    cells = Cells(symmetrized(crystal), _with_home(map2, rows2), _with_home(map3, rows3))
+    second = np.asarray(peer.fc2)[np.argsort(map2.primitive_index[rows2])]
+    third = np.asarray(peer.fc3)[np.argsort(map3.primitive_index[rows3])]
+    cells = Supercells(symmetrized(crystal), _with_home(map2, rows2), _with_home(map3, rows3))
     return cells, ForceConstants(second, third)

@@ -56,10 +56,10 @@ def translation_table(crystal: Crystal, supercell: Supercell) -> tuple[np.ndarra
     """
     n, N = crystal.n_atoms, supercell.n_atoms
     lookup = Lookup(supercell)
-    points = supercell.cell[supercell.atom == 0]
+    points = supercell.lattice_vector[supercell.primitive_index == 0]
     points = points - points[0]
-    translations = np.stack([lookup(supercell.atom, supercell.cell + point) for point in points])
-    homing = np.argmax(translations == supercell.home[supercell.atom], axis=0)
+    translations = np.stack([lookup(supercell.primitive_index, supercell.lattice_vector + point) for point in points])
+    homing = np.argmax(translations == supercell.p2s_map[supercell.primitive_index], axis=0)
     if N % n or len(translations) * n != N:
         raise ValueError(f"a supercell of {N} atoms cannot hold whole copies of a cell of {n}")
     return translations, homing
@@ -72,7 +72,7 @@ class Lookup:
         matrix = supercell.matrix
         self.volume = round(abs(np.linalg.det(matrix)))
         self.adjugate = np.rint(np.linalg.inv(matrix) * self.volume).astype(int)
-        self.keys = self._key(supercell.atom, supercell.cell)
+        self.keys = self._key(supercell.primitive_index, supercell.lattice_vector)
         self.order = np.argsort(self.keys)
 
     def _key(self, atom: np.ndarray, cell: np.ndarray) -> np.ndarray:
@@ -100,7 +100,7 @@ def operations_on(crystal: Crystal, supercell: Supercell) -> tuple[np.ndarray, n
         if np.abs(moved - np.rint(moved)).max() > 1e-6:
             continue
         offset = np.rint(positions @ W.T + w - positions[permutation]).astype(int)
-        images.append(lookup(permutation[supercell.atom], offset[supercell.atom] + supercell.cell @ W.T))
+        images.append(lookup(permutation[supercell.primitive_index], offset[supercell.primitive_index] + supercell.lattice_vector @ W.T))
         left, _, right = np.linalg.svd(lattice.T @ W @ np.linalg.inv(lattice.T))
         rotations.append(left @ right)
     return np.array(rotations), np.array(images)
@@ -114,13 +114,13 @@ def symmetric_basis(crystal: Crystal, supercell: Supercell, order: int) -> Basis
     shape = (n,) + (N,) * (order - 1)
     X = int(np.prod(shape))
     tuples = np.stack(np.unravel_index(np.arange(X), shape))
-    tuples[0] = supercell.home[tuples[0]]
+    tuples[0] = supercell.p2s_map[tuples[0]]
     legs = list(permutations(range(order)))
 
     def image(g: int, legs_of: tuple[int, ...], x: np.ndarray) -> np.ndarray:
         moved = images[g][x[list(legs_of)]]
         moved = translations[homing[moved[0]], moved]
-        return np.ravel_multi_index((supercell.atom[moved[0]], *moved[1:]), shape)
+        return np.ravel_multi_index((supercell.primitive_index[moved[0]], *moved[1:]), shape)
 
     every = [(g, k) for g in range(len(rotations)) for k in range(len(legs))]
     smallest = np.arange(X)
@@ -153,7 +153,7 @@ def symmetric_basis(crystal: Crystal, supercell: Supercell, order: int) -> Basis
         local,
         slots.astype(np.int32),
         translations.astype(np.int32),
-        supercell.home.astype(np.int32),
+        supercell.p2s_map.astype(np.int32),
         int(ends[-1]),
     )
 

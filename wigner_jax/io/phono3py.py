@@ -19,7 +19,7 @@ from ..crystal.supercells import reduce_to_primitive
 from ..crystal.symmetry import SYMPREC, space_group, symmetrized
 from ..errors import InputError
 from ..ifc.phono3py_bridge import _with_home, make_supercell_map, peer_constants
-from ..types import BornCharges, Cells, Crystal, ForceConstants, Supercell
+from ..types import BornCharges, Supercells, Crystal, ForceConstants, Supercell
 from .born import born_from_yaml, read_born
 
 OPENERS = {".xz": lzma.open, ".lzma": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
@@ -29,7 +29,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times f
 class Phono3pyData(NamedTuple):
     """What a phono3py calculation holds: ``cells, force_constants, born = read_phono3py(path)``."""
 
-    cells: Cells
+    cells: Supercells
     force_constants: ForceConstants
     born: BornCharges | None  # from the yaml, or from a BORN file beside it
 
@@ -146,7 +146,7 @@ def _cell(data: dict[str, Any], name: str, path: Path) -> tuple[np.ndarray, np.n
     return lattice, positions, numbers, masses.astype(float)
 
 
-def _from_hdf5(path: Path, data: dict[str, Any], fc2: Path, fc3: Path) -> tuple[Cells, ForceConstants]:
+def _from_hdf5(path: Path, data: dict[str, Any], fc2: Path, fc3: Path) -> tuple[Supercells, ForceConstants]:
     tolerance = float((data.get("phono3py") or {}).get("symmetry_tolerance", SYMPREC))
     if "primitive_cell" in data:
         lattice, positions, numbers, masses = _cell(data, "primitive_cell", path)
@@ -159,7 +159,7 @@ def _from_hdf5(path: Path, data: dict[str, Any], fc2: Path, fc3: Path) -> tuple[
     second, map2 = _read_constants(fc2, ("force_constants", "fc2"), maps[name2], _reduced_to(data, name2), 1)
     third, map3 = _read_constants(fc3, ("fc3",), maps["supercell"], _reduced_to(data, "supercell"), 2)
     snapped = symmetrized(crystal, space_group(crystal, tolerance))
-    return Cells(snapped, map2, map3), ForceConstants(second, third)
+    return Supercells(snapped, map2, map3), ForceConstants(second, third)
 
 
 def _reduced_to(data: dict[str, Any], name: str) -> np.ndarray | None:
@@ -186,7 +186,7 @@ def _read_constants(
             rows = np.asarray(file["p2s_map"][...]) if "p2s_map" in file else rows
     except (OSError, KeyError, RuntimeError) as error:
         raise InputError(f"cannot read {path}: it is truncated or not an HDF5 file; make it anew") from error
-    n, N = len(supercell.home), supercell.n_atoms
+    n, N = len(supercell.p2s_map), supercell.n_atoms
     if array.shape[1:] != (N,) * order + (3,) * (order + 1) or array.shape[0] not in (n, N):
         raise InputError(
             f"{path} has shape {array.shape} where the yaml's supercell has {N} atoms ({n} primitive): wrong file"
@@ -194,17 +194,17 @@ def _read_constants(
     require_finite(array, str(path))
     if array.shape[0] == N:
         supercell = _with_home(supercell, rows if rows is not None and len(rows) == n else None)
-        return array[supercell.home], supercell
+        return array[supercell.p2s_map], supercell
     if rows is not None and (len(rows) != n or rows.min() < 0 or rows.max() >= N):
         raise InputError(f"p2s_map of {path} does not fit the yaml's supercell of {N} atoms: wrong file")
     # phonopy's rows are ascending supercell atoms: without a map, the first atom of each kind
-    rows = np.sort(supercell.home) if rows is None else rows
-    return array[np.argsort(supercell.atom[rows])], _with_home(supercell, rows)
+    rows = np.sort(supercell.p2s_map) if rows is None else rows
+    return array[np.argsort(supercell.primitive_index[rows])], _with_home(supercell, rows)
 
 
 def _from_forces(
     path: Path, data: dict[str, Any], forces_fc3: Path | None, forces_fc2: Path | None
-) -> tuple[Cells, ForceConstants]:
+) -> tuple[Supercells, ForceConstants]:
     """Force constants from displacements and forces: phono3py's own, with its default choices."""
     try:
         from phono3py import Phono3py

@@ -31,7 +31,7 @@ class Bands:
 
 @jax.jit
 def _frequencies(qpoints: Array, plan: Plan, second: Array, nac: LongRange | None) -> Array:
-    return frequencies_and_eigenvectors(qpoints, second, plan.crystal, plan.second, nac)[0]
+    return frequencies_and_eigenvectors(qpoints, second, plan.crystal, plan.fc2_table, nac)[0]
 
 
 def phonon_bands(plan: Plan, second: Array, nac: LongRange | None = None) -> Bands | None:

@@ -94,7 +94,7 @@ def prepare(
         f,
         rotations(f, phonons.eigenvectors, plan.mesh, plan.crystal),
         projectors.reshape(-1, f.size),
-        gather_third(third, plan.third),
+        gather_third(third, plan.fc3_table),
         bose_einstein(f, jnp.asarray(temperatures)),
         broadening.prepare(f, velocities, plan.mesh),
     )
@@ -147,9 +147,9 @@ def three_phonon(
 
     def some_modes(items: tuple[Array, Array]) -> tuple[Array, Array]:
         e0, f0 = items
-        spectra = planes_to_rods(cells, e0, bucket.planes, plan.third, dims)
+        spectra = planes_to_rods(cells, e0, bucket.planes, plan.fc3_table, dims)
         places = tuple(x.reshape(R // chunk, -1, *x.shape[1:]) for x in (bucket.rods, first, second))
-        strength = Strength(look_up, partial(strengths, dims), live, plan.third, (spectra, state.rotation), places)
+        strength = Strength(look_up, partial(strengths, dims), live, plan.fc3_table, (spectra, state.rotation), places)
         return broadening.three_phonon(state.broadening, pairs, f0, strength)
 
     e0 = leg.rotation.reshape(2, m, 2 * m)[:, :, :m]  # (re, im), mode, component
@@ -208,7 +208,7 @@ def bucket_linewidths(
 
     def group(members: TripletBucket, legs: Leg) -> tuple[Array, Array, Array]:
         q = jnp.asarray(plan.mesh.qpoints)[jnp.asarray(plan.mesh.irreducible)[members.members]]
-        cells = collapse(q, state.entries, plan.third)
+        cells = collapse(q, state.entries, plan.fc3_table)
         if grain().together:
             return jax.vmap(one)(members, legs, cells)
         return map_live(one, jnp.any(members.weights > 0, axis=(1, 2)), (members, legs, cells))

@@ -24,7 +24,7 @@ def fourier_table(crystal: Crystal, supercell: Supercell, tolerance: float = SYM
     entries: list[list[list[tuple[int, np.ndarray, float]]]] = [[[] for _ in range(n)] for _ in range(n)]
     for i in range(n):
         for J, shifts in enumerate(images[i]):
-            entries[i][supercell.atom[J]] += [(J, R, 1 / len(shifts)) for R in shifts]
+            entries[i][supercell.primitive_index[J]] += [(J, R, 1 / len(shifts)) for R in shifts]
     length = max(len(pair) for row in entries for pair in row)
 
     atom, weight = np.zeros((n, n, length), int), np.zeros((n, n, length))

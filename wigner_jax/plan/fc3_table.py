@@ -40,7 +40,7 @@ def third_table(crystal: Crystal, supercell: Supercell, dims: Sequence[int]) -> 
         R = np.concatenate(near[a])
         share = np.repeat([1 / len(r) for r in near[a]], [len(r) for r in near[a]])
         first, second = (x.ravel() for x in np.meshgrid(np.arange(len(J)), np.arange(len(J)), indexing="ij"))
-        j, k = supercell.atom[J[first]], supercell.atom[J[second]]
+        j, k = supercell.primitive_index[J[first]], supercell.primitive_index[J[second]]
         anchor = np.full_like(j, a)
         RJ, RK = R[first], R[second]
         keys += [

@@ -73,7 +73,7 @@ class WignerCalculator(Calculator):
         assert self.atoms is not None
         graph, _ = build_graph(self.atoms, self.potential)
         edges, triplets = self._room.get(graph.n_atoms, (0, 0))
-        room = (max(edges, len(graph.senders)), max(triplets, len(graph.triplets)))
+        room = (max(edges, len(graph.senders)), max(triplets, len(graph.angles)))
         self._room[graph.n_atoms] = room
         energy, forces, stress = energy_forces_stress(self.potential, graph.padded(*room))
         self.results = {

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def cosines(graph: Graph, vectors: Array, lengths: Array) -> Array:
     """cos θ between the two edges of every triplet. (T,)"""
-    first, second = graph.triplets[:, 0], graph.triplets[:, 1]
+    first, second = graph.angles[:, 0], graph.angles[:, 1]
     dot = jnp.sum(vectors[first] * vectors[second], axis=-1)
     cosine = dot / (lengths[first] * lengths[second])
-    return jnp.where(graph.triplet_mask, cosine, 0.0)
+    return jnp.where(graph.angle_mask, cosine, 0.0)
 
 
 def tersoff_energy(params: dict[str, Array], graph: Graph) -> Array:
@@ -34,7 +34,7 @@ def tersoff_energy(params: dict[str, Array], graph: Graph) -> Array:
     Mixing: λ and μ arithmetic, A, B, R and S geometric means; ω_ik = 1.
 
     f_C is only C¹: its second derivative jumps by ½π²/(S − R)² at R and at S, so that force constants exist only while
-    no pair sits there (`Potential.kinks` holds those distances, the graph's margin says how near the nearest pair is).
+    no pair sits there (`Potential.nonsmooth_distances` holds those distances, the graph's margin says how near the nearest pair is).
 
     Args:
         params: A, B (S,) eV; lam, mu (S,) 1/Å; beta, n, c, d, h (S,); R, S (S,) Å; chi (S, S), for S species.
@@ -59,11 +59,11 @@ def tersoff_energy(params: dict[str, Array], graph: Graph) -> Array:
     cutoff = jnp.where(inside, 0.5 + 0.5 * jnp.cos(jnp.pi * phase), r <= R)
     cutoff = jnp.where(graph.edge_mask, cutoff, 0.0)
 
-    ij, ik = graph.triplets[:, 0], graph.triplets[:, 1]
+    ij, ik = graph.angles[:, 0], graph.angles[:, 1]
     c2, d2, h = params["c"][i[ij]] ** 2, params["d"][i[ij]] ** 2, params["h"][i[ij]]
     g = 1 + c2 / d2 - c2 / (d2 + (h - cosines(graph, vectors, r)) ** 2)
     zeta = jax.ops.segment_sum(
-        jnp.where(graph.triplet_mask, cutoff[ik] * g, 0.0), ij, graph.edge_mask.shape[0], indices_are_sorted=False
+        jnp.where(graph.angle_mask, cutoff[ik] * g, 0.0), ij, graph.edge_mask.shape[0], indices_are_sorted=False
     )
     n = params["n"][i]
     # ζ^n has an infinite slope at 0 (a dimer, or an edge beyond S): the input is guarded, not the result
@@ -113,8 +113,8 @@ def tersoff(name: str = "tersoff-1989") -> Potential:
         species=species,
         cutoff=float(S.max()),
         pair_cutoffs=tuple(tuple(float(x) for x in row) for row in S),
-        kinks=tuple((s, t, float(R[s, t])) for s in range(count) for t in range(s, count)),
-        triplets=True,
+        nonsmooth_distances=tuple((s, t, float(R[s, t])) for s in range(count) for t in range(s, count)),
+        needs_angles=True,
     )
 
 
@@ -141,9 +141,9 @@ def stillinger_weber_energy(params: dict[str, Array], graph: Graph) -> Array:
     decay = 1 / (x_in - params["a"])
     pair = params["A"] * (params["B"] * x_in ** -params["p"] - x_in ** -params["q"]) * jnp.exp(decay)
     reach = jnp.where(inside, jnp.exp(params["gamma"] * decay), 0.0)
-    first, second = graph.triplets[:, 0], graph.triplets[:, 1]
+    first, second = graph.angles[:, 0], graph.angles[:, 1]
     angle = (cosines(graph, vectors, x * sigma) + 1 / 3) ** 2
-    three = jnp.where(graph.triplet_mask, reach[first] * reach[second] * angle, 0.0)
+    three = jnp.where(graph.angle_mask, reach[first] * reach[second] * angle, 0.0)
     # every pair appears as two edges, every angle as two ordered pairs of edges
     return 0.5 * epsilon * (jnp.sum(jnp.where(inside, pair, 0.0)) + params["lam"] * jnp.sum(three))
 
@@ -167,5 +167,5 @@ def stillinger_weber(name: str = "stillinger-weber-si") -> Potential:
         name=name,
         species=(14,),
         cutoff=params["a"] * params["sigma"],
-        triplets=True,
+        needs_angles=True,
     )

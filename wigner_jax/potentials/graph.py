@@ -35,7 +35,7 @@ class Graph:
 
     Edge e points from its centre `receivers[e]` to the neighbour `senders[e]`; every pair appears in both directions.
     Real edges are sorted by receiver. Padding edges join atom 0 to its own image along the first lattice vector, so
-    that their length, and every derivative of it, is finite; `edge_mask` and `triplet_mask` are False there. A function
+    that their length, and every derivative of it, is finite; `edge_mask` and `angle_mask` are False there. A function
     of the distance that is singular somewhere must guard its input (double `where`), not mask its output.
     """
 
@@ -46,8 +46,8 @@ class Graph:
     receivers: Array  # (E,) int
     shifts: Array  # (E, 3) int, lattice vector of the neighbour, in units of the rows of `cell`
     edge_mask: Array  # (E,) bool
-    triplets: Array  # (T, 2) int, ordered pairs (e, e') of different edges with the same receiver
-    triplet_mask: Array  # (T,) bool
+    angles: Array  # (T, 2) int, ordered pairs (e, e') of different edges with the same receiver
+    angle_mask: Array  # (T,) bool
     bonds: Bonds | None = None  # where the potential has a `bond_cutoff`
 
     @property
@@ -68,9 +68,9 @@ class Graph:
         F = jnp.eye(3, dtype=self.positions.dtype) + strain
         return dataclasses.replace(self, positions=self.positions @ F, cell=self.cell @ F)
 
-    def padded(self, edges: int, triplets: int) -> Graph:
+    def padded(self, edges: int, angles: int) -> Graph:
         """The same graph with its lists filled up to at least these lengths: few shapes, so few compilations."""
-        e, t = max(0, edges - len(self.senders)), max(0, triplets - len(self.triplets))
+        e, t = max(0, edges - len(self.senders)), max(0, angles - len(self.angles))
         if e == t == 0:
             return self
         return dataclasses.replace(
@@ -79,6 +79,6 @@ class Graph:
             receivers=np.pad(self.receivers, (0, e)),
             shifts=np.concatenate([self.shifts, np.tile(np.array([1, 0, 0], self.shifts.dtype), (e, 1))]),
             edge_mask=np.pad(self.edge_mask, (0, e)),
-            triplets=np.pad(self.triplets, ((0, t), (0, 0))),
-            triplet_mask=np.pad(self.triplet_mask, (0, t)),
+            angles=np.pad(self.angles, ((0, t), (0, 0))),
+            angle_mask=np.pad(self.angle_mask, (0, t)),
         )

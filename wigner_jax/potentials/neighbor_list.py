@@ -37,7 +37,7 @@ def graph_of(
     Returns:
         graph: numpy leaves.
         margin: Å; no pair of atoms is closer than this to a distance at which the potential is not smooth (a cutoff,
-            `potential.bond_cutoff` or one of `potential.kinks`); infinite if there is none within 0.5 Å of a cutoff.
+            `potential.bond_cutoff` or one of `potential.nonsmooth_distances`); infinite if there is none within 0.5 Å of a cutoff.
 
     Raises:
         InputError: two atoms closer than 0.3 Å.
@@ -58,7 +58,7 @@ def graph_of(
     reach = cutoffs[kinds[i], kinds[j]]
     margin = float(np.min(np.abs(distance - reach), initial=np.inf))
     present = set(kinds.tolist())
-    for s, t, kink in potential.kinks:
+    for s, t, kink in potential.nonsmooth_distances:
         if s not in present or t not in present:
             continue
         pairs = (kinds[i] == s) & (kinds[j] == t) | (kinds[i] == t) & (kinds[j] == s)
@@ -67,7 +67,7 @@ def graph_of(
     keep = np.flatnonzero(distance < reach)
     keep = keep[np.argsort(i[keep], kind="stable")]
     receivers, senders, shifts = i[keep], j[keep], shift[keep]
-    triplets = _pairs_of_edges(receivers) if potential.triplets else np.empty((0, 2), int)
+    triplets = _pairs_of_edges(receivers) if potential.needs_angles else np.empty((0, 2), int)
     bonds = None
     if potential.bond_cutoff is not None:
         margin = min(margin, float(np.min(np.abs(distance - potential.bond_cutoff), initial=np.inf)))
@@ -80,11 +80,11 @@ def graph_of(
         receivers=receivers.astype(np.int32),
         shifts=shifts.astype(np.int32),
         edge_mask=np.ones(len(keep), bool),
-        triplets=triplets.astype(np.int32),
-        triplet_mask=np.ones(len(triplets), bool),
+        angles=triplets.astype(np.int32),
+        angle_mask=np.ones(len(triplets), bool),
         bonds=bonds,
     )
-    return graph.padded(padded_size(len(keep)), padded_size(len(triplets)) if potential.triplets else 0), margin
+    return graph.padded(padded_size(len(keep)), padded_size(len(triplets)) if potential.needs_angles else 0), margin
 
 
 def build_graph(atoms: ase.Atoms, potential: Potential) -> tuple[Graph, float]:

@@ -169,7 +169,7 @@ def _reach(potential: Potential) -> Potential:
     count = len(potential.species)
     return dataclasses.replace(
         potential, cutoff=float(S.max()), pair_cutoffs=tuple(tuple(float(x) for x in row) for row in S),
-        kinks=tuple((s, t, float(R[s, t])) for s in range(count) for t in range(s, count)),
+        nonsmooth_distances=tuple((s, t, float(R[s, t])) for s in range(count) for t in range(s, count)),
     )  # fmt: skip
 
 

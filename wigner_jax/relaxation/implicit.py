@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..potentials.base import Energy, Params, Potential
-    from ..types import Cells, Crystal, Plan, Supercell
+    from ..types import Supercells, Crystal, Plan, Supercell
 
 
 TOLERANCE = 1e-9  # eV/Å, of the largest ∂E/∂z
@@ -88,7 +88,7 @@ class Geometry:
 
 
 def plan_relaxation(potential: Potential, crystal: Crystal, cell: bool = True) -> Freedom:
-    """The allowed deformations of a crystal that obeys its space group to rounding (`Cells.crystal` does).
+    """The allowed deformations of a crystal that obeys its space group to rounding (`Supercells.crystal` does).
 
     Args:
         cell: whether the cell relaxes too, or the atoms alone.
@@ -103,7 +103,7 @@ def plan_relaxation(potential: Potential, crystal: Crystal, cell: bool = True) -
     i, j, shifts, distances = (np.asarray(x) for x in pairs)
     kinds = np.array(potential.species_of(numbers))
     limits = [np.array([potential.pair_cutoff(s, t) for s, t in zip(kinds[i], kinds[j], strict=True)])]
-    for s, t, kink in potential.kinks:
+    for s, t, kink in potential.nonsmooth_distances:
         of_these = (kinds[i] == s) & (kinds[j] == t) | (kinds[i] == t) & (kinds[j] == s)
         limits.append(np.where(of_these, kink, np.inf))
     if potential.bond_cutoff is not None:
@@ -208,18 +208,18 @@ class Sites:
     paths: Array  # (K, 3, 3) int: simplices (0, v1, v2, v3) around a mesh point, with their vertices in every order
 
 
-def plan_sites(cells: Cells, plan: Plan) -> Sites:
+def plan_sites(cells: Supercells, plan: Plan) -> Sites:
     """For `moved_constants` and `moved_plan`. Host."""
 
     def of(cell: Supercell) -> tuple[Array, Array, Array]:
-        return cell.matrix, cell.atom, cell.cell
+        return cell.matrix, cell.primitive_index, cell.lattice_vector
 
     steps = np.linalg.inv(np.asarray(cells.crystal.lattice)).T / np.array(plan.mesh.dims)[:, None]
     base = obtuse_superbase(steps)
     # all orders of the superbase, and of the vertices of each simplex: see plan.lattices.second_moment
     paths = np.array([np.cumsum(base[list(order)], axis=0)[:3] for order in permutations(range(4))])
     orders = np.concatenate([paths[:, list(order)] for order in permutations(range(3))])
-    return Sites(of(cells.fc2), of(cells.fc3), orders)
+    return Sites(of(cells.fc2_supercell), of(cells.fc3_supercell), orders)
 
 
 def moved_constants(plan: ForceConstantsPlan, sites: Sites, crystal: Crystal) -> ForceConstantsPlan:

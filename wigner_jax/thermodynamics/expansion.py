@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .._core.pytree import Array
     from ..potentials.base import Potential
-    from ..types import Cells, Crystal, ForceConstants, Phonons, Plan
+    from ..types import Supercells, Crystal, ForceConstants, Phonons, Plan
 
 
 EV_A3_TO_GPA = 160.21766208
@@ -112,14 +112,14 @@ def _energy_hessian(potential: Potential, graph: Array) -> Array:
 
 
 def thermal_expansion(
-    potential: Potential, cells: Cells, plan: Plan, fc: ForceConstants, phonons: Phonons,
+    potential: Potential, cells: Supercells, plan: Plan, fc: ForceConstants, phonons: Phonons,
     temperatures: Sequence[float], relaxed_ions: bool = True,
 ) -> Expansion:  # fmt: skip
     """Grüneisen parameters and thermal expansion of a relaxed crystal.
 
     Args:
         fc: of `cells`.
-        phonons: on the plan's mesh, from fc.second.
+        phonons: on the plan's mesh, from fc.fc2.
         relaxed_ions: False keeps the fractional coordinates in the derivative of Φ2 (not in the elastic constants).
     """
     crystal, T = cells.crystal, jnp.asarray(temperatures, float)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .._core.pytree import Array
     from ..ifc.displacement_patterns import Fit
     from ..potentials.graph import Graph
-    from ..types import Cells, Crystal, ForceConstants, FourierTable, Mesh, Source
+    from ..types import Supercells, Crystal, ForceConstants, FourierTable, Mesh, Source
     from .strain_derivatives import StrainTables
 
 
@@ -109,7 +109,7 @@ class VolumesReport:
 
 
 def gruneisen_by_third_order(
-    cells: Cells, fc: ForceConstants, mesh: Sequence[int], relaxed_ions: bool = True
+    cells: Supercells, fc: ForceConstants, mesh: Sequence[int], relaxed_ions: bool = True
 ) -> ModeGruneisen:
     """From Φ3 and the frequencies of Φ2.
 
@@ -119,7 +119,7 @@ def gruneisen_by_third_order(
         relaxed_ions: whether atoms follow the strain where symmetry lets them.
     """
     plan = make_mesh(cells.crystal, mesh)
-    f, modes = _third(plan, fc, strain_tables(cells), cells.crystal, fourier_table(cells.crystal, cells.fc2),
+    f, modes = _third(plan, fc, strain_tables(cells), cells.crystal, fourier_table(cells.crystal, cells.fc2_supercell),
                       relaxed_ions)  # fmt: skip
     return _of(plan, f, modes)
 
@@ -141,7 +141,7 @@ def gruneisen_of(
 
 
 def gruneisen_by_strain(
-    potential: Potential, cells: Cells, mesh: Sequence[int], relaxed_ions: bool = True
+    potential: Potential, cells: Supercells, mesh: Sequence[int], relaxed_ions: bool = True
 ) -> tuple[ModeGruneisen, Array]:
     """∂Φ2/∂ ln V by automatic differentiation in the Φ2 supercell, for an isotropic strain.
 
@@ -153,12 +153,12 @@ def gruneisen_by_strain(
     Returns:
         the Grüneisen parameters, and Φ2 (n, N2, 3, 3) eV/Å².
     """
-    crystal, supercell = cells.crystal, cells.fc2
+    crystal, supercell = cells.crystal, cells.fc2_supercell
     graph, fit = _graph(potential, crystal, cells)
     moves = np.zeros((crystal.n_atoms, 3))
     if relaxed_ions:
         moves = internal_response(potential, crystal)[:, :, :3].sum(axis=-1)
-    direction = (np.eye(3) / 3, moves[supercell.atom] / 3)
+    direction = (np.eye(3) / 3, moves[supercell.primitive_index] / 3)
     second, change, _ = _slope(potential.energy, potential.params, graph, fit, direction)
     plan = make_mesh(crystal, mesh)
     f, modes = _change(plan.qpoints[plan.irreducible], second, change, crystal, fourier_table(crystal, supercell))
@@ -191,7 +191,7 @@ def gruneisen_by_volumes(
         if plan is None:
             plan = make_mesh(cells.crystal, mesh)
             points = plan.qpoints[plan.irreducible]
-        D, f, e = _harmonic(points, second, cells.crystal, fourier_table(cells.crystal, cells.fc2))
+        D, f, e = _harmonic(points, second, cells.crystal, fourier_table(cells.crystal, cells.fc2_supercell))
         matrices.append(D)
         frequencies.append(np.asarray(f))
         vectors = e if vectors is None else vectors
@@ -210,7 +210,7 @@ def gruneisen_by_volumes(
 
 def harmonic_constants(
     atoms: ase.Atoms, potential: Potential | Calculator, distance: float | None
-) -> tuple[Cells, Array, int]:
+) -> tuple[Supercells, Array, int]:
     """Φ2 of a structure alone, by phonopy's displacements (Å) or, for None, by automatic differentiation.
 
     Args:
@@ -228,7 +228,7 @@ def harmonic_constants(
     if not isinstance(potential, Potential):
         raise InputError("automatic differentiation needs a JAX potential: give a displacement for an ASE calculator")
     cells = default_cells(atoms)
-    cells = dataclasses.replace(cells, fc3=cells.fc2)
+    cells = dataclasses.replace(cells, fc3_supercell=cells.fc2_supercell)
     graph, fit = _graph(potential, cells.crystal, cells)
     return cells, _fitted(potential.energy, potential.params, graph, fit), fit.n_evaluations
 
@@ -244,10 +244,10 @@ def _of(mesh: Mesh, frequencies: Array, modes: Array) -> ModeGruneisen:
     return ModeGruneisen(mesh.qpoints[mesh.irreducible], mesh.weights, frequencies, modes)
 
 
-def _graph(potential: Potential, crystal: Crystal, cells: Cells) -> tuple[Graph, Fit]:
-    supercell, lattice = cells.fc2, np.asarray(crystal.lattice)
+def _graph(potential: Potential, crystal: Crystal, cells: Supercells) -> tuple[Graph, Fit]:
+    supercell, lattice = cells.fc2_supercell, np.asarray(crystal.lattice)
     positions = supercell.positions_in(crystal)
-    numbers = np.asarray(crystal.numbers)[supercell.atom]
+    numbers = np.asarray(crystal.numbers)[supercell.primitive_index]
     graph, _ = graph_of(supercell.matrix @ lattice, positions, numbers, potential)
     return graph, plan_fit(crystal, supercell, 2, parity=potential.parity)[0]
 
@@ -276,7 +276,7 @@ def _third(
     mesh: Mesh, fc: ForceConstants, tables: StrainTables, crystal: Crystal, table: FourierTable, relaxed_ions: bool
 ) -> tuple[Array, Array]:
     points = mesh.qpoints[mesh.irreducible]
-    f, e = frequencies_and_eigenvectors(points, fc.second, crystal, table)
+    f, e = frequencies_and_eigenvectors(points, fc.fc2, crystal, table)
     waves = Phonons(f, e, None)
     modes = gruneisen(waves, (points, np.arange(len(points))), fc, tables, crystal, relaxed_ions)
     return f, jnp.mean(modes[..., :3], axis=-1)

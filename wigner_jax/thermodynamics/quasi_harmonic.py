@@ -182,7 +182,7 @@ def volumes_of(
         cells, second, _ = harmonic_constants(here, potential, distance)
         q = make_mesh(cells.crystal, mesh)
         volume = float(abs(np.linalg.det(cells.crystal.lattice)))
-        f = _frequencies(q.qpoints[q.irreducible], second, cells.crystal, fourier_table(cells.crystal, cells.fc2))
+        f = _frequencies(q.qpoints[q.irreducible], second, cells.crystal, fourier_table(cells.crystal, cells.fc2_supercell))
         if has_imaginary(q, np.asarray(f)):
             raise InputError(f"imaginary modes at {scale:g} times the volume: take volumes nearer to the minimum")
         here.calc = calculator

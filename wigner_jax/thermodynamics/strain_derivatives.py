@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..ifc.displacement_patterns import Fit
     from ..potentials.base import Energy, Params
     from ..potentials.graph import Graph
-    from ..types import Cells, Crystal, ForceConstants, FourierTable, Phonons, Supercell
+    from ..types import Supercells, Crystal, ForceConstants, FourierTable, Phonons, Supercell
 
 
 _TO_THZ2 = SQRT_EV_A2_AMU_TO_THZ**2
@@ -59,15 +59,15 @@ class StrainTables:
     fourier: FourierTable  # of the Φ3 supercell
 
 
-def strain_tables(cells: Cells) -> StrainTables:
+def strain_tables(cells: Supercells) -> StrainTables:
     """Host."""
     crystal = cells.crystal
     return StrainTables(
-        mean_separations(crystal, cells.fc2),
-        mean_separations(crystal, cells.fc3),
-        cells.fc2.atom,
-        cells.fc3.atom,
-        fourier_table(crystal, cells.fc3),
+        mean_separations(crystal, cells.fc2_supercell),
+        mean_separations(crystal, cells.fc3_supercell),
+        cells.fc2_supercell.primitive_index,
+        cells.fc3_supercell.primitive_index,
+        fourier_table(crystal, cells.fc3_supercell),
     )
 
 
@@ -76,7 +76,7 @@ def mean_separations(crystal: Crystal, supercell: Supercell) -> np.ndarray:
     lattice, positions = np.asarray(crystal.lattice), np.asarray(crystal.positions)
     images = shortest_vectors(crystal, supercell)
     cells = np.array([[shifts.mean(axis=0) for shifts in map(np.asarray, row)] for row in images])
-    return (positions[supercell.atom] + cells - positions[:, None]) @ lattice
+    return (positions[supercell.primitive_index] + cells - positions[:, None]) @ lattice
 
 
 def internal_strain(second: Array, separations: Array, atom: Array) -> Array:
@@ -191,7 +191,7 @@ def gruneisen(
     at = jnp.asarray(mesh[1])
     internal = None
     if relaxed_ions:
-        internal = internal_strain(fc.second, tables.separations2, tables.atom2)
-    strained = strain_derivative(fc.third, tables.separations3, tables.atom3, internal)
+        internal = internal_strain(fc.fc2, tables.separations2, tables.atom2)
+    strained = strain_derivative(fc.fc3, tables.separations3, tables.atom3, internal)
     modes = (phonons.frequencies[at], phonons.eigenvectors[at])
     return mode_gruneisen(jnp.asarray(mesh[0])[at], modes, strained, crystal, tables.fourier)

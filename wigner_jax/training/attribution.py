@@ -61,24 +61,24 @@ def distances(crystal: Crystal, supercell: Supercell) -> np.ndarray:
 def pair_shells(material: Material, fc: ForceConstants, bars: ForceConstants) -> Shells:
     """Shares of Φ2 by elements and distance. Args: bars, cotangents of the same shapes as `fc`."""
     cells = material.cells
-    near = distances(cells.crystal, cells.fc2)[cells.fc2.home]  # (n, N)
+    near = distances(cells.crystal, cells.fc2_supercell)[cells.fc2_supercell.p2s_map]  # (n, N)
     numbers = np.asarray(cells.crystal.numbers)
-    kinds = np.stack(np.broadcast_arrays(numbers[:, None], numbers[cells.fc2.atom][None]), axis=-1)
+    kinds = np.stack(np.broadcast_arrays(numbers[:, None], numbers[cells.fc2_supercell.primitive_index][None]), axis=-1)
     return _gather(
-        near[..., None], kinds, np.asarray(fc.second), np.asarray(bars.second), tuple(range(near.ndim, near.ndim + 2))
+        near[..., None], kinds, np.asarray(fc.fc2), np.asarray(bars.fc2), tuple(range(near.ndim, near.ndim + 2))
     )
 
 
 def triplet_shells(material: Material, fc: ForceConstants, bars: ForceConstants) -> Shells:
     """Shares of Φ3 by elements and the three distances, ascending."""
     cells = material.cells
-    near = distances(cells.crystal, cells.fc3)
-    home = near[cells.fc3.home]
+    near = distances(cells.crystal, cells.fc3_supercell)
+    home = near[cells.fc3_supercell.p2s_map]
     sides = np.stack(np.broadcast_arrays(home[:, :, None], home[:, None, :], near[None]), axis=-1)
     numbers = np.asarray(cells.crystal.numbers)
-    others = numbers[cells.fc3.atom]
+    others = numbers[cells.fc3_supercell.primitive_index]
     kinds = np.stack(np.broadcast_arrays(numbers[:, None, None], others[None, :, None], others[None, None]), axis=-1)
-    return _gather(np.sort(sides, axis=-1), kinds, np.asarray(fc.third), np.asarray(bars.third), (3, 4, 5))
+    return _gather(np.sort(sides, axis=-1), kinds, np.asarray(fc.fc3), np.asarray(bars.fc3), (3, 4, 5))
 
 
 def _gather(sides: np.ndarray, kinds: np.ndarray, phi: np.ndarray, bar: np.ndarray, axes: tuple[int, ...]) -> Shells:

@@ -52,24 +52,24 @@ class TetrahedronTables:
     degenerate: Array  # (Q,) bool, has a block of several modes
 
 
-@pytree("rooms")
+@pytree("capacity")
 class Tetrahedron:
     """Linear tetrahedron method with the tetrahedra of plan/tetrahedra.py."""
 
     tetrahedra: Tetrahedra
-    rooms: tuple[Room, ...] | None = None  # per bucket; None until measured
+    capacity: tuple[Room, ...] | None = None  # per bucket; None until measured
 
     needs_velocities = False
     averages = True
 
     def reserved(self, bucket: int) -> Tetrahedron:
         """The same with the room of one bucket."""
-        if self.rooms is None:
+        if self.capacity is None:
             raise ValueError(
                 "tetrahedron integration needs its room reserved before it is traced (jit, grad): "
                 "pass broadening=reserve(plan, force_constants, broadening), or use AdaptiveGaussian()"
             )
-        return dataclasses.replace(self, rooms=(self.rooms[bucket],))
+        return dataclasses.replace(self, capacity=(self.capacity[bucket],))
 
     def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> TetrahedronTables:
         Q, m = frequencies.shape
@@ -142,8 +142,8 @@ class Tetrahedron:
         self, tables: TetrahedronTables, pairs: Pairs, f0: Array, strength: Strength
     ) -> tuple[Array, Array]:
         """γ of the leg-0 modes `f0` (s,) from |V|². (T, s), and whether the room was too small."""
-        assert self.rooms is not None
-        room, degenerate_room, _ = self.rooms[0]
+        assert self.capacity is not None
+        room, degenerate_room, _ = self.capacity[0]
         start, count = self.windows(tables, pairs, f0)
         needed = self.count_of(count, tables, pairs)
         items = expand(start, count, room)
@@ -171,8 +171,8 @@ class Tetrahedron:
         jumps. Taken at face value, rounding errors of 1e-15 THz decide (phono3py's isotope linewidths of single modes
         move by up to 75 % with the triangle that LAPACK reads). Here each side of the jump counts half.
         """
-        assert self.rooms is not None
-        room, S, (m, Q), power = self.rooms[0][2], len(f0), tables.low.shape, strength.reshape(-1)
+        assert self.capacity is not None
+        room, S, (m, Q), power = self.capacity[0][2], len(f0), tables.low.shape, strength.reshape(-1)
         start, count = self.one_window(tables, f0)
         t, q, mode, valid = expand(start, count, room)
         power = jnp.where(valid, power[mode * (m * Q) + t * Q + q], 0.0)

@@ -93,7 +93,7 @@ def load_m3gnet(path: str | Path) -> Potential:
     kinks = tuple((s, t, config.three_body_cutoff) for s in range(count) for t in range(s, count))
     sha256 = checksum(main)
     name = next((name for name, published in MODELS.items() if published.sha256 == sha256), folder.name)
-    return Potential(params, M3GNet(config), name, config.numbers, config.cutoff, kinks=kinks)
+    return Potential(params, M3GNet(config), name, config.numbers, config.cutoff, nonsmooth_distances=kinks)
 
 
 def holds_model(path: Path) -> bool:

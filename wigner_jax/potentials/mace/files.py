@@ -58,7 +58,7 @@ def _potential(energy: Mace, params: MaceParams, name: str) -> Potential:
     if radial.repulsion:  # its envelope is C² only, where two atoms touch: near bond lengths
         pairs = [(s, t) for s in range(count) for t in range(s, count)]
         kinks = tuple((s, t, radial.radii[s] + radial.radii[t]) for s, t in pairs)
-    return Potential(params, energy, name, energy.config.numbers, radial.r_max, kinks=kinks)
+    return Potential(params, energy, name, energy.config.numbers, radial.r_max, nonsmooth_distances=kinks)
 
 
 def load_state(path: str | Path, potential: Potential) -> Potential:

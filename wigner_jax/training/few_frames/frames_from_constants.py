@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ..._core.pytree import Array
     from ...potentials.base import Potential
-    from ...types import Cells, Crystal, Supercell
+    from ...types import Supercells, Crystal, Supercell
     from ..frames import Frame
 
 
@@ -42,7 +42,7 @@ DISPLACEMENT, SMALL = 0.03, 0.003  # Å, of every atom
 
 
 def carrying_frames(
-    potential: Potential, cells: Cells, second: Array, third: Array, count: int = 3, seed: int = 0
+    potential: Potential, cells: Supercells, second: Array, third: Array, count: int = 3, seed: int = 0
 ) -> list[Frame]:
     """Frames of the Φ3 supercell, every atom displaced by 0.03 Å in a random direction.
 
@@ -55,15 +55,15 @@ def carrying_frames(
     _require(cells, second, third)
     if count < 1:
         raise InputError(f"at least one frame is needed, got {count}")
-    crystal, small = cells.crystal, cells.fc3
-    second = folded(crystal, cells.fc2, second, small)
+    crystal, small = cells.crystal, cells.fc3_supercell
+    second = folded(crystal, cells.fc2_supercell, second, small)
     rng = np.random.default_rng(seed)
     moves = [random_displacements(rng, small.n_atoms, DISPLACEMENT) for _ in range(count)]
     pairs = [(displaced(crystal, small, u), series_forces(crystal, small, u, second, third)) for u in moves]
     return _corrected(pairs, potential, SCALES)
 
 
-def wave_frames(potential: Potential, cells: Cells, second: Array, seed: int = 1) -> list[Frame]:
+def wave_frames(potential: Potential, cells: Supercells, second: Array, seed: int = 1) -> list[Frame]:
     """Frames of `wave_cells`, every atom displaced by 0.003 Å in a random direction, with the change of Φ2 alone.
 
     Scales are smaller with the displacement, so that a frame weighs as much as one of `carrying_frames`.
@@ -77,10 +77,10 @@ def wave_frames(potential: Potential, cells: Cells, second: Array, seed: int = 1
     _require(cells, second)
     crystal, rng = cells.crystal, np.random.default_rng(seed)
     groups: dict[int, list[tuple[Atoms, np.ndarray]]] = {}
-    for matrix in wave_cells(crystal, cells.fc2):
+    for matrix in wave_cells(crystal, cells.fc2_supercell):
         small = make_supercell(crystal, matrix)
         u = random_displacements(rng, small.n_atoms, SMALL)
-        change = series_forces(crystal, small, u, folded(crystal, cells.fc2, second, small))
+        change = series_forces(crystal, small, u, folded(crystal, cells.fc2_supercell, second, small))
         groups.setdefault(small.n_atoms, []).append((displaced(crystal, small, u), change))
     scales = (SCALES[0], SCALES[1] * SMALL / DISPLACEMENT, SCALES[2])
     # cells of one size together, to be compiled once
@@ -126,7 +126,7 @@ def folded(crystal: Crystal, large: Supercell, second: Array, small: Supercell) 
     result = np.zeros((len(second), small.n_atoms, 3, 3))
     for i, images in enumerate(shortest_vectors(crystal, large)):
         for K, cells in enumerate(images):
-            at = lookup(np.full(len(cells), large.atom[K]), cells + small.cell[small.home[i]])
+            at = lookup(np.full(len(cells), large.primitive_index[K]), cells + small.lattice_vector[small.p2s_map[i]])
             np.add.at(result[i], at, second[i, K] / len(cells))
     return result
 
@@ -137,7 +137,7 @@ def series_forces(
     """-Φ2 u - ½ Φ3 u u, for displacements (N, 3) and compact force constants of the same supercell. (N, 3)"""
     translations, homing = translation_table(crystal, supercell)
     forces = np.empty_like(u)
-    for J, i in enumerate(supercell.atom):
+    for J, i in enumerate(supercell.primitive_index):
         seen = np.empty_like(u)  # as seen from the home atom
         seen[translations[homing[J]]] = u
         forces[J] = -np.einsum("kab,kb->a", np.asarray(second)[i], seen)
@@ -149,7 +149,7 @@ def series_forces(
 def displaced(crystal: Crystal, supercell: Supercell, u: np.ndarray) -> Atoms:
     """The supercell with its atoms displaced by u (N, 3), Å."""
     cell = supercell.matrix @ np.asarray(crystal.lattice)
-    return Atoms(np.asarray(crystal.numbers)[supercell.atom], supercell.positions_in(crystal) + u, cell=cell, pbc=True)
+    return Atoms(np.asarray(crystal.numbers)[supercell.primitive_index], supercell.positions_in(crystal) + u, cell=cell, pbc=True)
 
 
 def random_displacements(rng: np.random.Generator, atoms: int, length: float) -> np.ndarray:
@@ -170,8 +170,8 @@ def _whole(x: np.ndarray) -> bool:
     return bool(np.allclose(x, np.rint(x), atol=1e-6))
 
 
-def _require(cells: Cells, second: Array, third: Array | None = None) -> None:
-    n, N2, N3 = cells.crystal.n_atoms, cells.fc2.n_atoms, cells.fc3.n_atoms
+def _require(cells: Supercells, second: Array, third: Array | None = None) -> None:
+    n, N2, N3 = cells.crystal.n_atoms, cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms
     wanted: Sequence = [(np.shape(second), (n, N2, 3, 3))]
     if third is not None:
         wanted = [*wanted, (np.shape(third), (n, N3, N3, 3, 3, 3))]

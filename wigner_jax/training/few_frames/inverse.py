@@ -105,7 +105,7 @@ def second_from_frequencies(
     @jax.jit
     def frequencies(x: Array) -> Array:
         second = expand(fit, c0 + size * x)
-        return frequencies_and_eigenvectors(jnp.asarray(qpoints), second, plan.crystal, plan.second, None)[0]
+        return frequencies_and_eigenvectors(jnp.asarray(qpoints), second, plan.crystal, plan.fc2_table, None)[0]
 
     slopes = jax.jit(jax.jacfwd(frequencies))
 
@@ -164,7 +164,7 @@ def third_from_modes(
     second, start, T = jnp.asarray(second), jnp.asarray(start), jnp.asarray([float(temperature)])
     c0 = parameters(fit, start)
     size = float(jnp.linalg.norm(c0))
-    waves, scattering = phonons(plan, second), Scattering(plan.variances)
+    waves, scattering = phonons(plan, second), Scattering(plan.mass_variances)
     if broadening is None:
         broadening = reserve(plan, ForceConstants(second, start), margin=0.5)
     expected = jnp.asarray(reference.mode_kappa[at])

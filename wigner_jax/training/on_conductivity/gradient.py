@@ -109,7 +109,7 @@ def seam(
         (value, (aux, solution)), bars = jax.value_and_grad(whole, has_aux=True)(inputs)
         return value, aux, solution, bars, jnp.zeros(())
 
-    waves = phonons(material.plan, fc.second, material.nac)
+    waves = phonons(material.plan, fc.fc2, material.nac)
     T, scattering = material.conditions.temperatures, material.conditions.scattering
     gamma = linewidths(material.plan, fc, waves, T, material.broadening, scattering, material.nac)
 
@@ -140,7 +140,7 @@ def _harmonic(material: Material, fc: ForceConstants, conditions: Conditions, th
     from ...physics.conductivity import boundary_linewidth
 
     plan = conditions.plan(material.plan)
-    waves = phonons(plan, fc.second, material.nac)
+    waves = phonons(plan, fc.fc2, material.nac)
     boundary = jnp.zeros_like(isotope)
     if conditions.scattering.boundary_mfp is not None:
         f = waves.frequencies[jnp.asarray(plan.mesh.irreducible)]
@@ -158,7 +158,7 @@ def _part(material: Material, inputs: Any, points: np.ndarray, bars: list[Array]
     def projected(inputs: Any) -> Array:
         fc, conditions = inputs
         plan = conditions.plan(some)
-        waves = phonons(plan, fc.second, material.nac)
+        waves = phonons(plan, fc.fc2, material.nac)
         scattering = Scattering(conditions.scattering.isotope)
         gamma = linewidths(plan, fc, waves, conditions.temperatures, material.broadening, scattering, material.nac)
         return jnp.vdot(bars[0], gamma.three_phonon) + jnp.vdot(bars[1], gamma.isotope)
@@ -208,13 +208,13 @@ def pull(
 
     The error is that of draws with replacement, which a systematic sample does not exceed in practice.
     """
-    second = _one_order(energy, params, frozen, plan.graph2, plan.fit2, bars.second)
+    second = _one_order(energy, params, frozen, plan.graph2, plan.fit2, bars.fc2)
     K = plan.fit3.n_evaluations
     if patterns is None or patterns >= K:
-        third = _one_order(energy, params, frozen, plan.graph3, plan.fit3, bars.third)
+        third = _one_order(energy, params, frozen, plan.graph3, plan.fit3, bars.fc3)
         return jax.tree.map(jnp.add, second, third), jnp.zeros(())
     assert rng is not None
-    w = _weights(plan.fit3, bars.third)
+    w = _weights(plan.fit3, bars.fc3)
     drawn, scale = systematic(np.asarray(jnp.linalg.norm(w, axis=(1, 2))), patterns, rng)
     parts = [
         _term(energy, 3, params, frozen, plan.graph3, w[k] * s, plan.fit3.patterns[k])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...physics.phonons import LongRange
     from ...potentials.base import Energy, Params, Potential
     from ...reference import Reference
-    from ...types import Cells, Plan
+    from ...types import Supercells, Plan
 
 
 ROOM_MARGIN = 0.5  # of tetrahedra's reserved rooms: force constants change in training
@@ -51,7 +51,7 @@ class Material:
     """A crystal with its supercells, mesh, patterns, broadening and reference. Host data, made once (`make_material`)."""
 
     name: str
-    cells: Cells
+    cells: Supercells
     plan: Plan
     constants: ForceConstantsPlan
     conditions: Conditions
@@ -80,7 +80,7 @@ def solution_of(
 ) -> Solution:
     """The solver without its host checks: differentiable in `fc` and `conditions`."""
     plan, T = conditions.plan(plan), conditions.temperatures
-    waves = phonons(plan, fc.second, nac)
+    waves = phonons(plan, fc.fc2, nac)
     gamma = linewidths(plan, fc, waves, T, broadening, conditions.scattering, nac)
     found = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
     return Solution(waves, gamma, found, Source(plan.crystal, fc))
@@ -88,7 +88,7 @@ def solution_of(
 
 def make_material(
     name: str,
-    cells: Cells,
+    cells: Supercells,
     potential: Potential,
     mesh: Sequence[int],
     temperatures: Sequence[float] = (300.0,),
@@ -121,13 +121,13 @@ def make_material(
         for t in T:
             reference.at(float(t))
     constants, _, _ = plan_force_constants(potential, cells, cache=cache)
-    scattering = Scattering(plan.variances) if scattering is None else scattering
+    scattering = Scattering(plan.mass_variances) if scattering is None else scattering
     given = Conditions(T, cells.crystal.masses, scattering)
     conditions = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x, float)), given)  # integers have no derivative
     broadening = AdaptiveGaussian() if broadening is None else broadening
     plan, constants = jax.device_put((plan, constants))
     material = Material(name, cells, plan, constants, conditions, broadening, nac, reference)
-    if isinstance(broadening, Tetrahedron) and broadening.rooms is None:
+    if isinstance(broadening, Tetrahedron) and broadening.capacity is None:
         rooms = reserve(
             plan, material.force_constants(potential.energy, potential.params), broadening, nac, ROOM_MARGIN
         )
@@ -154,11 +154,11 @@ def share_shapes(materials: Sequence[Material], ratio: float = 2.0) -> list[Mate
 
     def sizes(k: int) -> np.ndarray:
         graphs = (result[k].constants.graph2, result[k].constants.graph3)
-        return np.array([[len(g.senders), len(g.triplets)] for g in graphs])
+        return np.array([[len(g.senders), len(g.angles)] for g in graphs])
 
     groups: dict[tuple[int, int], list[int]] = {}
     for k, material in enumerate(materials):
-        groups.setdefault((material.cells.fc2.n_atoms, material.cells.fc3.n_atoms), []).append(k)
+        groups.setdefault((material.cells.fc2_supercell.n_atoms, material.cells.fc3_supercell.n_atoms), []).append(k)
     for group in groups.values():
         left = sorted(group, key=lambda k: -len(result[k].constants.graph2.senders))
         while left:

@@ -74,7 +74,7 @@ class Errors(NamedTuple):
 
 def require_batchable(potential: Potential) -> None:
     """InputError for a potential whose graphs cannot be joined: those with lists of angles or bonds."""
-    if not hasattr(potential.energy, "site_energies") or potential.triplets or potential.bond_cutoff is not None:
+    if not hasattr(potential.energy, "site_energies") or potential.needs_angles or potential.bond_cutoff is not None:
         raise InputError(
             f"{potential.name} needs lists of angles, which batches do not have: train a MACE, SevenNet or Nequix model"
         )
