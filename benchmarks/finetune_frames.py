@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from wigner_jax.potentials.registry import load_potential, restrict
-    from wigner_jax.training.few_frames.minimum_norm import least_change, tangent
+    from wigner_jax.training.few_frames.minimum_norm import minimum_norm_update, tangent
     from wigner_jax.training.parameters import adapt
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
         if name in rows:
             continue
         begun = time.perf_counter()
-        found = least_change(
+        found = minimum_norm_update(
             energy, trained, frozen, [frames[k] for k in members],
             strength=rows["draw 0"]["strength"] if len(members) == 1 else None,
             tangents=[known_tangent(k) for k in members], report=lambda text: print("  " + text, flush=True),
@@ -188,7 +188,7 @@ def kappa_trained(
     from wigner_jax.metrics import reference_of
     from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian
     from wigner_jax.training.model import Model
-    from wigner_jax.training.on_conductivity.loop import Settings, Task, finetune
+    from wigner_jax.training.on_conductivity.loop import FinetuneSettings, Task, finetune
     from wigner_jax.training.on_conductivity.material import make_material
     from wigner_jax.training.on_conductivity.targets import make_loss
 
@@ -203,7 +203,7 @@ def kappa_trained(
     folder.mkdir(exist_ok=True)
     state = finetune(
         Model(*parts), [Task(material, make_loss(material, mode_targets()))], optimizer,
-        Settings(epochs=steps, replay=0, l2sp=1e-2), folder=folder, report=lambda text: print(text, flush=True),
+        FinetuneSettings(epochs=steps, replay=0, l2sp=1e-2), folder=folder, report=lambda text: print(text, flush=True),
     )  # fmt: skip
     return state.best, state.history
 

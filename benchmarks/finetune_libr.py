@@ -69,14 +69,17 @@ def run(arguments: argparse.Namespace) -> None:
     from jax.flatten_util import ravel_pytree
 
     from wigner_jax._solve import make_plan
-    from wigner_jax.crystal.defaults import default_cells
+    from wigner_jax.crystal.defaults import default_supercells
     from wigner_jax.ifc.autodiff import plan_force_constants
     from wigner_jax.io.phonondb import read_phonondb, read_phonondb_structure
     from wigner_jax.potentials.registry import load_potential
     from wigner_jax.potentials.saving import save_potential
-    from wigner_jax.training.few_frames.frames_from_constants import carrying_frames, wave_frames
-    from wigner_jax.training.few_frames.inverse import second_from_frequencies, third_from_modes
-    from wigner_jax.training.few_frames.minimum_norm import least_change, tangent
+    from wigner_jax.training.few_frames.frames_from_constants import (
+        frames_from_force_constants,
+        nondiagonal_supercell_frames,
+    )
+    from wigner_jax.training.few_frames.inverse import fc2_from_frequencies, fc3_from_mode_kappa
+    from wigner_jax.training.few_frames.minimum_norm import minimum_norm_update, tangent
     from wigner_jax.training.parameters import adapt
 
     folder = arguments.folder
@@ -92,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     atoms = read_phonondb_structure(structures, MP_ID)
     start = load_potential(arguments.potential)
     energy, trained, frozen = adapt(start, arguments.train)
-    cells, test = default_cells(atoms), dft_frames(start)[-3:]
+    cells, test = default_supercells(atoms), dft_frames(start)[-3:]
     record: dict[str, Any] = {"benchmark": "finetune_libr", **environment(("wigner-jax", "jax", "numpy", "scipy"))}
     record["arguments"] = {k: v for k, v in vars(arguments).items() if k not in ("potential", "folder", "out")}
     record["potential"] = Path(arguments.potential).name
@@ -122,17 +125,20 @@ def run(arguments: argparse.Namespace) -> None:
     constants = plan_force_constants(start, cells)[0]
 
     def make_second() -> dict[str, Any]:
-        return second_from_frequencies(plan, constants.fit2, before["second"], reference, report=say)._asdict()
+        return fc2_from_frequencies(plan, constants.fit2, before["second"], reference, report=say)._asdict()
 
     def make_third() -> dict[str, Any]:
-        return third_from_modes(
+        return fc3_from_mode_kappa(
             plan, constants.fit3, second, before["third"], reference, iterations=arguments.iterations, report=say
         )._asdict()  # fmt: skip
 
     second = step("second", make_second)["second"]
     third = step("third", make_third)["third"]
     changes = (second - before["second"], third - before["third"])
-    frames = [*carrying_frames(start, cells, *changes, arguments.frames), *wave_frames(start, cells, changes[0])]
+    frames = [
+        *frames_from_force_constants(start, cells, *changes, arguments.frames),
+        *nondiagonal_supercell_frames(start, cells, changes[0]),
+    ]
     others = [r for r in references.values() if r.space_group == 225 and r.name not in ("LiBr", *arguments.held_out)]
     kept = {r.name: read_phonondb_structure(structures, r.mp_id) for r in others[: arguments.replay]}
     frames += [*replay(start, kept.values()), *replay(start, [kept[n] for n in DENSE if n in kept], copies=2, fc3=True)]
@@ -145,7 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
             made = lambda f=frame: {"rows": np.asarray(tangent(energy, weights, frozen, f))}  # noqa: E731
             rows.append(step(f"tangent{first}-{k}", made)["rows"])
         both = [*rows, np.asarray(tangent(energy, weights, frozen, still))]
-        found = least_change(energy, weights, frozen, [*frames, still], WEAK, tangents=both, report=say)
+        found = minimum_norm_update(energy, weights, frozen, [*frames, still], WEAK, tangents=both, report=say)
         facts = {"strength": found.strength, "loss": found.losses[-1], "first_loss": found.losses[0]}
         return {"weights": ravel_pytree(found.trained)[0], **facts, "change": found.change}
 
@@ -164,7 +170,7 @@ def run(arguments: argparse.Namespace) -> None:
     record["relaxed"] = relaxed(start, now, atoms, reference)
     for name in arguments.held_out:
         target = references[halides[name]]
-        other = default_cells(read_phonondb_structure(structures, target.mp_id))
+        other = default_supercells(read_phonondb_structure(structures, target.mp_id))
         for label, potential in (("before", start), ("after", now)):
             step(f"{name} {label}", partial(evaluate, potential, other, target))
         record[f"{name} DFT"] = {"kappa": float(target.kappa[target.at(300.0)])}
@@ -180,14 +186,14 @@ def replay(potential: Any, structures: Iterable[Any], copies: int = 1, fc3: bool
     """The potential's own forces on cells of 8 atoms (or those of Φ3), every atom displaced by 0.03 Å."""
     import numpy as np
 
-    from wigner_jax.crystal.defaults import conventional_matrix, default_cells
+    from wigner_jax.crystal.defaults import conventional_matrix, default_supercells
     from wigner_jax.crystal.supercells import make_supercell
     from wigner_jax.training.few_frames.frames_from_constants import displaced, random_displacements
     from wigner_jax.training.frames import labelled
 
     rng, moved = np.random.default_rng(2), []
     for atoms in structures:
-        cells = default_cells(atoms)
+        cells = default_supercells(atoms)
         crystal = cells.crystal
         cell = cells.fc3_supercell if fc3 else make_supercell(crystal, conventional_matrix(crystal))
         for _ in range(copies):
@@ -271,13 +277,13 @@ def force_errors(now: Any, start: Any, test: list[Any]) -> dict[str, float]:
 
 def relaxed(start: Any, now: Any, atoms: Any, reference: Any) -> dict[str, dict[str, float]]:
     """κ and SRME by the benchmark's protocol: at each model's own relaxed geometry."""
-    from wigner_jax.crystal.defaults import default_cells
+    from wigner_jax.crystal.defaults import default_supercells
     from wigner_jax.relaxation.newton import relax
 
     result = {}
     for label, potential in (("before", start), ("after", now)):
         moved, _ = relax(atoms, potential)
-        found = evaluate(potential, default_cells(moved), reference)
+        found = evaluate(potential, default_supercells(moved), reference)
         result[label] = {"a": float(moved.cell[0, 0]), **{k: float(found[k]) for k in ("kappa", "sre", "srme")}}
     return result
 

@@ -27,7 +27,7 @@ from ase.build import bulk
 from phono3py import Phono3py
 from phonopy.structure.atoms import PhonopyAtoms
 
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.ifc import autodiff as ours
 from wigner_jax.ifc.least_squares import recover
 from wigner_jax.ifc.symmetry_basis import translation_table
@@ -120,7 +120,10 @@ def in_our_order(ph3, cells):
     lattice = cell.matrix @ cells.crystal.lattice
     mine = (cells.crystal.positions[cell.primitive_index] + cell.lattice_vector) @ np.linalg.inv(cell.matrix)
     theirs = ph3.supercell.positions @ np.linalg.inv(lattice)
-    shift = theirs[0] - mine[np.flatnonzero(np.asarray(cells.crystal.numbers)[cell.primitive_index] == ph3.supercell.numbers[0])]
+    shift = (
+        theirs[0]
+        - mine[np.flatnonzero(np.asarray(cells.crystal.numbers)[cell.primitive_index] == ph3.supercell.numbers[0])]
+    )
 
     def match(offset):
         difference = theirs[:, None] - mine[None] - offset
@@ -147,7 +150,7 @@ def benchmark(name, distances, repeats, scheme):
     atoms, report = relax(structure(), potential)
     if not report.converged:
         raise SystemExit(f"{name}: {report.message}")
-    cells = cells_from_atoms(atoms, fc2, fc3)
+    cells = supercells_from_atoms(atoms, fc2, fc3)
     third, fits, margin, seconds = automatic(potential, cells, repeats, scheme)
     infos = [info for info, _ in fits]
     errors: list[Any] = []

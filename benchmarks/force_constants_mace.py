@@ -37,7 +37,7 @@ from phonopy.structure.atoms import PhonopyAtoms
 
 from wigner_jax._core import chunking
 from wigner_jax._core.taylor_mode import second_derivative
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.ifc import autodiff as ours
 from wigner_jax.ifc.least_squares import recover
 from wigner_jax.potentials.mace import interaction, product
@@ -82,7 +82,7 @@ def benchmark(name, whole, calls):
     structure, fc2, fc3 = MATERIALS[name]
     atoms = structure()
     potential = restrict(whole, atoms.numbers)
-    cells = cells_from_atoms(atoms, fc2, fc3)
+    cells = supercells_from_atoms(atoms, fc2, fc3)
     row = {"material": name, "atoms": {"fc2": cells.fc2_supercell.n_atoms, "fc3": cells.fc3_supercell.n_atoms}}
     (plan, infos, _), row["plan_s"] = timed(ours.plan_force_constants, potential, cells)
     plan = jax.device_put(plan)
@@ -175,7 +175,7 @@ def variants(name, whole, repeats):
     structure, _, fc3 = MATERIALS[name]
     atoms = structure()
     potential = restrict(whole, atoms.numbers)
-    plan, _, _ = ours.plan_force_constants(potential, cells_from_atoms(atoms, (1, 1, 1), fc3))
+    plan, _, _ = ours.plan_force_constants(potential, supercells_from_atoms(atoms, (1, 1, 1), fc3))
     graph, u = jax.device_put((plan.graph3, plan.fit3.patterns[:, 0]))
     reference, rows = None, []
     cases = [

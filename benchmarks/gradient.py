@@ -85,7 +85,9 @@ def directions(cells: Any, fc: Any) -> dict[str, Any]:
     rows = np.arange(len(second))
     change[rows, cells.fc2_supercell.p2s_map] -= change.sum(axis=1)
     near = distances(cells.crystal, cells.fc3_supercell)
-    perimeter = near[cells.fc3_supercell.p2s_map][:, :, None] + near[None] + near[cells.fc3_supercell.p2s_map][:, None, :]
+    perimeter = (
+        near[cells.fc3_supercell.p2s_map][:, :, None] + near[None] + near[cells.fc3_supercell.p2s_map][:, None, :]
+    )
     return {
         "second": ForceConstants(change, np.zeros_like(third)),
         "third": ForceConstants(np.zeros_like(second), third * np.cos(perimeter)[..., None, None, None]),
@@ -99,7 +101,9 @@ def distances(crystal: Any, supercell: Any) -> Any:
     import numpy as np
 
     lattice = supercell.matrix @ crystal.lattice
-    r = (np.asarray(crystal.positions)[supercell.primitive_index] + supercell.lattice_vector) @ np.linalg.inv(supercell.matrix)
+    r = (np.asarray(crystal.positions)[supercell.primitive_index] + supercell.lattice_vector) @ np.linalg.inv(
+        supercell.matrix
+    )
     d = r[None] - r[:, None]
     images = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
     return np.linalg.norm(((d - np.rint(d))[:, :, None] + images) @ lattice, axis=-1).min(axis=-1)

@@ -130,11 +130,11 @@ def derivatives(atoms: Any, potential: Any, job: dict[str, Any]) -> dict[str, An
     """γ by automatic differentiation, by strain and from Φ3."""
     import dataclasses
 
-    from wigner_jax import default_cells, force_constants
+    from wigner_jax import default_supercells, force_constants
     from wigner_jax.thermodynamics.gruneisen import gruneisen_by_strain, gruneisen_by_third_order
     from wigner_jax.types import ForceConstants
 
-    mesh, cells = atoms.info["q_mesh"], default_cells(atoms)
+    mesh, cells = atoms.info["q_mesh"], default_supercells(atoms)
     small = dataclasses.replace(cells, fc2_supercell=cells.fc3_supercell)
     strain, second = gruneisen_by_strain(potential, cells, mesh)
     both, report = force_constants(potential, small)

@@ -32,7 +32,7 @@ def compare(name: str) -> dict[str, Any]:
 
     potential = wj.load_potential("mace-bundled")
     atoms, _ = wj.relax(wj.prototype(name), potential)
-    cells = wj.cells_from_atoms(atoms, SUPERCELL, SUPERCELL)
+    cells = wj.supercells_from_atoms(atoms, SUPERCELL, SUPERCELL)
     row: dict[str, Any] = {"compound": name, "kappa": trace(cells, wj.force_constants(potential, cells)[0]), "by": []}
     for distance in DISTANCES:
         cells, fc, _ = finite_displacements(

@@ -221,14 +221,14 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
 
     from wigner_jax._core.progress import Stages
     from wigner_jax.evaluation.material import run_material
-    from wigner_jax.evaluation.settings import Settings
+    from wigner_jax.evaluation.settings import EvaluationSettings
     from wigner_jax.io.phonondb import read_phonondb
     from wigner_jax.potentials.registry import load_potential, restrict
 
     atoms = structure(job["compound"])
     reference = read_phonondb(SHARED / "data/phonondb/kappas_phononDB_PBE_noNAC.json.gz")[atoms.info["mp_id"]]
     potential = restrict(load_potential(str(Path(job["weights"]) / FILES[job["model"]])), atoms.numbers)
-    settings = Settings(job["model"], "k_srme", job["route"], DISTANCE, (TEMPERATURE,), BOUNDARY)
+    settings = EvaluationSettings(job["model"], "k_srme", job["route"], DISTANCE, (TEMPERATURE,), BOUNDARY)
     stages = Stages(io.StringIO())
     record, result = run_material(atoms, potential, reference, settings, stages)
     if result is None:

@@ -54,16 +54,16 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     from wigner_jax import metrics
-    from wigner_jax.crystal.defaults import default_cells
+    from wigner_jax.crystal.defaults import default_supercells
     from wigner_jax.crystal.prototypes import prototype
     from wigner_jax.potentials.registry import load_potential
-    from wigner_jax.training.on_conductivity.gradient import EXACT, pull, seam
+    from wigner_jax.training.on_conductivity.gradient import EXACT, pullback_to_params, value_and_fc_cotangent
     from wigner_jax.training.on_conductivity.material import _force_constants, make_material
 
     name, source, fc2, fc3, mesh, step = CASES[job["case"]]
     potential = load_potential(SHARED / source if "/" in source else source)
     atoms = prototype(name)
-    cells = default_cells(atoms, (fc2,) * 3, (fc3,) * 3)
+    cells = default_supercells(atoms, (fc2,) * 3, (fc3,) * 3)
     material = make_material(name, cells, potential, (mesh,) * 3)
     compilations, wait, repeats = Compilations(), jax.block_until_ready, job["repeats"]
     params = jax.tree.map(jnp.asarray, potential.params)
@@ -82,11 +82,13 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     times["solver"], value = measured(lambda: loss(material.solution(fc)))
     forward_mb = peak_rss_mb()
     rng = np.random.default_rng(0)
-    times["solver_gradient"], found = measured(lambda: seam(material, fc, loss, EXACT, rng)[:4])
+    times["solver_gradient"], found = measured(lambda: value_and_fc_cotangent(material, fc, loss, EXACT, rng)[:4])
     bars = found[3][0]
-    times["pull"], (slope, _) = measured(lambda: pull(energy, params, None, material.constants, bars))
+    times["pullback_to_params"], (slope, _) = measured(
+        lambda: pullback_to_params(energy, params, None, material.constants, bars)
+    )
     forward = times["constants"] + times["solver"]
-    gradient = times["constants"] + times["solver_gradient"] + times["pull"]
+    gradient = times["constants"] + times["solver_gradient"] + times["pullback_to_params"]
     result = {"times": times, "forward": forward, "gradient": gradient, "ratio": gradient / forward}
     result |= {"rss_forward_mb": forward_mb, "rss_gradient_mb": peak_rss_mb(), "compile_s": compilations.seconds}
     result |= temporaries(energy, params, material, bars, _force_constants)
@@ -174,7 +176,7 @@ def check(material: Any, energy: Any, params: Any, slope: Any, loss: Any, h: flo
 
 
 HEADER = (
-    "case", "θ", "| Φ", "solver", "solver′", "pull", "| forward", "gradient", "ratio", "| displacements", "calls",
+    "case", "θ", "| Φ", "solver", "solver′", "pullback_to_params", "| forward", "gradient", "ratio", "| displacements", "calls",
     "| RSS MB", "gradient", "| cached", "gradient", "| XLA MB", "gradient", "| error",
 )  # fmt: skip
 
@@ -182,7 +184,10 @@ HEADER = (
 def line(row: dict[str, Any]) -> list[str]:
     t = row["times"]
     cells = [row["case"], str(row["parameters"])]
-    cells += ["| " + number(t["constants"]), *(number(t[k]) for k in ("solver", "solver_gradient", "pull"))]
+    cells += [
+        "| " + number(t["constants"]),
+        *(number(t[k]) for k in ("solver", "solver_gradient", "pullback_to_params")),
+    ]
     cells += ["| " + number(row["forward"]), number(row["gradient"]), f"{row['ratio']:.2f}×"]
     cells += ["| " + number(row["displacements_s"]), f"{row['calls3']}+{row['calls2']}"]
     cells += ["| " + number(row["rss_forward_mb"]), number(row["rss_gradient_mb"])]

@@ -39,7 +39,7 @@ from ase.io import read, write
 from linear_mace import Design, constant_equations, frame_equations, least_squares, linear_model
 
 from wigner_jax._solve import make_plan, solve
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.crystal.prototypes import prototype
 from wigner_jax.errors import InputError
 from wigner_jax.ifc.autodiff import evaluate, force_constants, plan_force_constants
@@ -202,7 +202,7 @@ def larger(arguments: argparse.Namespace) -> None:
 def cells_at(name: str, a: float, second: tuple[int, int, int] = SUPERCELL) -> Supercells:
     atoms = prototype(name)
     atoms.set_cell([a] * 3, scale_atoms=True)
-    return cells_from_atoms(atoms, second, SUPERCELL)
+    return supercells_from_atoms(atoms, second, SUPERCELL)
 
 
 _evaluate = jax.jit(evaluate, static_argnums=(0, 4))
@@ -262,7 +262,7 @@ def conductivity(
     if not report.converged:
         return np.nan, np.nan, report.message
     a = float(atoms.cell.lengths()[0])
-    cells = cells_from_atoms(atoms, second, SUPERCELL)
+    cells = supercells_from_atoms(atoms, second, SUPERCELL)
     found, _ = force_constants(restrict(potential, atoms.numbers), cells)
     try:
         solution = solve(make_plan(cells, mesh), found)

@@ -65,8 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
     from wigner_jax.training.frames import force_error, labelled
     from wigner_jax.training.model import Model
     from wigner_jax.training.on_conductivity.gradient import Sampling
-    from wigner_jax.training.on_conductivity.loop import Settings, finetune, look
-    from wigner_jax.training.on_conductivity.material import share_shapes
+    from wigner_jax.training.on_conductivity.loop import FinetuneSettings, evaluate, finetune
+    from wigner_jax.training.on_conductivity.material import pad_to_common_shapes
     from wigner_jax.training.parameters import adapt
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -84,11 +84,11 @@ def run(arguments: argparse.Namespace) -> None:
     names = [name for fold in FOLDS for name in fold]
     references = read_phonondb(DATA / "kappas_phononDB_PBE_noNAC.json.gz")
     made = [make_task(name, start, arguments.folder, references) for name in names]
-    shared = share_shapes([task.material for task, _ in made])
+    shared = pad_to_common_shapes([task.material for task, _ in made])
     tasks = {n: dataclasses.replace(t, material=m) for n, (t, _), m in zip(names, made, shared, strict=True)}
 
     def scores(chosen: Any, weights: Any) -> dict[str, dict[str, float]]:
-        return {name: {k: round(v, 6) for k, v in look(model, tasks[name], weights).items()} for name in chosen}
+        return {name: {k: round(v, 6) for k, v in evaluate(model, tasks[name], weights).items()} for name in chosen}
 
     if "zero-shot" not in rows:
         rows["zero-shot"] = {"row": "zero-shot", "scores": scores(names, trained)}
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> None:
         others = [name for name in names if name not in FOLDS[fold]]
         steps = arguments.epochs * -(-len(others) // arguments.accumulate)
         schedule = optax.cosine_decay_schedule(arguments.learning_rate, steps, alpha=0.1)
-        settings = Settings(
+        settings = FinetuneSettings(
             epochs=arguments.epochs, accumulate=arguments.accumulate, replay=replay, l2sp=arguments.l2sp,
             sampling=Sampling(points=arguments.points, draws=1), seed=fold,
         )  # fmt: skip
@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def make_task(name: str, start: Any, folder: Path, references: dict[str, Any]) -> tuple[Any, Any]:
     """The compound in the light setting, and its stored structure."""
-    from wigner_jax.crystal.defaults import default_cells
+    from wigner_jax.crystal.defaults import default_supercells
     from wigner_jax.io.phonondb import read_phonondb_structure
     from wigner_jax.training.on_conductivity.loop import Task
     from wigner_jax.training.on_conductivity.material import make_material
@@ -136,7 +136,7 @@ def make_task(name: str, start: Any, folder: Path, references: dict[str, Any]) -
     formula, kind = name.split()
     (reference,) = (r for r in references.values() if (r.name, r.space_group) == (formula, GROUPS[kind]))
     atoms = read_phonondb_structure(DATA / "phononDB-PBE-structures.extxyz", reference.mp_id)
-    cells = light_cells(default_cells(atoms))
+    cells = light_cells(default_supercells(atoms))
     material = make_material(name, cells, start, reference.mesh, reference=reference, cache=folder / "patterns")
     return Task(material, make_loss(material, mode_targets())), atoms
 

@@ -37,7 +37,9 @@ def light_cells(full: Any) -> Any:
 
     cube = conventional_matrix(full.crystal)
     body = np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]]) @ cube
-    return dataclasses.replace(full, fc2_supercell=make_supercell(full.crystal, 2 * cube), fc3_supercell=make_supercell(full.crystal, body))
+    return dataclasses.replace(
+        full, fc2_supercell=make_supercell(full.crystal, 2 * cube), fc3_supercell=make_supercell(full.crystal, body)
+    )
 
 
 def mode_targets() -> list[Any]:

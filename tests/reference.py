@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import yaml
 
-from wigner_jax.types import BornCharges, Supercells, Crystal, ForceConstants, Supercell
+from wigner_jax.types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,4 +95,6 @@ def _load_phonopy(folder: Path) -> Material:
     peer.force_constants = second
     supercell = supercell_of(peer.primitive, peer.supercell)
     constants = ForceConstants(second, np.zeros((len(second), 0, 0, 3, 3, 3)))
-    return Material(Supercells(crystal_of(peer.primitive), supercell, supercell), constants, born_of(peer.nac_params), peer)
+    return Material(
+        Supercells(crystal_of(peer.primitive), supercell, supercell), constants, born_of(peer.nac_params), peer
+    )

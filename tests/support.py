@@ -11,7 +11,7 @@ import numpy as np
 from reference import load
 
 from wigner_jax._solve import Scattering, make_plan, natural_isotopes, solve
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.ifc.autodiff import force_constants
 from wigner_jax.physics.broadening.gaussian import Gaussian
 from wigner_jax.physics.nac import GonzeLee
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from wigner_jax.types import Supercells, Crystal, Supercell
+    from wigner_jax.types import Crystal, Supercell, Supercells
 
 REFERENCES = {  # compound, with charges
     "gi_si_m7_smm19": ("Si", False),
@@ -58,16 +58,20 @@ def tersoff():
     return load_potential("tersoff-1989")
 
 
-def analytic(atoms: Atoms, fc2_supercell=(3, 3, 3), fc3_supercell=(2, 2, 2), **options) -> tuple[Supercells, ForceConstants]:
+def analytic(
+    atoms: Atoms, fc2_supercell=(3, 3, 3), fc3_supercell=(2, 2, 2), **options
+) -> tuple[Supercells, ForceConstants]:
     """Supercells and force constants of the Tersoff potential: symmetric to rounding, by automatic differentiation."""
-    cells = cells_from_atoms(atoms, fc2, fc3, **options)
+    cells = supercells_from_atoms(atoms, fc2_supercell, fc3_supercell, **options)
     return cells, jax.tree.map(np.asarray, force_constants(tersoff(), cells)[0])
 
 
 def distances(crystal: Crystal, supercell: Supercell) -> np.ndarray:
     """Least distances between all atoms of a supercell, its images included. (N, N) Å"""
     lattice = supercell.matrix @ np.asarray(crystal.lattice)
-    positions = (np.asarray(crystal.positions)[supercell.primitive_index] + supercell.lattice_vector) @ np.asarray(crystal.lattice)
+    positions = (np.asarray(crystal.positions)[supercell.primitive_index] + supercell.lattice_vector) @ np.asarray(
+        crystal.lattice
+    )
     fractional = (positions[:, None] - positions[None]) @ np.linalg.inv(lattice)
     fractional -= np.rint(fractional)
     steps = itertools.product((-1, 0, 1), repeat=3)

@@ -9,7 +9,7 @@ import pytest
 from ase.build import bulk
 
 from wigner_jax._solve import Scattering
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.potentials.registry import load_potential
 from wigner_jax.training import attribution
 from wigner_jax.training.frames import labelled
@@ -25,7 +25,7 @@ def populations(solution):
 @pytest.fixture(scope="module")
 def case():
     potential = load_potential("tersoff-1989")
-    cells = cells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (2, 2, 2))
+    cells = supercells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (2, 2, 2))
     material = make_material("Si", cells, potential, (3, 3, 3), scattering=Scattering())
     gradient = value_and_grad(material, potential.energy, populations)(potential.params)
     return potential, material, material.force_constants(potential.energy, potential.params), gradient
@@ -61,7 +61,10 @@ def test_shares_of_pairs_are_slopes(case):
 
     h = 1e-5
     slope = (8 * (at(h) - at(-h)) - at(2 * h) + at(-2 * h)) / (12 * h)
-    onsite = np.sum(np.asarray(gradient.constants.fc2)[rows, cells.fc2_supercell.p2s_map] * change[rows, cells.fc2_supercell.p2s_map])
+    onsite = np.sum(
+        np.asarray(gradient.constants.fc2)[rows, cells.fc2_supercell.p2s_map]
+        * change[rows, cells.fc2_supercell.p2s_map]
+    )
     assert shells.share[first] + onsite == pytest.approx(slope, rel=1e-4)
     assert shells.counts[itself] == 2
     assert shells.counts[first] == 8

@@ -15,7 +15,7 @@ import pytest
 from wigner_jax._solve import make_plan, solve
 from wigner_jax.checks import check_force_constants, imaginary_modes, positive_integers, refuse_imaginary
 from wigner_jax.cli.app import main
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.errors import ImaginaryModes, InputError
 from wigner_jax.io.phono3py import read_phono3py
 from wigner_jax.plan.mesh import make_mesh
@@ -112,10 +112,12 @@ def calculation(in_an_empty_folder: Path) -> Path:
 
     folder = in_an_empty_folder / "si"
     folder.mkdir()
-    cells = cells_from_atoms(ase.build.bulk("Si"), (2, 2, 2), (2, 2, 2))
+    cells = supercells_from_atoms(ase.build.bulk("Si"), (2, 2, 2), (2, 2, 2))
     crystal, supercell = cells.crystal, make_supercell(cells.crystal, 2 * np.eye(3, dtype=int))
     lattice = np.asarray(crystal.lattice)
-    positions = (np.asarray(crystal.positions)[supercell.primitive_index] + supercell.lattice_vector) @ np.linalg.inv(supercell.matrix)
+    positions = (np.asarray(crystal.positions)[supercell.primitive_index] + supercell.lattice_vector) @ np.linalg.inv(
+        supercell.matrix
+    )
 
     def block(name: str, basis: np.ndarray, points: np.ndarray) -> str:
         lines = [f"{name}:", "  lattice:", *(f"  - {list(map(float, row))}" for row in basis), "  points:"]
@@ -205,7 +207,7 @@ def test_the_peer_is_named_when_it_is_missing(capsys, shared: Path, monkeypatch:
 
 def test_checks_pass_good_input() -> None:
     assert positive_integers(["11", "11", "7"], "mesh") == (11, 11, 7)
-    cells = cells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1))
+    cells = supercells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1))
     second = np.zeros((2, 2, 3, 3))
     second[[0, 1], [0, 1]], second[[0, 1], [1, 0]] = np.eye(3), -np.eye(3)
     third = np.zeros((2, 2, 2, 3, 3, 3))
@@ -219,7 +221,7 @@ def test_checks_pass_good_input() -> None:
 
 
 def test_imaginary_modes_are_named() -> None:
-    crystal = cells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1)).crystal
+    crystal = supercells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1)).crystal
     mesh = make_mesh(crystal, (3, 3, 3))
     frequencies = np.ones((27, 6))
     frequencies[0, :3] = -0.005  # noise of the acoustic modes at Γ
@@ -235,7 +237,7 @@ def test_imaginary_modes_are_named() -> None:
 @pytest.fixture(scope="module")
 def silicon():
     """Plan and force constants of a tiny problem: nearest-neighbour springs, no Φ3."""
-    cells = cells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1))
+    cells = supercells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1))
     second = np.zeros((2, 2, 3, 3))
     second[[0, 1], [0, 1]], second[[0, 1], [1, 0]] = np.eye(3), -np.eye(3)
     return make_plan(cells, (2, 2, 2)), ForceConstants(second, np.zeros((2, 2, 2, 3, 3, 3)))
@@ -252,7 +254,7 @@ def test_solve_refuses_bad_input(silicon) -> None:
     with pytest.raises(ImaginaryModes, match="imaginary modes"):
         solve(plan, dataclasses.replace(fc, fc2=-fc.fc2))
     with pytest.raises(ValueError, match="three positive integers"):
-        make_plan(cells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1)), (2, 2, 0))
+        make_plan(supercells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1)), (2, 2, 0))
 
 
 def test_single_precision_is_refused(silicon) -> None:

@@ -17,7 +17,7 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
-from wigner_jax import Scattering, default_cells, force_constants, load_potential, make_plan, relax, solve
+from wigner_jax import Scattering, default_supercells, force_constants, load_potential, make_plan, relax, solve
 from wigner_jax._core.progress import Stages
 from wigner_jax.cli import benchmark as commands_benchmark
 from wigner_jax.cli.app import main
@@ -26,7 +26,7 @@ from wigner_jax.errors import InputError
 from wigner_jax.evaluation import material as run
 from wigner_jax.evaluation.figures import campaign_figure, read_table
 from wigner_jax.evaluation.records import open_campaign, read_record, record_path
-from wigner_jax.evaluation.settings import Settings
+from wigner_jax.evaluation.settings import EvaluationSettings
 from wigner_jax.evaluation.tables import csv_of, details_of, summary_of
 from wigner_jax.io.phonondb import read_phonondb
 from wigner_jax.metrics import average, mode_kappa
@@ -49,7 +49,7 @@ def inputs(tmp_path_factory):
                       "fc2_supercell": np.diag([2, 2, 2]).tolist(), "fc3_supercell": np.diag([2, 2, 2]).tolist()}  # fmt: skip
         structures.append(atoms)
         relaxed, _ = relax(atoms, potential)
-        cells = default_cells(relaxed, (2, 2, 2), (2, 2, 2))
+        cells = default_supercells(relaxed, (2, 2, 2), (2, 2, 2))
         plan = make_plan(cells, MESH)
         solution = solve(
             plan, force_constants(potential, cells)[0], (300.0, 600.0), None, Scattering(plan.mass_variances, 1e6)
@@ -173,7 +173,7 @@ def test_gates_score_two(inputs, monkeypatch, groups, failure):
     monkeypatch.setattr(run, "relax_by", unrelaxed)
     reference = read_phonondb(inputs / "dft.json.gz")["mp-1"]
     record, result = run.run_material(
-        atoms, load_potential("tersoff-1988-si"), reference, Settings("tersoff-1988-si"), Stages(None)
+        atoms, load_potential("tersoff-1988-si"), reference, EvaluationSettings("tersoff-1988-si"), Stages(None)
     )
     assert result is None
     assert (record["SRE"], record["SRME"]) == ([2.0], [2.0])
@@ -275,12 +275,12 @@ def test_another_campaign_in_the_folder(inputs, whole, capsys):
 
 def test_settings_of_an_older_version(tmp_path):
     """A setting that was not known yet had its default."""
-    open_campaign(tmp_path, Settings("x"))
+    open_campaign(tmp_path, EvaluationSettings("x"))
     path = tmp_path / "settings.json"
     path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "fmax"}))
-    open_campaign(tmp_path, Settings("x"))
+    open_campaign(tmp_path, EvaluationSettings("x"))
     with pytest.raises(InputError, match="holds a campaign with fmax"):
-        open_campaign(tmp_path, Settings("x", fmax=0.02))
+        open_campaign(tmp_path, EvaluationSettings("x", fmax=0.02))
 
 
 def test_a_loose_relaxation_stops_early(inputs, tmp_path):

@@ -11,13 +11,13 @@ from ase.build import bulk
 from ase.io import read, write
 from test_campaign import tables
 
-from wigner_jax import default_cells, load_potential
+from wigner_jax import default_supercells, load_potential
 from wigner_jax.cli.app import main
 from wigner_jax.errors import ImaginaryModes, InputError
 from wigner_jax.evaluation import material as run
 from wigner_jax.evaluation.gruneisen import gamma_of, gamma_start, read_gammas
 from wigner_jax.evaluation.records import read_record, record_path
-from wigner_jax.evaluation.settings import Settings
+from wigner_jax.evaluation.settings import EvaluationSettings
 from wigner_jax.metrics import gamma_sre
 from wigner_jax.plan.mesh import make_mesh
 from wigner_jax.thermodynamics.gruneisen import VolumeSteps, gruneisen_by_volumes, harmonic_constants
@@ -38,7 +38,7 @@ def inputs(tmp_path_factory):
                       "primitive_matrix": np.eye(3).tolist(),
                       "fc2_supercell": np.diag([2, 2, 2]).tolist(), "fc3_supercell": np.diag([2, 2, 2]).tolist()}  # fmt: skip
         structures.append(atoms)
-        mesh = make_mesh(default_cells(atoms).crystal, MESH)
+        mesh = make_mesh(default_supercells(atoms).crystal, MESH)
         modes = np.ones((len(mesh.irreducible), 6))
         rows.append({
             "mp_id": mp_id, "name": name, "symm.no": 227, "q_mesh": list(MESH),
@@ -152,7 +152,7 @@ def test_by_volumes(inputs):
     """What the campaign does is what the function does; its protocol stands in the record."""
     atoms = read(inputs / "solids.extxyz", index=0)
     potential = load_potential("tersoff-1989")
-    settings = Settings("tersoff-1989", gruneisen="volumes")
+    settings = EvaluationSettings("tersoff-1989", gruneisen="volumes")
     record = gamma_start(settings, "mp-1")
     gamma_of(atoms, potential, (None, None), settings, record)
     expected, _ = gruneisen_by_volumes(atoms, potential, MESH, VolumeSteps(distance=None))
@@ -166,14 +166,16 @@ def test_what_goes_wrong_is_in_the_record(inputs, published):
     from ase.calculators.emt import EMT
 
     atoms = read(inputs / "solids.extxyz", index=0)
-    settings = Settings("ase", route="finite-displacement", gruneisen="strain", gruneisen_reference=str(published))
+    settings = EvaluationSettings(
+        "ase", route="finite-displacement", gruneisen="strain", gruneisen_reference=str(published)
+    )
     record = gamma_start(settings, "mp-1")
     gamma_of(atoms, EMT(), (None, None), settings, record)
     assert record["gamma"] == [None]
     assert record["gamma_SRE"] == [2.0]
     assert "needs a JAX potential" in record["gamma_failure"]
     with pytest.raises(InputError, match="unknown route to γ 'other': choose from volumes, strain, third"):
-        Settings("x", gruneisen="other")
+        EvaluationSettings("x", gruneisen="other")
     assert read_gammas(f"{published}:gamma_Other") == {"mp-1": 0.75, "mp-2": 1.0}
     bad = published.with_name("bad.csv")
     bad.write_text("mp_id,gamma_DFT\nmp-1,high\n")

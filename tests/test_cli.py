@@ -18,8 +18,14 @@ from ase import Atoms
 import wigner_jax as wj
 from wigner_jax.cli import app as cli
 from wigner_jax.cli import report
-from wigner_jax.crystal.defaults import conventional_matrix, default_cells, default_mesh, default_supercell, thickness
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.defaults import (
+    conventional_matrix,
+    default_mesh,
+    default_supercell,
+    default_supercells,
+    thickness,
+)
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.io.kappa_hdf5 import read_kappa_hdf5
 from wigner_jax.types import Conductivity
 
@@ -53,7 +59,7 @@ def test_the_whole_way_from_a_name(capsys) -> None:
     printed = run(capsys, "kappa", "Si", *SMALL, "-T", 300, 500, "-o", "si.hdf5")
     potential = wj.load_potential("tersoff-1989")
     atoms, _ = wj.relax(wj.prototype("Si"), potential)
-    cells = wj.default_cells(atoms, fc2_supercell=(2, 2, 2))
+    cells = wj.default_supercells(atoms, fc2_supercell=(2, 2, 2))
     fc, _ = wj.force_constants(potential, cells)
     result = wj.solve(wj.make_plan(cells, (3, 3, 3)), fc, (300.0, 500.0)).conductivity
     data = read_kappa_hdf5("si.hdf5")
@@ -272,7 +278,7 @@ WURTZITE = ase.build.bulk("BeO", "wurtzite", a=2.7, c=4.38)
     ids=["primitive", "conventional", "wurtzite"],
 )
 def test_defaults(atoms: Atoms, fc2: int, fc3: int, mesh: tuple[int, ...]) -> None:
-    cells = default_cells(atoms)
+    cells = default_supercells(atoms)
     assert (cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms) == (fc2, fc3)
     for supercell, minimum in ((cells.fc2_supercell, 10), (cells.fc3_supercell, 8)):
         assert thickness(supercell.matrix @ np.asarray(cells.crystal.lattice)).min() >= minimum
@@ -282,9 +288,9 @@ def test_defaults(atoms: Atoms, fc2: int, fc3: int, mesh: tuple[int, ...]) -> No
 def test_what_the_structure_says_comes_first() -> None:
     atoms = ase.build.bulk("NaCl", "rocksalt", a=5.69, cubic=True)
     atoms.info.update(fc2_supercell=np.diag([3, 3, 3]), fc3_supercell=[1, 1, 2])
-    cells = default_cells(atoms)
+    cells = default_supercells(atoms)
     assert (cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms) == (216, 16)
-    assert default_cells(atoms, fc3_supercell=(2, 2, 2)).fc3.n_atoms == 64
+    assert default_supercells(atoms, fc3_supercell=(2, 2, 2)).fc3.n_atoms == 64
 
 
 def test_conventional_cells() -> None:
@@ -294,9 +300,9 @@ def test_conventional_cells() -> None:
         (WURTZITE, 1),
         (ase.build.bulk("Bi", "rhombohedral", a=4.7, alpha=57), 3),
     ):
-        crystal = cells_from_atoms(atoms, (1, 1, 1), (1, 1, 1)).crystal
+        crystal = supercells_from_atoms(atoms, (1, 1, 1), (1, 1, 1)).crystal
         assert round(np.linalg.det(conventional_matrix(crystal))) == count
-    cubic = cells_from_atoms(ase.build.bulk("Si", a=5.0), (1, 1, 1), (1, 1, 1)).crystal
+    cubic = supercells_from_atoms(ase.build.bulk("Si", a=5.0), (1, 1, 1), (1, 1, 1)).crystal
     supercell = default_supercell(cubic, 10.0) @ np.asarray(cubic.lattice)
     np.testing.assert_allclose(supercell @ supercell.T, 100 * np.eye(3), atol=1e-9)  # exactly 10 Å is enough
 

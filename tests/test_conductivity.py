@@ -23,10 +23,10 @@ from wigner_jax.physics.conductivity import (
     star_average,
     velocity_squared,
 )
-from wigner_jax.physics.degeneracy import degenerate_blocks, same_block
+from wigner_jax.physics.degeneracy import degenerate_averages, same_degenerate_set
 from wigner_jax.physics.nac import GonzeLee
 from wigner_jax.plan.dipoles import dipole_plan
-from wigner_jax.plan.fc2_table import fourier_table
+from wigner_jax.plan.fc2_table import make_fc2_table
 from wigner_jax.plan.mesh import make_mesh
 from wigner_jax.types import Mesh, Phonons
 from wigner_jax.units import K_B, KAPPA
@@ -53,7 +53,7 @@ def harmonic(shared, reference: str):
     stored = np.load(shared / f"data/reference/{reference}.npz")
     mesh = make_mesh(crystal, stored["D_diag"])
     nac = GonzeLee(material.born, dipole_plan(crystal, supercell)) if polar else None
-    table = fourier_table(crystal, supercell)
+    table = make_fc2_table(crystal, supercell)
     solution = phonons(mesh.qpoints, mesh.irreducible, material.constants.fc2, crystal, table, nac)
     widths = stored["gamma"][0] + stored["gamma_isotope"] + stored["gamma_boundary"]
     return material, mesh, solution, widths
@@ -105,7 +105,7 @@ def test_irreducible_points_give_the_sum_over_the_full_mesh(shared):
     """Star averages against brute force: every point its own star, no rotation but the identity."""
     material = load(shared, "Si")
     crystal = material.cells.crystal
-    table = fourier_table(crystal, material.cells.fc2_supercell)
+    table = make_fc2_table(crystal, material.cells.fc2_supercell)
     results = []
     for symmetry in (True, False):
         mesh = make_mesh(crystal, (5, 5, 5), symmetry=symmetry)
@@ -152,7 +152,7 @@ def test_populations_are_the_boltzmann_sum_where_nothing_is_degenerate(nacl):
     material, mesh, solution, widths = nacl
     crystal = material.cells.crystal
     f = solution.frequencies[mesh.irreducible]
-    p = int(np.flatnonzero(np.asarray(same_block(f)).sum((1, 2)) == 6)[-1])
+    p = int(np.flatnonzero(np.asarray(same_degenerate_set(f)).sum((1, 2)) == 6)[-1])
     result = conduct(solution, widths, mesh, crystal, np.array([300.0]))
     v = np.real(np.diagonal(solution.velocity_operator[p], axis1=0, axis2=1)).T * 1e2  # m/s
     lifetime = 1 / (4 * np.pi * widths[0, p] * 1e12)
@@ -192,7 +192,7 @@ def test_large_widths_are_the_overdamped_limit():
 def rotate_blocks(solution, mesh, seed):
     """The same physics with random unitary mixing inside every degenerate block."""
     f = np.asarray(solution.frequencies)[np.asarray(mesh.irreducible)]
-    same, rng = np.asarray(same_block(f)), np.random.default_rng(seed)
+    same, rng = np.asarray(same_degenerate_set(f)), np.random.default_rng(seed)
     H = (rng.normal(size=same.shape) + 1j * rng.normal(size=same.shape)) * same
     U = np.linalg.qr(H + 10 * np.eye(f.shape[1]) * same)[0] * same
     np.testing.assert_allclose(np.conj(U.swapaxes(1, 2)) @ U, np.eye(f.shape[1])[None].repeat(len(f), 0), atol=1e-12)
@@ -203,7 +203,7 @@ def rotate_blocks(solution, mesh, seed):
 def test_nothing_depends_on_the_gauge_inside_blocks(nacl):
     material, mesh, solution, widths = nacl
     f = solution.frequencies[mesh.irreducible]
-    widths = jnp.einsum("pst,xpt->xps", degenerate_blocks(f), widths)
+    widths = jnp.einsum("pst,xpt->xps", degenerate_averages(f), widths)
     other = rotate_blocks(solution, mesh, 1)
     assert np.abs(other.velocity_operator - solution.velocity_operator).max() > 1
     for function in (
@@ -220,11 +220,11 @@ def test_boundary_widths(nacl):
     _, mesh, solution, _ = nacl
     f = solution.frequencies[mesh.irreducible]
     γ = boundary_linewidth(solution.velocity_operator, f, 10.0)
-    alone = np.asarray(same_block(f)).sum(-1) == 1
+    alone = np.asarray(same_degenerate_set(f)).sum(-1) == 1
     speed = np.linalg.norm(np.real(np.diagonal(solution.velocity_operator, axis1=1, axis2=2)), axis=1)
     expected = speed * 100 / (4 * np.pi * 10e-6) / 1e12  # m/s over m, in THz
     np.testing.assert_allclose(γ[alone], expected[alone], rtol=1e-10)
-    blocks = degenerate_blocks(f)
+    blocks = degenerate_averages(f)
     np.testing.assert_allclose(jnp.einsum("pst,pt->ps", blocks, γ), γ, rtol=1e-12)
     np.testing.assert_array_equal(γ[0, :3], 0)
 
@@ -271,7 +271,7 @@ def test_derivative_of_the_conductivity_by_force_constants(shared, name):
 
     material = load(shared, name)
     crystal = material.cells.crystal
-    table, mesh = fourier_table(crystal, material.cells.fc2_supercell), make_mesh(crystal, (4, 4, 4))
+    table, mesh = make_fc2_table(crystal, material.cells.fc2_supercell), make_mesh(crystal, (4, 4, 4))
     second, change = jnp.asarray(material.constants.fc2), radial_change(material)
 
     @jax.jit
@@ -310,9 +310,9 @@ def test_reference_mode_values(shared, reference):
     material, mesh, solution, widths = harmonic(shared, reference)
     stored = np.load(shared / f"data/reference/{reference}.wigner_true.npz")["mode_kappa_matrix_smm"]
     result = conduct(solution, widths, mesh, material.cells.crystal, np.array([300.0]))
-    same = np.asarray(same_block(solution.frequencies[mesh.irreducible]))[..., None]
+    same = np.asarray(same_degenerate_set(solution.frequencies[mesh.irreducible]))[..., None]
     populations, coherences = np.sum(stored * same, axis=2), np.sum(stored * ~same, axis=(1, 2))
-    blocks = degenerate_blocks(solution.frequencies[mesh.irreducible])
+    blocks = degenerate_averages(solution.frequencies[mesh.irreducible])
     averaged = [np.einsum("pst,ptv->psv", blocks, x)[..., :3].mean(-1) for x in (result.mode_kappa_P[0], populations)]
     np.testing.assert_allclose(averaged[0], averaged[1], rtol=1e-5, atol=1e-9 * averaged[1].max())
     np.testing.assert_allclose(
@@ -335,7 +335,7 @@ def test_la2zr2o7_from_stored_widths(shared):
     rest = np.full((len(whole.qpoints) - len(points), 3), 0.25)
     mesh = dataclasses.replace(whole, qpoints=np.concatenate([points, rest]), irreducible=np.arange(len(points)))
     nac = GonzeLee(material.born, dipole_plan(crystal, supercell))
-    table = fourier_table(crystal, supercell)
+    table = make_fc2_table(crystal, supercell)
     solution = phonons(points, mesh.irreducible, material.constants.fc2, crystal, table, nac)
     np.testing.assert_allclose(solution.frequencies, stored["frequency"], rtol=0, atol=1e-5)
     result = conduct(solution, stored["gamma"], mesh, crystal, stored["temperature"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from wigner_jax import default_cells, force_constants, load_potential, make_plan, relax
+from wigner_jax import default_supercells, force_constants, load_potential, make_plan, relax
 from wigner_jax._solve import phonons
 from wigner_jax.crystal.supercells import shortest_vectors
 from wigner_jax.ifc.autodiff import fitted
@@ -38,7 +38,7 @@ def crystal_of(name):
 
 def harmonic(atoms, supercell, potential, mesh=MESH):
     """Supercells, plan, force constants and phonons; both supercells are the same, as the comparison needs."""
-    cells = default_cells(atoms, supercell, supercell)
+    cells = default_supercells(atoms, supercell, supercell)
     plan = make_plan(cells, mesh)
     fc, _ = force_constants(potential, cells)
     return cells, plan, fc, phonons(plan, fc.fc2)
@@ -46,10 +46,12 @@ def harmonic(atoms, supercell, potential, mesh=MESH):
 
 def strained_frequencies(atoms, supercell, potential, plan):
     """Frequencies of another geometry of the same crystal, from Φ2 alone."""
-    cells = default_cells(atoms, supercell, supercell)
+    cells = default_supercells(atoms, supercell, supercell)
     fit, _ = plan_fit(cells.crystal, cells.fc2_supercell, 2)
     lattice = cells.crystal.lattice
-    positions = (cells.crystal.positions[cells.fc2_supercell.primitive_index] + cells.fc2_supercell.lattice_vector) @ lattice
+    positions = (
+        cells.crystal.positions[cells.fc2_supercell.primitive_index] + cells.fc2_supercell.lattice_vector
+    ) @ lattice
     numbers = np.asarray(cells.crystal.numbers)[cells.fc2_supercell.primitive_index]
     graph, _ = graph_of(cells.fc2_supercell.matrix @ lattice, positions, numbers, potential)
     second = jax.jit(fitted, static_argnums=0)(potential.energy, potential.params, graph, fit)
@@ -97,7 +99,7 @@ def test_against_strained_crystals(tersoff, name, relaxed_ions):
 def test_elastic_constants_of_silicon(tersoff):
     """c11, c12, c44 of Tersoff's potential as published: 143, 75, 69 GPa (Tersoff, PRB 39, 5566 (1989), Si(C): table)."""
     atoms, _ = relax(bulk("Si", a=5.43), load_potential("tersoff-1988-si"))
-    cells = default_cells(atoms, (2, 2, 2), (2, 2, 2))
+    cells = default_supercells(atoms, (2, 2, 2), (2, 2, 2))
     c = elastic_constants(load_potential("tersoff-1988-si"), cells.crystal) * 160.21766208
     cubic = [c[0, 0], c[0, 1], c[3, 3]]
     np.testing.assert_allclose(cubic, [142.5, 75.4, 69.0], rtol=5e-3)
@@ -135,10 +137,12 @@ def test_thermal_expansion_of_a_cubic_crystal(tersoff):
 
 def test_a_single_atom_has_no_internal_strain():
     """One atom in the cell has nothing but translations, which the response leaves out."""
-    cells = default_cells(bulk("Si", "fcc", a=3.9), (2, 2, 2), (2, 2, 2))
+    cells = default_supercells(bulk("Si", "fcc", a=3.9), (2, 2, 2), (2, 2, 2))
     second = np.random.default_rng(0).normal(size=(1, 8, 3, 3))
     second -= second.mean(axis=1, keepdims=True)
-    response = internal_strain(second, mean_separations(cells.crystal, cells.fc2_supercell), cells.fc2_supercell.primitive_index)
+    response = internal_strain(
+        second, mean_separations(cells.crystal, cells.fc2_supercell), cells.fc2_supercell.primitive_index
+    )
     np.testing.assert_allclose(response, 0.0, atol=1e-12)
 
 
@@ -188,7 +192,7 @@ def test_entropy_under_strain_of_a_hexagonal_crystal(tersoff):
 
 
 def test_separations():
-    cells = default_cells(bulk("Si", a=5.43), (3, 3, 3), (3, 3, 3))
+    cells = default_supercells(bulk("Si", a=5.43), (3, 3, 3), (3, 3, 3))
     r = mean_separations(cells.crystal, cells.fc3_supercell)
     assert r.shape == (2, 54, 3)
     np.testing.assert_allclose(r[[0, 1], cells.fc3_supercell.p2s_map], 0.0, atol=1e-12)
@@ -202,6 +206,8 @@ def test_separations():
     assert many
     positions = cells.crystal.positions
     for J in many:
-        at = (positions[cells.fc3_supercell.primitive_index[J]] + np.array(images[J]) - positions[0]) @ cells.crystal.lattice
+        at = (
+            positions[cells.fc3_supercell.primitive_index[J]] + np.array(images[J]) - positions[0]
+        ) @ cells.crystal.lattice
         np.testing.assert_allclose(np.linalg.norm(at, axis=1), np.linalg.norm(at[0]), rtol=1e-6)
         np.testing.assert_allclose(r[0, J], at.mean(axis=0), atol=1e-12)

@@ -20,14 +20,14 @@ import yaml
 from ase.build import bulk
 
 from wigner_jax.cli import app as cli
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.errors import InputError
 from wigner_jax.potentials.mace.files import load_mace
 from wigner_jax.potentials.registry import load_potential
 from wigner_jax.potentials.saving import save_potential
 from wigner_jax.training.frames import force_error, frame_loss, frame_of, frame_value_and_grad, labelled, predict
 from wigner_jax.training.model import Model
-from wigner_jax.training.on_conductivity.loop import Settings, Task, finetune
+from wigner_jax.training.on_conductivity.loop import FinetuneSettings, Task, finetune
 from wigner_jax.training.on_conductivity.material import make_material
 from wigner_jax.training.on_conductivity.targets import Target, make_loss
 from wigner_jax.training.parameters import adapt, matrices
@@ -43,7 +43,7 @@ def tersoff():
 
 
 def silicon(potential, name: str = "Si", a: float = 5.432, targets=(KAPPA,), train: bool = True) -> Task:
-    cells = cells_from_atoms(bulk("Si", a=a), (2, 2, 2), (2, 2, 2))
+    cells = supercells_from_atoms(bulk("Si", a=a), (2, 2, 2), (2, 2, 2))
     material = make_material(name, cells, potential, (2, 2, 2))
     return Task(material, make_loss(material, targets), train)
 
@@ -72,7 +72,7 @@ def relative(rate: float) -> optax.GradientTransformation:
 
 
 def test_it_learns_and_reports(tersoff, tasks, capsys):
-    settings = Settings(epochs=8, accumulate=2, ema=0.9, l2sp=1e-8)
+    settings = FinetuneSettings(epochs=8, accumulate=2, ema=0.9, l2sp=1e-8)
     state = finetune(model_of(tersoff), tasks, relative(3e-3), settings)
     losses = [row["loss"] for row in state.history]
     assert losses[-1] < 0.5 * losses[0]
@@ -99,7 +99,7 @@ def interrupted(task: Task, calls: int) -> Task:
 
 def test_an_interrupted_run_continues_bit_for_bit(tersoff, tasks, tmp_path):
     """In the middle of an epoch, with every part of the state in use."""
-    settings = Settings(epochs=3, ema=0.9, l2sp=1e-6, seed=5)
+    settings = FinetuneSettings(epochs=3, ema=0.9, l2sp=1e-6, seed=5)
     frames = labelled([bulk("Si", a=5.5, cubic=True)], tersoff)
     optimizer = relative(1e-3)
     whole = finetune(model_of(tersoff), tasks, optimizer, settings, (frames, []), report=lambda _: None)
@@ -118,7 +118,7 @@ def test_rejected_steps(tersoff, tasks):
     """A rate that wrecks the crystal: modes become imaginary, the step is taken back by halves, nothing is NaN."""
     said: list[str] = []
     state = finetune(
-        model_of(tersoff), tasks[:1], relative(0.5), Settings(epochs=3, max_rejections=20), report=said.append
+        model_of(tersoff), tasks[:1], relative(0.5), FinetuneSettings(epochs=3, max_rejections=20), report=said.append
     )
     assert state.rejected > 0
     assert any("update halved" in line for line in said)
@@ -133,7 +133,9 @@ def test_an_unstable_start_is_made_stable_by_the_penalty(tersoff):
     task = silicon(soft, targets=(Target("imaginary", 1.0, {"floor": 1.0}),))
     fc = task.material.force_constants(soft.energy, soft.params)
     assert np.asarray(task.material.solution(fc).phonons.frequencies).min() < -1
-    state = finetune(model_of(soft, ("h",)), [task], optax.adam(0.05), Settings(epochs=14), report=lambda _: None)
+    state = finetune(
+        model_of(soft, ("h",)), [task], optax.adam(0.05), FinetuneSettings(epochs=14), report=lambda _: None
+    )
     losses = [row["loss"] for row in state.history]
     assert np.isfinite(losses).all()
     assert losses[-1] < 0.5 * losses[0]
@@ -141,7 +143,7 @@ def test_an_unstable_start_is_made_stable_by_the_penalty(tersoff):
 
 def test_early_stopping_and_the_best_weights(tersoff, tasks):
     """With a rate of zero nothing improves after the first epoch."""
-    settings = Settings(epochs=9, patience=2)
+    settings = FinetuneSettings(epochs=9, patience=2)
     state = finetune(model_of(tersoff), tasks[:1], optax.sgd(0.0), settings, report=lambda _: None)
     assert (state.epoch, state.best_epoch) == (3, 0)
 
@@ -149,13 +151,13 @@ def test_early_stopping_and_the_best_weights(tersoff, tasks):
 def test_checkpoints_of_other_runs_are_refused(tersoff, tmp_path):
     from wigner_jax.training.on_conductivity.loop import _Runner
 
-    fresh = _Runner(model_of(tersoff), [], optax.adam(1e-3), Settings(), []).fresh()
+    fresh = _Runner(model_of(tersoff), [], optax.adam(1e-3), FinetuneSettings(), []).fresh()
     path = tmp_path / "checkpoint.npz"
     save_state(path, fresh, "one")
     assert same(load_state(path, fresh, "one").trained, fresh.trained)
     with pytest.raises(InputError, match="other settings"):
         load_state(path, fresh, "two")
-    other = _Runner(model_of(tersoff, ("A",)), [], optax.adam(1e-3), Settings(), []).fresh()
+    other = _Runner(model_of(tersoff, ("A",)), [], optax.adam(1e-3), FinetuneSettings(), []).fresh()
     with pytest.raises(InputError, match="not a checkpoint of this run"):
         load_state(path, dataclasses.replace(other, trained={"A": jnp.zeros(7)}), "one")
     path.write_bytes(path.read_bytes()[:100])

@@ -8,7 +8,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from wigner_jax import WignerCalculator, default_cells, force_constants, load_potential
+from wigner_jax import WignerCalculator, default_supercells, force_constants, load_potential
 from wigner_jax.errors import InputError
 from wigner_jax.ifc.finite_displacement import calculator_of, finite_displacements
 
@@ -27,7 +27,7 @@ def sizes(constants):
 def test_they_converge_to_automatic_differentiation():
     """The error is of second order in the displacement."""
     potential = load_potential("tersoff-1988-si")
-    cells = default_cells(silicon(), SMALL["fc2"], SMALL["fc3"])
+    cells = default_supercells(silicon(), SMALL["fc2"], SMALL["fc3"])
     exact = sizes(force_constants(potential, cells)[0])
     errors, calls = [], []
     for distance in (0.04, 0.02):

@@ -12,7 +12,7 @@ import pytest
 import spglib
 from ase.build import bulk
 
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.errors import InputError
 from wigner_jax.ifc.autodiff import (
     evaluate,
@@ -73,7 +73,7 @@ def case(request, tersoff):
     if request.param == "8 decimals":
         atoms.set_cell(np.round(np.asarray(atoms.cell), 8))
         atoms.set_scaled_positions(np.round(atoms.get_scaled_positions(), 8))
-    cells = cells_from_atoms(atoms, fc2, fc3)
+    cells = supercells_from_atoms(atoms, fc2, fc3)
     plan, _, _ = plan_force_constants(tersoff, cells)
     return (cells, plan, *force_constants(tersoff, cells))
 
@@ -154,7 +154,9 @@ def test_permutation_and_space_group_symmetry(case):
 
         lattice = cell.matrix @ cells.crystal.lattice
         positions = (cells.crystal.positions[cell.primitive_index] + cell.lattice_vector) @ np.linalg.inv(cell.matrix)
-        found = spglib.get_symmetry((lattice, positions, np.asarray(cells.crystal.numbers)[cell.primitive_index]), symprec=1e-6)
+        found = spglib.get_symmetry(
+            (lattice, positions, np.asarray(cells.crystal.numbers)[cell.primitive_index]), symprec=1e-6
+        )
         step = max(1, len(found["rotations"]) // 12)
         for W, w in zip(found["rotations"][::step], found["translations"][::step], strict=True):
             image = positions @ W.T + w
@@ -173,7 +175,7 @@ def test_basis_spans_what_symfc_finds(order):
     from symfc.basis_sets import FCBasisSetO2, FCBasisSetO3
     from symfc.utils.utils import SymfcAtoms
 
-    cells = cells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (2, 2, 1), (2, 1, 1))
+    cells = supercells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (2, 2, 1), (2, 1, 1))
     cell = cells.fc2_supercell if order == 2 else cells.fc3_supercell
     basis = symmetric_basis(cells.crystal, cell, order)
     C = columns_of(basis)
@@ -181,7 +183,8 @@ def test_basis_spans_what_symfc_finds(order):
 
     atoms = SymfcAtoms(
         cell=cell.matrix @ cells.crystal.lattice,
-        scaled_positions=(cells.crystal.positions[cell.primitive_index] + cell.lattice_vector) @ np.linalg.inv(cell.matrix),
+        scaled_positions=(cells.crystal.positions[cell.primitive_index] + cell.lattice_vector)
+        @ np.linalg.inv(cell.matrix),
         numbers=np.asarray(cells.crystal.numbers)[cell.primitive_index],
     )
     theirs = FCBasisSetO2(atoms).run() if order == 2 else FCBasisSetO3(atoms).run(apply_sum_rule=False)
@@ -197,7 +200,7 @@ def test_basis_spans_what_symfc_finds(order):
 @pytest.mark.parametrize("name", ["wurtzite", "alloy"])
 def test_columns_agree_with_patterns(name, tersoff):
     structure, fc2, fc3 = CRYSTALS[name]
-    cells = cells_from_atoms(structure(), fc2, fc3)
+    cells = supercells_from_atoms(structure(), fc2, fc3)
     one, first = force_constants(tersoff, cells, scheme="patterns")
     two, second = force_constants(tersoff, cells, scheme="columns")
     assert first.scheme == ("patterns", "patterns")
@@ -210,14 +213,14 @@ def test_columns_agree_with_patterns(name, tersoff):
 def test_low_symmetry_takes_columns_by_itself(tersoff):
     """Hardly more evaluations than patterns, and no cubic cost."""
     structure, fc2, fc3 = CRYSTALS["alloy"]
-    _, (_, info), _ = plan_force_constants(tersoff, cells_from_atoms(structure(), fc2, fc3))
+    _, (_, info), _ = plan_force_constants(tersoff, supercells_from_atoms(structure(), fc2, fc3))
     assert info.scheme == "columns"
     assert info.n_evaluations <= 1.15 * np.ceil(1.05 * info.n_parameters / (3 * 8 - 3))
 
 
 def test_rank_is_checked_not_counted():
     """One pattern gives Φ2 of wurtzite more equations than it has parameters, and still not all of them."""
-    cells = cells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (5, 5, 3), (1, 1, 1))
+    cells = supercells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (5, 5, 3), (1, 1, 1))
     _, info = plan_fit(cells.crystal, cells.fc2_supercell, 2)
     assert info.n_parameters < 3 * cells.fc2_supercell.n_atoms - 3
     assert info.n_evaluations == 2
@@ -226,13 +229,13 @@ def test_rank_is_checked_not_counted():
 def test_evaluation_counts():
     """The measured numbers of the scheme: 5 patterns for diamond, 9 for zincblende in 64 atoms."""
     for atoms, parameters, evaluations in ((bulk("Si", cubic=True), 807, 5), (CRYSTALS["zincblende"][0](), 1614, 9)):
-        cells = cells_from_atoms(atoms, (1, 1, 1), (2, 2, 2))
+        cells = supercells_from_atoms(atoms, (1, 1, 1), (2, 2, 2))
         _, info = plan_fit(cells.crystal, cells.fc3_supercell, 3)
         assert (info.n_parameters, info.n_evaluations) == (parameters, evaluations)
 
 
 def test_chunks_and_seeds_do_not_change_the_result(tersoff):
-    cells = cells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
+    cells = supercells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
     calls = []
     one, _ = force_constants(tersoff, cells, chunk=3, progress=lambda *call: calls.append(call))
     two, report = force_constants(tersoff, cells, chunk=1, seed=7)
@@ -244,8 +247,8 @@ def test_chunks_and_seeds_do_not_change_the_result(tersoff):
 
 
 def test_cache_serves_every_compound_of_a_structure(tersoff, tmp_path):
-    sic = cells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
-    sige = cells_from_atoms(bulk("SiGe", "zincblende", a=5.54), (2, 2, 2), (2, 2, 2))
+    sic = supercells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
+    sige = supercells_from_atoms(bulk("SiGe", "zincblende", a=5.54), (2, 2, 2), (2, 2, 2))
     _, first, _ = plan_force_constants(tersoff, sic, cache=tmp_path)
     _, second, _ = plan_force_constants(tersoff, sige, cache=tmp_path)
     assert [info.cached for info in first] == [False, False]
@@ -258,7 +261,7 @@ def test_cache_serves_every_compound_of_a_structure(tersoff, tmp_path):
 
 def test_finite_displacements_converge_quadratically(tersoff):
     """Central differences of forces approach Φ2 as h², so that what is left at small h is their error, not ours."""
-    cells = cells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (1, 1, 1))
+    cells = supercells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (1, 1, 1))
     fc, _ = force_constants(tersoff, cells)
     plan, _, _ = plan_force_constants(tersoff, cells)
     gradient = jax.jit(jax.grad(lambda x: tersoff.energy(tersoff.params, plan.graph2.at(x))))
@@ -281,8 +284,10 @@ def test_finite_displacements_converge_quadratically(tersoff):
 @pytest.mark.parametrize("order", [2, 3])
 def test_adjoint_of_the_fit(order, scheme):
     """⟨W, recover(G)⟩ = ⟨w, G⟩ with w = A M⁻¹ Cᵀ W, for any G that force constants of this symmetry can give."""
-    cells = cells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (2, 2, 1), (2, 1, 1))
-    fit, info = plan_fit(cells.crystal, cells.fc2_supercell if order == 2 else cells.fc3_supercell, order, scheme=scheme)
+    cells = supercells_from_atoms(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (2, 2, 1), (2, 1, 1))
+    fit, info = plan_fit(
+        cells.crystal, cells.fc2_supercell if order == 2 else cells.fc3_supercell, order, scheme=scheme
+    )
     rng = np.random.default_rng(2)
     c = rng.standard_normal(info.n_parameters)
 
@@ -304,7 +309,7 @@ def test_adjoint_of_the_fit(order, scheme):
 @pytest.fixture(scope="module")
 def loss(tersoff):
     """⟨W, Φ(θ)⟩ with random W, as a function of the parameters and of a volumetric strain."""
-    cells = cells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
+    cells = supercells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
     plan, _, _ = plan_force_constants(tersoff, cells)
     rng = np.random.default_rng(5)
     n, N2, N3 = cells.crystal.n_atoms, cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms
@@ -351,7 +356,7 @@ def test_strain_gradient_equals_differences(loss, tersoff):
 
 
 def test_gradient_through_the_compiled_function(tersoff):
-    cells = cells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (1, 1, 1))
+    cells = supercells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (1, 1, 1))
     fn = force_constants_fn(tersoff, cells)
     reference, _ = force_constants(tersoff, cells)
     np.testing.assert_allclose(fn(tersoff.params).fc3, reference.fc3, rtol=0, atol=1e-11)
@@ -369,7 +374,7 @@ def test_gradient_through_the_compiled_function(tersoff):
 
 
 def test_forward_mode_is_refused(tersoff):
-    cells = cells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
+    cells = supercells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
     plan, _, _ = plan_force_constants(tersoff, cells)
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(lambda p: force_constants_at(tersoff.energy, p, plan).fc2, (tersoff.params,), (tersoff.params,))
@@ -379,20 +384,20 @@ def test_forward_mode_is_refused(tersoff):
 
 
 def test_single_precision_is_refused(tersoff):
-    cells = cells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
+    cells = supercells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
     with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
         force_constants(tersoff, cells)
 
 
 def test_unknown_scheme_is_refused(tersoff):
-    cells = cells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
+    cells = supercells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
     with pytest.raises(ValueError, match='"auto", "patterns" or "columns"'):
         force_constants(tersoff, cells, scheme="dense")
 
 
 def test_a_potential_without_parity(tersoff):
     """A part that changes sign in the mirror spoils the fit; with mirror images it averages out, to rounding."""
-    cells = cells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (2, 2, 2))
+    cells = supercells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (2, 2, 2))
     expected, _ = force_constants(tersoff, cells)
     chiral = dataclasses.replace(tersoff, energy=_chiral)
     spoilt, report = force_constants(chiral, cells)
@@ -420,17 +425,17 @@ def _chiral(params, graph):
 def test_report_says_what_is_wrong(tersoff):
     """A pair on the cutoff, a folded supercell, and a potential that is not invariant under the crystal's rotations."""
     ideal = bulk("Si", a=5.432)
-    cells = cells_from_atoms(ideal, (1, 1, 1), (1, 1, 1))
+    cells = supercells_from_atoms(ideal, (1, 1, 1), (1, 1, 1))
     _, report = force_constants(tersoff, cells)
     assert any("folded" in message for message in report.warnings)
 
-    on_cutoff = cells_from_atoms(bulk("Si", a=2.7 * 4 / np.sqrt(3)), (1, 1, 1), (1, 1, 1))
+    on_cutoff = supercells_from_atoms(bulk("Si", a=2.7 * 4 / np.sqrt(3)), (1, 1, 1), (1, 1, 1))
     _, report = force_constants(tersoff, on_cutoff)
     assert report.margin < 1e-6
     assert any("not smooth" in message for message in report.warnings)
 
     broken = dataclasses.replace(tersoff, energy=_anisotropic)
-    _, report = force_constants(broken, cells_from_atoms(ideal, (2, 2, 2), (1, 1, 1)))
+    _, report = force_constants(broken, supercells_from_atoms(ideal, (2, 2, 2), (1, 1, 1)))
     assert report.residual[0] > 1e-3
     assert any(message.startswith("fc2: residual") for message in report.warnings)
 
@@ -443,6 +448,6 @@ def _anisotropic(params, graph):
 
 def test_a_supercell_too_small_for_any_force_constant_is_refused():
     """In the 8-atom cell of rocksalt, inversion at every site leaves nothing of third order."""
-    cells = cells_from_atoms(bulk("MgO", "rocksalt", a=4.2, cubic=True), (1, 1, 1), (1, 1, 1))
+    cells = supercells_from_atoms(bulk("MgO", "rocksalt", a=4.2, cubic=True), (1, 1, 1), (1, 1, 1))
     with pytest.raises(InputError, match=r"order 3 in a supercell of 8 atoms: choose a larger one \(--fc3-supercell\)"):
         plan_fit(cells.crystal, cells.fc3_supercell, 3)

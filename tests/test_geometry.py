@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from wigner_jax._solve import make_plan
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.errors import InputError
 from wigner_jax.ifc.autodiff import plan_force_constants
 from wigner_jax.physics.broadening.gaussian import Gaussian
@@ -106,7 +106,7 @@ def metric(crystal):
 
 
 def metric_of(atoms):
-    cells = cells_from_atoms(atoms, 1, 1, np.eye(3))
+    cells = supercells_from_atoms(atoms, 1, 1, np.eye(3))
     return np.asarray(metric(cells.crystal))
 
 
@@ -115,7 +115,7 @@ def test_derivative_of_the_geometry(tersoff, name):
     """dL/dθ and dx/dθ in both modes against new relaxations, and the value itself away from the reference."""
     d = direction(tersoff.params, 3)
     atoms = minimum(name, tersoff, tersoff.params)
-    freedom = plan_relaxation(tersoff, cells_from_atoms(atoms, 1, 1, np.eye(3)).crystal)
+    freedom = plan_relaxation(tersoff, supercells_from_atoms(atoms, 1, 1, np.eye(3)).crystal)
 
     @jax.jit
     def of(params):
@@ -139,7 +139,7 @@ def test_plans_follow_the_crystal(tersoff, name):
     """Moved plans equal plans made for the moved crystal."""
     d = direction(tersoff.params, 3)
     first, second = (minimum(name, tersoff, along(tersoff.params, d, h)) for h in (0.0, 1e-3))
-    cells, other = (cells_from_atoms(a, (2, 2, 1), (1, 1, 1), np.eye(3)) for a in (first, second))
+    cells, other = (supercells_from_atoms(a, (2, 2, 1), (1, 1, 1), np.eye(3)) for a in (first, second))
     plan, wanted = make_plan(cells, (3, 3, 2)), make_plan(other, (3, 3, 2))
     sites = plan_sites(cells, plan)
     still = moved_plan(plan, sites, cells.crystal)
@@ -159,7 +159,7 @@ def total_derivative(name, potential, supercells, mesh, d, h, broadening=None):
     weights = np.array([1.0, 0.5, 0.3, 0, 0, 0])
 
     def start(params):
-        return cells_from_atoms(minimum(name, potential, params), *supercells, np.eye(3))
+        return supercells_from_atoms(minimum(name, potential, params), *supercells, np.eye(3))
 
     cells = start(potential.params)
     slopes = []
@@ -210,7 +210,7 @@ def test_total_derivative_of_kappa_mace(mace):
 
 
 def test_what_goes_wrong_is_said(tersoff):
-    far = cells_from_atoms(bulk("Si", a=5.0), 1, 1).crystal
+    far = supercells_from_atoms(bulk("Si", a=5.0), 1, 1).crystal
     freedom = plan_relaxation(tersoff, far)
     geometry = relaxed(tersoff.energy, tersoff.params, freedom, 1)
     assert not geometry.valid
@@ -219,7 +219,7 @@ def test_what_goes_wrong_is_said(tersoff):
         geometry.require_valid()
 
     # 2.70 Å, the inner edge of the cutoff function, is crossed on the way from 2.72 Å to the minimum
-    edge = cells_from_atoms(bulk("Si", a=4 * 2.72 / np.sqrt(3)), 1, 1).crystal
+    edge = supercells_from_atoms(bulk("Si", a=4 * 2.72 / np.sqrt(3)), 1, 1).crystal
     geometry = relaxed(tersoff.energy, tersoff.params, plan_relaxation(tersoff, edge))
     assert geometry.converged
     assert geometry.crossed
@@ -230,7 +230,7 @@ def test_what_goes_wrong_is_said(tersoff):
 def test_nothing_to_relax(tersoff):
     """Diamond in a fixed cell has no freedom: the reference is the answer, whatever its stress."""
     atoms = bulk("Si", a=5.4)
-    crystal = cells_from_atoms(atoms, 1, 1).crystal
+    crystal = supercells_from_atoms(atoms, 1, 1).crystal
     geometry = relaxed(tersoff.energy, tersoff.params, plan_relaxation(tersoff, crystal, cell=False))
     assert geometry.valid
     assert geometry.amplitudes.shape == (0,)

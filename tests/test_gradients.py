@@ -17,7 +17,7 @@ from reference import load
 from support import analytic, contract, richardson, stepped, symmetric_direction
 
 from wigner_jax._solve import Scattering, kappa, linewidths, make_plan, natural_isotopes, phonons, reserve, tetrahedron
-from wigner_jax.physics.broadening.capacity import LEAST_ROOM
+from wigner_jax.physics.broadening.capacity import LEAST_CAPACITY
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from wigner_jax.physics.conductivity import kappa_tensors
 from wigner_jax.physics.mesh_index import third_point
@@ -162,8 +162,8 @@ def test_a_room_outgrown_is_reported(silicon):
     plan = make_plan(cells, (7, 7, 7))
     method = reserve(plan, fc)
     assert method.capacity is not None
-    assert method.capacity[0][0] > LEAST_ROOM
-    small = dataclasses.replace(method, capacity=tuple((LEAST_ROOM // 2, *r[1:]) for r in method.capacity))
+    assert method.capacity[0][0] > LEAST_CAPACITY
+    small = dataclasses.replace(method, capacity=tuple((LEAST_CAPACITY // 2, *r[1:]) for r in method.capacity))
     waves = phonons(plan, fc.fc2)
     for broadening, fits in ((method, True), (small, False)):
         gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening, scattering_of(plan))

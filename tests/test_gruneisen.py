@@ -11,7 +11,7 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from wigner_jax import WignerCalculator, default_cells, force_constants, load_potential, relax
+from wigner_jax import WignerCalculator, default_supercells, force_constants, load_potential, relax
 from wigner_jax.crystal.symmetry import space_group
 from wigner_jax.errors import InputError
 from wigner_jax.metrics import gamma_sre, gamma_srme
@@ -61,13 +61,13 @@ def bonds():
     atoms, report = relax(bulk("Al", a=4.0), potential)
     assert report.converged
     atoms.info |= {"fc2_supercell": (3, 3, 3), "fc3_supercell": (3, 3, 3)}
-    return potential, atoms, gruneisen_by_strain(potential, default_cells(atoms), MESH)[0]
+    return potential, atoms, gruneisen_by_strain(potential, default_supercells(atoms), MESH)[0]
 
 
 def test_bonds_by_third_order_and_by_strain(bonds):
     """In a supercell larger than twice the range they are the same number, mode by mode."""
     potential, atoms, ours = bonds
-    cells = default_cells(atoms)
+    cells = default_supercells(atoms)
     other = gruneisen_by_third_order(cells, force_constants(potential, cells)[0], MESH)
     np.testing.assert_allclose(other.modes, ours.modes, atol=1e-8)
     assert np.abs(ours.modes).max() > 0.5
@@ -79,7 +79,7 @@ def test_third_order_and_strain_agree(tersoff, name):
     """With angles, in compounds; atoms clamped, and following the strain."""
     atoms, supercell = crystal_of(name)
     atoms, _ = relax(atoms, tersoff)
-    cells = default_cells(atoms, supercell, supercell)
+    cells = default_supercells(atoms, supercell, supercell)
     fc, _ = force_constants(tersoff, cells)
     for relaxed_ions in (False, True) if name == "wurtzite" else (False,):
         ours, second = gruneisen_by_strain(tersoff, cells, MESH, relaxed_ions)
@@ -92,7 +92,7 @@ def test_third_order_and_strain_agree(tersoff, name):
 def test_a_supercell_within_the_range_tells_them_apart(bonds):
     """In 8 atoms a neighbour and its image are equally far and opposite: Φ3 is zero by symmetry, and its route blind."""
     potential, atoms, _ = bonds
-    cells = default_cells(atoms, (2, 2, 2), (2, 2, 2))
+    cells = default_supercells(atoms, (2, 2, 2), (2, 2, 2))
     ours, second = gruneisen_by_strain(potential, cells, MESH)
     fc = ForceConstants(second, np.zeros((1, 8, 8, 3, 3, 3)))
     other = gruneisen_by_third_order(cells, fc, MESH)

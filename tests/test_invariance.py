@@ -18,11 +18,11 @@ from ase.build import bulk
 from scipy.spatial.transform import Rotation
 from support import analytic
 
-from wigner_jax._core.tiling import ACCELERATOR, GRAINS, Grain
+from wigner_jax._core.tiling import ACCELERATOR, GRAINS, Tiling
 from wigner_jax._solve import kappa, make_plan, reserve, solve, tetrahedron
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from wigner_jax.plan import triplets
-from wigner_jax.types import Supercells, ForceConstants
+from wigner_jax.types import ForceConstants, Supercells
 
 TOLERANCE = 1e-8
 ROTATION = Rotation.from_euler("xyz", (17, 41, -63), degrees=True).as_matrix()
@@ -76,7 +76,9 @@ def rotated(cells, fc):
 def shifted(cells, fc):
     """Another origin."""
     positions = np.asarray(cells.crystal.positions) + np.array([0.123, -0.31, 0.27])
-    return Supercells(dataclasses.replace(cells.crystal, positions=positions), cells.fc2_supercell, cells.fc3_supercell), fc
+    return Supercells(
+        dataclasses.replace(cells.crystal, positions=positions), cells.fc2_supercell, cells.fc3_supercell
+    ), fc
 
 
 def other_images(cells, fc):
@@ -85,7 +87,9 @@ def other_images(cells, fc):
     move[1] = (1, 0, -1)
 
     def moved(supercell):
-        return dataclasses.replace(supercell, lattice_vector=supercell.lattice_vector - move[supercell.primitive_index] + [2, -1, 0])
+        return dataclasses.replace(
+            supercell, lattice_vector=supercell.lattice_vector - move[supercell.primitive_index] + [2, -1, 0]
+        )
 
     positions = np.asarray(cells.crystal.positions) + move
     crystal = dataclasses.replace(cells.crystal, positions=positions)
@@ -123,7 +127,9 @@ def other_basis(cells, fc, matrix):
     inverse = np.rint(np.linalg.inv(matrix)).astype(int)
 
     def changed(supercell):
-        return dataclasses.replace(supercell, matrix=supercell.matrix @ inverse, lattice_vector=supercell.lattice_vector @ inverse)
+        return dataclasses.replace(
+            supercell, matrix=supercell.matrix @ inverse, lattice_vector=supercell.lattice_vector @ inverse
+        )
 
     crystal = dataclasses.replace(
         cells.crystal,
@@ -232,7 +238,7 @@ def fresh(monkeypatch):
     return monkeypatch
 
 
-SMALL = Grain(
+SMALL = Tiling(
     group=3, together=False, strength_bytes=2**14, rod_bytes=2**15, rods=4, triplets=56, items=256, least_bytes=0
 )
 PAIRS = ACCELERATOR._replace(group=2)  # of eight q-points

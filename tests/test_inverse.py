@@ -13,7 +13,7 @@ from support import analytic, tersoff
 
 from wigner_jax import metrics
 from wigner_jax._solve import Scattering, make_plan, solve
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.crystal.supercells import make_supercell
 from wigner_jax.crystal.symmetry import space_group
 from wigner_jax.errors import InputError
@@ -24,13 +24,13 @@ from wigner_jax.metrics import reference_of
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian
 from wigner_jax.plan.dipoles import commensurate_points
 from wigner_jax.training.few_frames.frames_from_constants import (
-    carrying_frames,
     folded,
+    frames_from_force_constants,
+    nondiagonal_supercell_frames,
+    nondiagonal_supercells,
     series_forces,
-    wave_cells,
-    wave_frames,
 )
-from wigner_jax.training.few_frames.inverse import parameters, second_from_frequencies, third_from_modes
+from wigner_jax.training.few_frames.inverse import fc2_from_frequencies, fc3_from_mode_kappa, parameters
 from wigner_jax.training.frames import predict
 from wigner_jax.types import ForceConstants
 
@@ -41,7 +41,10 @@ def silicon():
     cells, fc = analytic(bulk("Si", a=5.432))
     plan = make_plan(cells, (4, 4, 4))
     solution = solve(plan, fc, [300.0], AdaptiveGaussian(), Scattering(plan.mass_variances))
-    fits = [plan_fit(cells.crystal, supercell, order)[0] for supercell, order in ((cells.fc2_supercell, 2), (cells.fc3_supercell, 3))]
+    fits = [
+        plan_fit(cells.crystal, supercell, order)[0]
+        for supercell, order in ((cells.fc2_supercell, 2), (cells.fc3_supercell, 3))
+    ]
     return cells, plan, fits, fc, reference_of(solution, plan.mesh, "Si", "Si", 227)
 
 
@@ -62,7 +65,7 @@ def test_parameters_invert_the_expansion(silicon):
 def test_second_from_frequencies(silicon):
     _, plan, fits, fc, reference = silicon
     start, lines = moved(fits[0], fc.fc2, 0.02, 0), []
-    found = second_from_frequencies(plan, fits[0], start, reference, report=lines.append)
+    found = fc2_from_frequencies(plan, fits[0], start, reference, report=lines.append)
     assert len(lines) == 5
     assert found.largest_error < 1e-6  # THz
     waves = solve(plan, ForceConstants(found.fc2, fc.fc3), [300.0], AdaptiveGaussian()).phonons
@@ -77,7 +80,7 @@ def test_third_from_modes(silicon):
     _, plan, fits, fc, reference = silicon
     start = moved(fits[1], fc.fc3, 0.05, 1)
     options = {"broadening": AdaptiveGaussian(), "iterations": 8}
-    found = third_from_modes(plan, fits[1], fc.fc2, start, reference, **options)
+    found = fc3_from_mode_kappa(plan, fits[1], fc.fc2, start, reference, **options)
     before, after = (
         solve(plan, ForceConstants(fc.fc2, third), [300.0], AdaptiveGaussian(), Scattering(plan.mass_variances))
         for third in (start, found.fc3)
@@ -94,13 +97,13 @@ def test_another_mesh_and_no_iterations(silicon):
     cells, plan, fits, fc, reference = silicon
     other = make_plan(cells, (3, 3, 3))
     with pytest.raises(InputError, match="4 4 4, not 3 3 3"):
-        second_from_frequencies(other, fits[0], fc.fc2, reference)
+        fc2_from_frequencies(other, fits[0], fc.fc2, reference)
     with pytest.raises(InputError, match="4 4 4, not 3 3 3"):
-        third_from_modes(other, fits[1], fc.fc2, fc.fc3, reference)
+        fc3_from_mode_kappa(other, fits[1], fc.fc2, fc.fc3, reference)
     with pytest.raises(InputError, match="no temperature 400 K"):
-        third_from_modes(plan, fits[1], fc.fc2, fc.fc3, reference, 400.0)
+        fc3_from_mode_kappa(plan, fits[1], fc.fc2, fc.fc3, reference, 400.0)
     with pytest.raises(InputError, match="at least one iteration"):
-        third_from_modes(plan, fits[1], fc.fc2, fc.fc3, reference, iterations=0)
+        fc3_from_mode_kappa(plan, fits[1], fc.fc2, fc.fc3, reference, iterations=0)
 
 
 # -- frames ----------------------------------------------------------------------------------------------------------------
@@ -132,16 +135,16 @@ def misfit(student, teacher, frames) -> list[float]:
 
 def test_carrying_frames_have_the_other_potentials_forces(pair):
     student, teacher, cells, changes = pair
-    frames = carrying_frames(student, cells, *changes, count=2)
+    frames = frames_from_force_constants(student, cells, *changes, count=2)
     assert [f.forces.shape for f in frames] == [(16, 3)] * 2
     assert max(misfit(student, teacher, frames)) < 5e-3  # fourth order
-    without = carrying_frames(student, cells, changes[0], 0 * changes[1], count=2)
+    without = frames_from_force_constants(student, cells, changes[0], 0 * changes[1], count=2)
     assert min(misfit(student, teacher, without)) > 2 * max(misfit(student, teacher, frames))
 
 
 def test_wave_frames_have_the_other_potentials_forces(pair):
     student, teacher, cells, changes = pair
-    frames = wave_frames(student, cells, changes[0])
+    frames = nondiagonal_supercell_frames(student, cells, changes[0])
     assert max(len(f.forces) for f in frames) <= 6  # 3 primitive cells of two atoms, of a supercell with 54
     assert max(misfit(student, teacher, frames)) < 2e-2  # third order
     assert frames[0].scales[1] == pytest.approx(0.005)
@@ -150,11 +153,11 @@ def test_wave_frames_have_the_other_potentials_forces(pair):
 def test_frames_refuse_other_shapes(pair):
     student, _, cells, (second, third) = pair
     with pytest.raises(InputError, match="do not belong to these supercells"):
-        carrying_frames(student, cells, third, second)
+        frames_from_force_constants(student, cells, third, second)
     with pytest.raises(InputError, match="do not belong to these supercells"):
-        wave_frames(student, cells, second[:, :-1])
+        nondiagonal_supercell_frames(student, cells, second[:, :-1])
     with pytest.raises(InputError, match="at least one frame"):
-        carrying_frames(student, cells, second, third, count=0)
+        frames_from_force_constants(student, cells, second, third, count=0)
 
 
 @pytest.mark.parametrize(
@@ -167,15 +170,17 @@ def test_frames_refuse_other_shapes(pair):
     ids=["rocksalt", "wurtzite", "skewed"],
 )
 def test_wave_cells_hold_every_wave(atoms, matrix):
-    cells = cells_from_atoms(atoms, matrix.T, (1, 1, 1))
+    cells = supercells_from_atoms(atoms, matrix.T, (1, 1, 1))
     crystal, rotations = cells.crystal, space_group(cells.crystal).point_group()
-    found = wave_cells(crystal, cells.fc2_supercell)
+    found = nondiagonal_supercells(crystal, cells.fc2_supercell)
     for q in commensurate_points(crystal, cells.fc2_supercell):
         images = [m @ (R.T @ q) for m in found for R in rotations]
         assert any(np.allclose(x, np.rint(x), atol=1e-6) for x in images)
     sizes = [round(abs(np.linalg.det(m))) for m in found]
     exponent = next(
-        k for k in range(1, 999) if np.allclose(m := k * np.linalg.inv(cells.fc2_supercell.matrix), np.rint(m), atol=1e-6)
+        k
+        for k in range(1, 999)
+        if np.allclose(m := k * np.linalg.inv(cells.fc2_supercell.matrix), np.rint(m), atol=1e-6)
     )
     assert max(sizes) == exponent  # the largest order of a q
     assert sum(sizes) * 2 <= 6 * cells.fc2_supercell.n_atoms

@@ -185,9 +185,9 @@ def test_structures(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def made_up():
     """A crystal, a mesh and a solution of the right shapes and symmetry of nothing in particular."""
-    from wigner_jax.crystal.from_ase import cells_from_atoms
+    from wigner_jax.crystal.from_ase import supercells_from_atoms
 
-    crystal = cells_from_atoms(ase.build.bulk("NaCl", "rocksalt", a=5.64), (1, 1, 1), (1, 1, 1)).crystal
+    crystal = supercells_from_atoms(ase.build.bulk("NaCl", "rocksalt", a=5.64), (1, 1, 1), (1, 1, 1)).crystal
     mesh = make_mesh(crystal, (4, 4, 4))
     Q, P, m, T = 64, len(mesh.irreducible), 6, 2
     rng = np.random.default_rng(3)

@@ -141,10 +141,10 @@ def test_the_mesh_and_its_points_must_be_the_references(silicon):
 
 def test_points_are_those_of_our_meshes(shared, references):
     for name in ("mp-23259", "mp-2542", "mp-2534"):  # rocksalt, wurtzite, zincblende
-        from wigner_jax.crystal.defaults import default_cells
+        from wigner_jax.crystal.defaults import default_supercells
 
         atoms = read_phonondb_structure(shared / STRUCTURES, name)
-        plan = make_plan(default_cells(atoms), references[name].mesh)
+        plan = make_plan(default_supercells(atoms), references[name].mesh)
         references[name].require_mesh(plan.mesh)
         np.testing.assert_array_equal(plan.mesh.weights, references[name].weights)
 

@@ -13,7 +13,7 @@ from reference import load
 from wigner_jax.physics import phonons as module
 from wigner_jax.physics.nac import GonzeLee, Wang
 from wigner_jax.plan.dipoles import commensurate_points, dipole_plan, reciprocal_vectors, symmetrized_charges
-from wigner_jax.plan.fc2_table import fourier_table
+from wigner_jax.plan.fc2_table import make_fc2_table
 from wigner_jax.types import BornCharges
 from wigner_jax.units import SQRT_EV_A2_AMU_TO_THZ
 
@@ -29,7 +29,7 @@ DIRECTION = np.array([0.3, 0.2, 0.1])
 
 def system(material):
     crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
-    return material.constants.fc2, crystal, fourier_table(crystal, supercell)
+    return material.constants.fc2, crystal, make_fc2_table(crystal, supercell)
 
 
 def correction(method: str, material, direction=None):

@@ -77,10 +77,10 @@ def test_compiled_programs_are_forgotten_when_they_hold_too_many_maps():
 
     assert square(3.0) == 9
     assert len(calls) == 1
-    assert not programs.make_room(full=1.0)
+    assert not programs.evict_compiled_programs(full=1.0)
     assert square(3.0) == 9
     assert len(calls) == 1
-    assert programs.make_room(full=0.0) == Path("/proc/self/maps").exists()
+    assert programs.evict_compiled_programs(full=0.0) == Path("/proc/self/maps").exists()
     assert square(3.0) == 9
     assert len(calls) == (2 if Path("/proc/self/maps").exists() else 1)
 
@@ -90,7 +90,7 @@ def test_memory_goes_back_after_long_compilations(monkeypatch):
     trims, heard = [], []
     monkeypatch.setattr(programs, "_trim", lambda: trims.append)
     monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", heard.append)
-    programs.give_memory_back.__wrapped__()
+    programs.trim_malloc_after_compilation.__wrapped__()
     monkeypatch.undo()
     (listener,) = heard
     jax.monitoring.register_event_duration_secs_listener(listener)

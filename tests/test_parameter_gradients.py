@@ -12,13 +12,13 @@ from ase.build import bulk
 
 from wigner_jax import metrics
 from wigner_jax._solve import Scattering, kappa, natural_isotopes
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.errors import InputError
 from wigner_jax.potentials.registry import load_potential
 from wigner_jax.relaxation.newton import relax
 from wigner_jax.thermodynamics.gruneisen import gruneisen_by_third_order
 from wigner_jax.training.on_conductivity.gradient import Sampling, systematic, value_and_grad
-from wigner_jax.training.on_conductivity.material import make_material, share_shapes, solution_of, subset
+from wigner_jax.training.on_conductivity.material import make_material, pad_to_common_shapes, solution_of, subset
 from wigner_jax.training.on_conductivity.targets import Target, make_loss
 from wigner_jax.training.parameters import adapt
 
@@ -31,7 +31,7 @@ def log_kappa(solution):
 def tersoff_case(name: str):
     potential = load_potential("tersoff-1989")
     atoms = bulk("Si", a=5.432) if name == "Si" else bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378)
-    cells = cells_from_atoms(atoms, *(((2, 2, 2), (2, 2, 2)) if name == "Si" else ((2, 2, 2), (2, 2, 1))))
+    cells = supercells_from_atoms(atoms, *(((2, 2, 2), (2, 2, 2)) if name == "Si" else ((2, 2, 2), (2, 2, 1))))
     mesh = (3, 3, 3) if name == "Si" else (3, 3, 2)
     return potential, make_material(name, cells, potential, mesh, (300.0,))
 
@@ -139,7 +139,7 @@ def neural_case(potential, name: str, h: float) -> None:
     atoms, fc2, fc3, mesh = CRYSTALS[name]
     if "wurtzite" in name:  # stable at the model's own internal coordinate
         atoms, _ = relax(atoms, potential)
-    material = make_material(name, cells_from_atoms(atoms, fc2, fc3), potential, mesh, (300.0,))
+    material = make_material(name, supercells_from_atoms(atoms, fc2, fc3), potential, mesh, (300.0,))
     solution = material.solution(material.force_constants(potential.energy, potential.params))
     assert (
         np.sort(np.asarray(solution.phonons.frequencies), axis=None)[3:].min() > 0.1
@@ -175,12 +175,12 @@ def test_temperature_masses_and_isotopes(silicon):
 def test_materials_share_shapes():
     """A denser silicon has its second neighbours within the cutoff. Padding to its lengths changes no result."""
     potential = load_potential("stillinger-weber-si")
-    cells = [cells_from_atoms(bulk("Si", a=a), (2, 2, 2), (2, 2, 2)) for a in (5.431, 5.30)]
+    cells = [supercells_from_atoms(bulk("Si", a=a), (2, 2, 2), (2, 2, 2)) for a in (5.431, 5.30)]
     alone = [make_material(f"Si {k}", c, potential, (3, 3, 3)) for k, c in enumerate(cells)]
     edges = [len(m.constants.graph2.senders) for m in alone]
     assert edges[0] < edges[1]
-    assert [len(m.constants.graph3.senders) for m in share_shapes(alone, 2.0)] == edges  # too different
-    shared = share_shapes(alone, 100.0)
+    assert [len(m.constants.graph3.senders) for m in pad_to_common_shapes(alone, 2.0)] == edges  # too different
+    shared = pad_to_common_shapes(alone, 100.0)
     assert [len(m.constants.graph2.senders) for m in shared] == [edges[1]] * 2
     assert len({jax.tree.structure(m.constants) for m in shared}) == 1
     assert len({str(jax.tree.map(jnp.shape, m.constants)) for m in shared}) == 1
@@ -188,7 +188,7 @@ def test_materials_share_shapes():
     for a, b in zip(jax.tree.leaves(expected.params), jax.tree.leaves(found.params), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
     with pytest.raises(InputError, match="ratio must be at least 1"):
-        share_shapes(alone, 0.5)
+        pad_to_common_shapes(alone, 0.5)
 
 
 def test_conditions_given_as_integers(silicon):
@@ -207,7 +207,8 @@ def test_conditions_given_as_integers(silicon):
 
 def test_elements_of_one_isotope():
     assert (
-        natural_isotopes(cells_from_atoms(bulk("NaF", "rocksalt", a=4.63), (1, 1, 1), (1, 1, 1)).crystal).dtype == float
+        natural_isotopes(supercells_from_atoms(bulk("NaF", "rocksalt", a=4.63), (1, 1, 1), (1, 1, 1)).crystal).dtype
+        == float
     )
 
 
@@ -265,15 +266,17 @@ def test_systematic_samples_have_their_probabilities():
 
 def test_sampled_gradients_are_unbiased_and_say_how_noisy_they_are(silicon):
     """At the seam, where the draws are: the mean of many is the exact cotangent, within its own standard error."""
-    from wigner_jax.training.on_conductivity.gradient import EXACT, seam
+    from wigner_jax.training.on_conductivity.gradient import EXACT, value_and_fc_cotangent
 
     potential, material = silicon
     fc = material.force_constants(potential.energy, potential.params)
-    _, _, _, (exact, _), noise = seam(material, fc, log_kappa, EXACT, np.random.default_rng(0))
+    _, _, _, (exact, _), noise = value_and_fc_cotangent(material, fc, log_kappa, EXACT, np.random.default_rng(0))
     assert noise == 0
     mean, squares, errors, n = 0.0, 0.0, [], 24
     for seed in range(n):
-        bars, error = seam(material, fc, log_kappa, Sampling(points=3, draws=2), np.random.default_rng(seed))[3:]
+        bars, error = value_and_fc_cotangent(
+            material, fc, log_kappa, Sampling(points=3, draws=2), np.random.default_rng(seed)
+        )[3:]
         x = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(bars[0])])
         mean, squares = mean + x / n, squares + x**2 / n
         errors.append(float(error))
@@ -296,15 +299,18 @@ def test_all_points_drawn_is_exact(silicon):
 
 
 def test_sampled_patterns_are_unbiased(silicon):
-    from wigner_jax.training.on_conductivity.gradient import pull
+    from wigner_jax.training.on_conductivity.gradient import pullback_to_params
 
     potential, material = silicon
     rng = np.random.default_rng(1)
     fc = material.force_constants(potential.energy, potential.params)
     bars = jax.tree.map(lambda x: x * 0.01, fc)
-    exact, _ = pull(potential.energy, potential.params, None, material.constants, bars)
+    exact, _ = pullback_to_params(potential.energy, potential.params, None, material.constants, bars)
     assert material.constants.fit3.n_evaluations == 2
-    draws = [pull(potential.energy, potential.params, None, material.constants, bars, 1, rng) for _ in range(40)]
+    draws = [
+        pullback_to_params(potential.energy, potential.params, None, material.constants, bars, 1, rng)
+        for _ in range(40)
+    ]
     a = np.array([float(d[0]["A"][1]) for d in draws])
     assert a.std() > 0
     assert abs(a.mean() - float(exact["A"][1])) < 3 * a.std() / np.sqrt(len(a))

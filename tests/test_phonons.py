@@ -14,9 +14,9 @@ from reference import load
 from wigner_jax._core.chunking import map_chunks
 from wigner_jax.crystal.supercells import shortest_vectors
 from wigner_jax.physics import phonons as module
-from wigner_jax.physics.degeneracy import degenerate_blocks, same_block
+from wigner_jax.physics.degeneracy import degenerate_averages, same_degenerate_set
 from wigner_jax.physics.eigh import eigh, frequencies_of
-from wigner_jax.plan.fc2_table import fourier_table
+from wigner_jax.plan.fc2_table import make_fc2_table
 from wigner_jax.units import SQRT_EV_A2_AMU_TO_THZ
 
 dynamical_matrix = jax.jit(module.dynamical_matrix)
@@ -36,7 +36,7 @@ def material(request, shared):
 
 def system(material):
     crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
-    return material.constants.fc2, crystal, fourier_table(crystal, supercell)
+    return material.constants.fc2, crystal, make_fc2_table(crystal, supercell)
 
 
 def radial_change(material, width: float = 1.5) -> np.ndarray:
@@ -63,14 +63,14 @@ def central(function, step: float):
 
 def test_every_supercell_atom_is_shared_out_once(material):
     crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
-    table = fourier_table(crystal, supercell)
+    table = make_fc2_table(crystal, supercell)
     np.testing.assert_allclose(table.weight.sum(-1), supercell.n_atoms / crystal.n_atoms, rtol=1e-14)
     assert len(np.unique(table.vectors, axis=0)) == len(table.vectors)
 
 
 def test_shortest_images_come_in_opposite_pairs(material):
     """The set of separations seen from j is minus that seen from i, with equal weights: D is Hermitian by itself."""
-    table = fourier_table(material.cells.crystal, material.cells.fc2_supercell)
+    table = make_fc2_table(material.cells.crystal, material.cells.fc2_supercell)
     for i, j in np.ndindex(2, 2):
         there, back = (
             {tuple(sign * table.vectors[s]): w for s, w in zip(table.slot[pair], table.weight[pair], strict=True) if w}
@@ -85,9 +85,7 @@ def test_shortest_images_come_in_opposite_pairs(material):
 def test_dynamical_matrix_agrees_with_phonopy(material):
     from phonopy.harmonic.dynamical_matrix import get_dynamical_matrix
 
-    peer = get_dynamical_matrix(
-        material.constants.fc2, material.peer.phonon_supercell, material.peer.phonon_primitive
-    )
+    peer = get_dynamical_matrix(material.constants.fc2, material.peer.phonon_supercell, material.peer.phonon_primitive)
     ours = dynamical_matrix(GENERIC, *system(material))
     for q, D in zip(GENERIC, ours, strict=True):
         peer.run(q)
@@ -191,8 +189,8 @@ def test_rotating_the_crystal_rotates_the_velocities(material):
 def test_blocks_are_chained_and_average():
     f = jnp.array([1.0, 1.00008, 1.00016, 1.0003, 2.0, 2.0])
     expected = np.array([0, 0, 0, 1, 2, 2])
-    np.testing.assert_array_equal(same_block(f), expected[:, None] == expected[None, :])
-    A = degenerate_blocks(f)
+    np.testing.assert_array_equal(same_degenerate_set(f), expected[:, None] == expected[None, :])
+    A = degenerate_averages(f)
     np.testing.assert_allclose(A @ A, A, rtol=0, atol=1e-16)
     np.testing.assert_allclose(A @ jnp.arange(6.0), [1, 1, 1, 3, 4.5, 4.5], rtol=1e-15)
 
@@ -233,7 +231,7 @@ def test_eigh_rule_on_matrices_with_protected_degeneracies():
 
     @jax.jit
     def function(matrix):
-        values, vectors = eigh(matrix, lambda x: same_block(x, 1e-6))
+        values, vectors = eigh(matrix, lambda x: same_degenerate_set(x, 1e-6))
         projected = jnp.abs(vectors.conj().T @ B @ vectors) ** 2
         return jnp.sum(jnp.sin(values)[:, None] * projected * jnp.exp(values / 5)[None, :])
 
@@ -269,7 +267,7 @@ def test_derivatives_at_degenerate_points(material, varied):
     """Along changes that keep the symmetry, forward and reverse mode agree with differences at Γ, X, L, Δ and W."""
     second, crystal, table = system(material)
     f, _ = frequencies_and_eigenvectors(HIGH_SYMMETRY, second, crystal, table)
-    assert np.all(np.asarray(same_block(f)).sum(axis=(1, 2)) > 6)  # degenerate at each of them
+    assert np.all(np.asarray(same_degenerate_set(f)).sum(axis=(1, 2)) > 6)  # degenerate at each of them
     monatomic = crystal.numbers[0] == crystal.numbers[1]
     steps = (np.zeros_like(second), np.array([1.0, 1.0 if monatomic else -0.4]))
     if varied == "force constants":
@@ -304,6 +302,6 @@ def test_reference_frequencies_and_velocities(shared, name, reference):
     np.testing.assert_allclose(f, stored["frequencies"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(f[1:], stored["frequencies"][1:], rtol=1e-9)
     v = group_velocities(q, solution, *args)
-    alone = np.asarray(same_block(f)).sum(-1) == 1
+    alone = np.asarray(same_degenerate_set(f)).sum(-1) == 1
     assert alone.sum() > alone.size / 3
     np.testing.assert_allclose(v[alone], stored["group_velocities"][alone], rtol=0, atol=1e-10 * np.abs(v).max())

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from ase.build import bulk, make_supercell
 
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.crystal.supercells import reduce_to_primitive, shortest_vectors
 from wigner_jax.physics import matrix_elements as scattering
 from wigner_jax.physics.mesh_index import neighbours, third_point
-from wigner_jax.plan.fc3_table import third_table
+from wigner_jax.plan.fc3_table import make_fc3_table
 from wigner_jax.plan.mesh import addresses, images, index_of, make_mesh, mesh_operations
 from wigner_jax.plan.triplets import triplet_buckets, triplet_weights
 
@@ -47,7 +47,7 @@ every_mesh = pytest.mark.parametrize(("name", "dims"), MESHES)
 
 
 def crystal_of(name):
-    return cells_from_atoms(STRUCTURES[name](), 1, 1).crystal
+    return supercells_from_atoms(STRUCTURES[name](), 1, 1).crystal
 
 
 # ---------------------------------------------------------------- meshes
@@ -183,29 +183,33 @@ def test_primitive_cell_of_a_supercell(name, matrix):
     primitive = STRUCTURES[name]()
     atoms = make_supercell(primitive, matrix)
     atoms = atoms[np.random.default_rng(0).permutation(len(atoms))]
-    cells = cells_from_atoms(atoms, [1, 2, 1], 1)
+    cells = supercells_from_atoms(atoms, [1, 2, 1], 1)
     crystal = cells.crystal
     assert crystal.n_atoms == len(primitive)
     np.testing.assert_allclose(abs(np.linalg.det(crystal.lattice)), primitive.cell.volume, rtol=1e-9)
     assert cells.fc3_supercell.n_atoms == len(atoms)
     assert cells.fc2_supercell.n_atoms == 2 * len(atoms)
     # the atoms of the supercell are those of the input
-    ours = (np.asarray(crystal.positions)[cells.fc3_supercell.primitive_index] + cells.fc3_supercell.lattice_vector) @ crystal.lattice
+    ours = (
+        np.asarray(crystal.positions)[cells.fc3_supercell.primitive_index] + cells.fc3_supercell.lattice_vector
+    ) @ crystal.lattice
     lattice = cells.fc3_supercell.matrix @ crystal.lattice
     np.testing.assert_allclose(lattice @ np.linalg.inv(np.asarray(atoms.cell)), np.eye(3), rtol=0, atol=1e-6)
     difference = (ours[:, None] - atoms.positions[None]) @ np.linalg.inv(lattice)
     distance = np.linalg.norm((difference - np.rint(difference)) @ lattice, axis=-1)
     # the crystal may be shifted as a whole, by a tiny symmetrisation
     assert np.all(np.sort(distance.min(axis=1)) < 1e-5)
-    np.testing.assert_array_equal(np.array(crystal.numbers)[cells.fc3_supercell.primitive_index], atoms.numbers[distance.argmin(axis=1)])
+    np.testing.assert_array_equal(
+        np.array(crystal.numbers)[cells.fc3_supercell.primitive_index], atoms.numbers[distance.argmin(axis=1)]
+    )
 
 
 def test_isotopes_make_a_cell_larger():
     """Atoms of different masses are different: no translation carries one onto the other."""
     atoms = bulk("Si", a=5.43, cubic=True)
-    assert cells_from_atoms(atoms, 1, 1).crystal.n_atoms == 2
+    assert supercells_from_atoms(atoms, 1, 1).crystal.n_atoms == 2
     atoms.set_masses([28, 28, 28, 28, 28, 28, 28, 30])
-    assert cells_from_atoms(atoms, 1, 1).crystal.n_atoms == 8
+    assert supercells_from_atoms(atoms, 1, 1).crystal.n_atoms == 8
 
 
 def test_a_wrong_primitive_matrix_is_refused():
@@ -231,7 +235,7 @@ SUPERCELLS = {
 @pytest.mark.parametrize("name", STRUCTURES)
 @pytest.mark.parametrize("shape", SUPERCELLS)
 def test_supercell_lists_every_lattice_point_once(name, shape):
-    cells = cells_from_atoms(STRUCTURES[name](), SUPERCELLS[shape], 1)
+    cells = supercells_from_atoms(STRUCTURES[name](), SUPERCELLS[shape], 1)
     supercell = cells.fc2_supercell
     n, count = cells.crystal.n_atoms, round(abs(np.linalg.det(supercell.matrix)))
     assert supercell.n_atoms == n * count
@@ -248,7 +252,7 @@ def test_supercell_lists_every_lattice_point_once(name, shape):
 @pytest.mark.parametrize("shape", SUPERCELLS)
 def test_shortest_vectors(name, shape):
     """All nearest images and no other, against a search far out."""
-    cells = cells_from_atoms(STRUCTURES[name](), SUPERCELLS[shape], 1)
+    cells = supercells_from_atoms(STRUCTURES[name](), SUPERCELLS[shape], 1)
     crystal, supercell = cells.crystal, cells.fc2_supercell
     steps = np.array(list(itertools.product(range(-5, 6), repeat=3))) @ supercell.matrix
     ours = shortest_vectors(crystal, supercell)
@@ -265,10 +269,14 @@ def test_shortest_vectors(name, shape):
 @pytest.mark.parametrize("shape", ["diagonal", "sheared"])
 def test_shortest_vectors_agree_with_phonopy(name, shape):
     peer = pytest.importorskip("phonopy.structure.cells")
-    cells = cells_from_atoms(STRUCTURES[name](), SUPERCELLS[shape], 1)
+    cells = supercells_from_atoms(STRUCTURES[name](), SUPERCELLS[shape], 1)
     crystal, supercell = cells.crystal, cells.fc2_supercell
     lattice = supercell.matrix @ crystal.lattice
-    positions = (crystal.positions[supercell.primitive_index] + supercell.lattice_vector) @ crystal.lattice @ np.linalg.inv(lattice)
+    positions = (
+        (crystal.positions[supercell.primitive_index] + supercell.lattice_vector)
+        @ crystal.lattice
+        @ np.linalg.inv(lattice)
+    )
     vectors, multiplicity = peer.get_smallest_vectors(
         lattice, positions, positions[supercell.p2s_map], store_dense_svecs=True, symprec=1e-5
     )
@@ -323,16 +331,16 @@ def test_lattice_sum_of_third_order(name, matrix, dims):
 
     The anchor at leg 2 sees the other two atoms as (J at leg 1, K at leg 0).
     """
-    cells = cells_from_atoms(STRUCTURES[name](), 1, matrix)
+    cells = supercells_from_atoms(STRUCTURES[name](), 1, matrix)
     crystal, supercell = cells.crystal, cells.fc3_supercell
     n, N, m = crystal.n_atoms, supercell.n_atoms, 3 * crystal.n_atoms
     third = np.random.default_rng(0).normal(size=(n, N, N, 3, 3, 3))
-    table = jax.tree.map(jnp.asarray, third_table(crystal, supercell, dims))
+    table = jax.tree.map(jnp.asarray, make_fc3_table(crystal, supercell, dims))
     address, Q = addresses(dims), int(np.prod(dims))
     entries = scattering.gather_third(jnp.asarray(third), table)
     q = Q - 2
     qpoint = jnp.asarray(address[q] / np.array(dims))
-    sums = scattering.collapse(qpoint[None], entries, table)[0]
+    sums = scattering.contract_over_R2(qpoint[None], entries, table)[0]
     identity = jnp.stack([jnp.eye(m), jnp.zeros((m, m))])  # modes of leg 0 are its components
     spectra = scattering.planes_to_rods(sums, identity, jnp.arange(dims[2]), table, dims)
     # with unit vectors as modes the strengths are |Φ3|², element by element
@@ -340,7 +348,9 @@ def test_lattice_sum_of_third_order(name, matrix, dims):
     y, z = np.meshgrid(np.arange(dims[1]), np.arange(dims[2]))
     rods = jnp.asarray(np.column_stack([y.ravel(), z.ravel()]))
     picked = scattering.pick_rods(spectra, rods)
-    power = np.asarray(scattering.strengths(dims, table, picked, unit, unit)).reshape(dims[0], len(rods), m, m, m)
+    power = np.asarray(scattering.interaction_strength(dims, table, picked, unit, unit)).reshape(
+        dims[0], len(rods), m, m, m
+    )
     for index in np.random.default_rng(1).permutation(Q)[:4]:
         x, yy, zz = address[index]
         q1 = address[index] / np.array(dims)
@@ -352,8 +362,8 @@ def test_lattice_sum_of_third_order(name, matrix, dims):
 
 def test_every_entry_of_third_order_is_shared_out_once():
     """Σ scale over the entries of one folded element is 1: a third for each leg, images in equal parts."""
-    cells = cells_from_atoms(STRUCTURES["wurtzite"](), 1, [2, 2, 1])
-    table = third_table(cells.crystal, cells.fc3_supercell, (4, 4, 3))
+    cells = supercells_from_atoms(STRUCTURES["wurtzite"](), 1, [2, 2, 1])
+    table = make_fc3_table(cells.crystal, cells.fc3_supercell, (4, 4, 3))
     n, N = cells.crystal.n_atoms, cells.fc3_supercell.n_atoms
     total = np.bincount(table.source, weights=table.scale, minlength=n * N * N)
     np.testing.assert_allclose(total, 1, rtol=1e-12)
@@ -363,11 +373,16 @@ def test_every_entry_of_third_order_is_shared_out_once():
 
 
 def test_tables_do_not_depend_on_the_supercell_atoms_chosen_as_home():
-    cells = cells_from_atoms(STRUCTURES["zincblende"](), 1, [2, 2, 1])
+    cells = supercells_from_atoms(STRUCTURES["zincblende"](), 1, [2, 2, 1])
     other = dataclasses.replace(
-        cells.fc3_supercell, home=np.array([np.flatnonzero(cells.fc3_supercell.primitive_index == i)[-1] for i in range(cells.crystal.n_atoms)])
+        cells.fc3_supercell,
+        home=np.array(
+            [np.flatnonzero(cells.fc3_supercell.primitive_index == i)[-1] for i in range(cells.crystal.n_atoms)]
+        ),
     )
-    for a, b in zip(shortest_vectors(cells.crystal, other), shortest_vectors(cells.crystal, cells.fc3_supercell), strict=True):
+    for a, b in zip(
+        shortest_vectors(cells.crystal, other), shortest_vectors(cells.crystal, cells.fc3_supercell), strict=True
+    ):
         # seen from another home atom the same separations occur, in another order
         assert sorted(map(str, (np.sort(x, axis=0).tolist() for x in a))) == sorted(
             map(str, (np.sort(x, axis=0).tolist() for x in b))

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from wigner_jax import make_plan
 from wigner_jax._solve import phonons
 from wigner_jax.cli.app import main
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.crystal.supercells import shortest_vectors
 from wigner_jax.errors import InputError
 from wigner_jax.io.kappa_hdf5 import kappa_datasets, read_kappa_hdf5, write_datasets
@@ -68,7 +68,7 @@ def springs(cells) -> np.ndarray:
 @pytest.fixture(scope="module")
 def rocksalt():
     """NaCl on springs with linewidths of nothing in particular: plan, Φ2, solution and bands."""
-    cells = cells_from_atoms(ase.build.bulk("NaCl", "rocksalt", a=5.64), (3, 3, 3), (1, 1, 1))
+    cells = supercells_from_atoms(ase.build.bulk("NaCl", "rocksalt", a=5.64), (3, 3, 3), (1, 1, 1))
     plan, second = make_plan(cells, MESH), springs(cells)
     waves = phonons(plan, second, None)
     P = len(plan.mesh.irreducible)
@@ -103,7 +103,7 @@ def reference(rocksalt):
     ids=lambda a: str(a.symbols),
 )
 def test_the_path(atoms):
-    crystal = cells_from_atoms(atoms, (1, 1, 1), (1, 1, 1)).crystal
+    crystal = supercells_from_atoms(atoms, (1, 1, 1), (1, 1, 1)).crystal
     path = high_symmetry_path(crystal)
     assert path.qpoints.shape == (240, 3)
     assert len(np.unique(path.segment)) == len(path.labels)

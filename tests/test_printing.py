@@ -9,7 +9,7 @@ import pytest
 
 from wigner_jax._core.pretty_print import LINE, fields_printed, printed
 from wigner_jax._solve import make_plan
-from wigner_jax.crystal.defaults import default_cells
+from wigner_jax.crystal.defaults import default_supercells
 from wigner_jax.crystal.prototypes import prototype
 from wigner_jax.potentials.registry import load_potential
 from wigner_jax.types import Crystal
@@ -41,7 +41,7 @@ def test_potential_is_one_line_and_does_not_print_its_weights():
 
 
 def test_plan_is_short_and_names_its_fields():
-    plan = make_plan(default_cells(prototype("Si")), (3, 3, 3))
+    plan = make_plan(default_supercells(prototype("Si")), (3, 3, 3))
     text = repr(plan)
     assert len(text) < 5000
     for field in dataclasses.fields(plan):

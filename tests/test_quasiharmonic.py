@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from wigner_jax import default_cells, force_constants, load_potential, make_plan, relax
+from wigner_jax import default_supercells, force_constants, load_potential, make_plan, relax
 from wigner_jax._solve import phonons
 from wigner_jax.errors import InputError
 from wigner_jax.physics.conductivity import heat_capacity
@@ -100,7 +100,7 @@ def test_silicon_against_the_first_order():
     atoms.info |= {"fc2_supercell": (2, 2, 2), "fc3_supercell": (2, 2, 2)}
     T = (300.0,)
     found = quasi_harmonic(volumes_of(atoms, potential, (3, 3, 3), np.linspace(0.97, 1.04, 6)), T)
-    cells = default_cells(atoms)
+    cells = default_supercells(atoms)
     plan = make_plan(cells, (3, 3, 3))
     fc, _ = force_constants(potential, cells)
     first = thermal_expansion(potential, cells, plan, fc, phonons(plan, fc.fc2), T)

@@ -79,7 +79,7 @@ def test_the_gradient_is_the_slope() -> None:
 
     potential = wj.load_potential("tersoff-1989")
     atoms, _ = wj.relax(wj.prototype("Si"), potential)
-    cells = wj.default_cells(atoms, (2, 2, 2), (2, 2, 2))
+    cells = wj.default_supercells(atoms, (2, 2, 2), (2, 2, 2))
     plan, constants = wj.make_plan(cells, mesh=(3, 3, 3)), wj.force_constants_fn(potential, cells)
 
     def kappa_xx(params):

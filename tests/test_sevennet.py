@@ -14,7 +14,7 @@ import zoo
 from ase import Atoms
 from ase.build import bulk
 
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.errors import InputError
 from wigner_jax.ifc.autodiff import force_constants
 from wigner_jax.potentials.base import Potential
@@ -121,7 +121,7 @@ def test_derivatives_are_what_differences_converge_to(shared, name):
 @pytest.mark.parametrize("name", MODELS)
 def test_force_constants_of_the_average_over_mirror_images(shared, name):
     """Of random patterns any set gives the same; with the derivatives of one image alone Φ3 changes by per cent."""
-    cells = cells_from_atoms(bulk("GaAs", "zincblende", a=5.75), (2, 2, 2), (2, 2, 2))
+    cells = supercells_from_atoms(bulk("GaAs", "zincblende", a=5.75), (2, 2, 2), (2, 2, 2))
     (first, report), (other, _) = (force_constants(load(shared, name), cells, seed=seed) for seed in (0, 1))
     assert max(report.residual) < 1e-11
     np.testing.assert_allclose(first.fc3, other.fc3, atol=1e-9 * np.abs(first.fc3).max())
@@ -216,7 +216,7 @@ def test_the_cutoff_of_sevennet_0_has_the_jumps_that_its_card_states(shared):
 def test_mirror_images_are_averaged():
     """Both orders: without a residual, and the average of what the crystal and its mirror image give."""
     cube = np.ones((3, 3), int) - 2 * np.eye(3, dtype=int)
-    cells = cells_from_atoms(bulk("MgO", "zincblende", a=4.7), cube, cube)
+    cells = supercells_from_atoms(bulk("MgO", "zincblende", a=4.7), cube, cube)
     model = dataclasses.replace(small("polynomial"), parity=False)
     fc, report = force_constants(model, cells)
     assert max(report.residual) < 1e-11

@@ -14,7 +14,7 @@ from support import tersoff
 from wigner_jax._solve import make_plan, natural_isotopes, solve, tetrahedron
 from wigner_jax.ifc.autodiff import force_constants
 from wigner_jax.physics.broadening.gaussian import Gaussian
-from wigner_jax.types import Supercells, ForceConstants
+from wigner_jax.types import ForceConstants, Supercells
 
 phono3py = pytest.importorskip("phono3py")
 

@@ -17,14 +17,14 @@ from wigner_jax._solve import make_plan, natural_isotopes, phonons, solve, tetra
 from wigner_jax.crystal.supercells import make_supercell
 from wigner_jax.physics.broadening import tetrahedron as onshell
 from wigner_jax.physics.broadening import tetrahedron_weights as tetrahedra
-from wigner_jax.physics.broadening.capacity import LEAST_ROOM
+from wigner_jax.physics.broadening.capacity import LEAST_CAPACITY
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from wigner_jax.physics.conductivity import conductivity, mode_kappa_total
 from wigner_jax.physics.linewidths import Leg, isotope, prepare
 from wigner_jax.physics.nac import GonzeLee
 from wigner_jax.plan.dipoles import dipole_plan
-from wigner_jax.plan.fc2_table import fourier_table
-from wigner_jax.plan.fc3_table import third_table
+from wigner_jax.plan.fc2_table import make_fc2_table
+from wigner_jax.plan.fc3_table import make_fc3_table
 from wigner_jax.plan.mesh import make_mesh
 from wigner_jax.types import Plan
 
@@ -172,7 +172,7 @@ def test_isotope_widths_with_the_last_bits_of_the_reference(shared, reference, m
     flat = around.swapaxes(1, 2).reshape(len(around), -1)
     tables = dataclasses.replace(state.broadening, around=flat, low=around.min(axis=0), high=around.max(axis=0))
     state = dataclasses.replace(state, broadening=tables)
-    method = dataclasses.replace(method, capacity=((0, 0, 8 * LEAST_ROOM),))
+    method = dataclasses.replace(method, capacity=((0, 0, 8 * LEAST_CAPACITY),))
 
     @jax.jit
     def widths(points, state):
@@ -215,7 +215,7 @@ def test_la2zr2o7_with_isotope_scattering(shared):
     mesh = make_mesh(crystal, (19, 19, 19))
     np.testing.assert_array_equal(mesh.weights, stored["weight"])
     one_cell = make_supercell(crystal, np.eye(3, dtype=int))
-    table, third = fourier_table(crystal, supercell), third_table(crystal, one_cell, mesh.dims)
+    table, third = make_fc2_table(crystal, supercell), make_fc3_table(crystal, one_cell, mesh.dims)
     plan = Plan(crystal, natural_isotopes(crystal), mesh, table, third, ())
     waves = phonons(plan, material.constants.fc2, GonzeLee(material.born, dipole_plan(crystal, supercell)))
     np.testing.assert_allclose(waves.frequencies[mesh.irreducible], stored["frequency"], rtol=0, atol=1e-5)
@@ -225,7 +225,7 @@ def test_la2zr2o7_with_isotope_scattering(shared):
     points = jnp.asarray(mesh.irreducible)
 
     items = jax.jit(lambda q, state: jnp.sum(method.one_window(state.broadening, state.frequencies[q])[1]))
-    room = -(-max(int(items(q, state)) for q in points) // LEAST_ROOM) * LEAST_ROOM
+    room = -(-max(int(items(q, state)) for q in points) // LEAST_CAPACITY) * LEAST_CAPACITY
     method = dataclasses.replace(method, capacity=((0, 0, room),))
 
     @jax.jit

@@ -42,8 +42,8 @@ from wigner_jax.training.on_forces.batches import (
     structure_losses,
 )
 from wigner_jax.training.on_forces.config import TOP
-from wigner_jax.training.on_forces.dataset import LABELS, divided, label_keys, read_structures
-from wigner_jax.training.on_forces.fit import FitSettings, validate, warm_cosine
+from wigner_jax.training.on_forces.dataset import LABELS, label_keys, read_structures, train_validation_split
+from wigner_jax.training.on_forces.fit import TrainSettings, validate, warm_cosine
 from wigner_jax.training.on_forces.initial import usually_fixed
 from wigner_jax.training.parameters import adapt
 
@@ -261,7 +261,7 @@ def test_databases_and_names_of_labels(tmp_path):
             np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-7)
     with pytest.raises(InputError, match="no structure has 'E'; they have"):
         label_keys(structures, {"energy": "E"})
-    train, held = divided(list(range(20)), 0.25, 3)
+    train, held = train_validation_split(list(range(20)), 0.25, 3)
     assert (len(train), len(held), sorted(train + held)) == (15, 5, list(range(20)))
 
 
@@ -295,7 +295,7 @@ class Lost:
 def test_an_interrupted_run_continues_bit_for_bit(problem, tmp_path):
     """In the middle of an epoch and at its end, with checkpoints after every step; other settings are refused."""
     model, optimizer, data = problem
-    settings = FitSettings(steps=6, ema=0.9, seed=2, interval=0.0)
+    settings = TrainSettings(steps=6, ema=0.9, seed=2, interval=0.0)
     run = partial(fit, model, optimizer, report=lambda _: None)
     whole = run(data, settings)
     assert (whole.step, len(whole.history)) == (6, 2)
@@ -314,7 +314,7 @@ def test_an_interrupted_run_continues_bit_for_bit(problem, tmp_path):
 def test_a_loss_that_is_not_finite_is_refused(problem, tmp_path):
     model, _, data = problem
     with pytest.raises(InputError, match=r"not finite .* lower learning_rate"):
-        fit(model, optax.sgd(1e30), data, FitSettings(steps=6), tmp_path, report=lambda _: None)
+        fit(model, optax.sgd(1e30), data, TrainSettings(steps=6), tmp_path, report=lambda _: None)
     assert not (tmp_path / "checkpoint.npz").exists()
 
 
@@ -392,7 +392,7 @@ def test_the_command(folder, capsys, monkeypatch):
     table = capsys.readouterr().out
     tuned = load_potential(folder / "run/model.model")
     rows = list(csv.DictReader((folder / "run/history.csv").read_text().splitlines()))
-    _, held = divided(read_structures(folder / "train.extxyz"), 0.2, 1)
+    _, held = train_validation_split(read_structures(folder / "train.extxyz"), 0.2, 1)
     best = min(rows, key=lambda row: float(row["validation"]))
     labels = 1e3 * np.sqrt(np.mean(np.concatenate([a.arrays["REF_forces"] for a in held]) ** 2))
     assert float(best["forces_rmse"]) < 0.25 * labels

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from wigner_jax.crystal.from_ase import cells_from_atoms
+from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.ifc.autodiff import force_constants, plan_force_constants
 from wigner_jax.potentials.neighbor_list import build_graph
 
@@ -121,7 +121,7 @@ def check_force_constants(potential, atoms: Atoms, supercell) -> None:
     Forces of the displaced supercell minus those linear in the displacements, divided by h², converge to ½ Φ3 u u with
     the square of the step.
     """
-    cells = cells_from_atoms(atoms, supercell, supercell)
+    cells = supercells_from_atoms(atoms, supercell, supercell)
     constants, report = force_constants(potential, cells)
     assert max(report.residual) < 1e-11
     assert not any("residual" in warning for warning in report.warnings)

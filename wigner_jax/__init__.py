@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from ._core.version import __version__
 from ._solve import Scattering, kappa, make_plan, reserve, solve, tetrahedron
-from .crystal.defaults import default_cells, default_mesh
-from .crystal.from_ase import cells_from_atoms
+from .crystal.defaults import default_mesh, default_supercells
+from .crystal.from_ase import supercells_from_atoms
 from .crystal.prototypes import available_prototypes, prototype
 from .errors import ImaginaryModes, InputError
 from .ifc.autodiff import force_constants, force_constants_fn
@@ -31,12 +31,11 @@ from .relaxation.newton import relax
 from .thermodynamics.expansion import thermal_expansion
 from .thermodynamics.gruneisen import gruneisen_by_strain, gruneisen_by_third_order, gruneisen_by_volumes
 from .thermodynamics.quasi_harmonic import quasi_harmonic
-from .types import BornCharges, Supercells, Conductivity, ForceConstants, Linewidths, Phonons, Solution
+from .types import BornCharges, Conductivity, ForceConstants, Linewidths, Phonons, Solution, Supercells
 
 __all__ = [
     "AdaptiveGaussian",
     "BornCharges",
-    "Supercells",
     "Conductivity",
     "ForceConstants",
     "Gaussian",
@@ -48,15 +47,15 @@ __all__ = [
     "Potential",
     "Scattering",
     "Solution",
+    "Supercells",
     "Tetrahedron",
     "Wang",
     "WignerCalculator",
     "__version__",
     "available_potentials",
     "available_prototypes",
-    "cells_from_atoms",
-    "default_cells",
     "default_mesh",
+    "default_supercells",
     "force_constants",
     "force_constants_fn",
     "gruneisen_by_strain",
@@ -76,6 +75,7 @@ __all__ = [
     "relax_k_srme",
     "reserve",
     "solve",
+    "supercells_from_atoms",
     "tetrahedron",
     "thermal_expansion",
     "write_kappa_hdf5",

@@ -16,18 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._core.compile_cache import give_memory_back
+from ._core.compile_cache import trim_malloc_after_compilation
 from ._core.pytree import pytree
 from .checks import refuse_imaginary, require_double_precision, require_finite, temperatures_above_zero
 from .crystal.elements import ELEMENTS, SYMBOLS
 from .physics import conductivity as transport
 from .physics import linewidths as widths
 from .physics import phonons as harmonic
-from .physics.broadening.capacity import rounded_room
+from .physics.broadening.capacity import rounded_capacity
 from .physics.broadening.gaussian import AdaptiveGaussian
 from .physics.broadening.tetrahedron import Tetrahedron
-from .plan.fc2_table import fourier_table
-from .plan.fc3_table import third_table
+from .plan.fc2_table import make_fc2_table
+from .plan.fc3_table import make_fc3_table
 from .plan.mesh import make_mesh
 from .plan.tetrahedra import make_tetrahedra
 from .plan.triplets import triplet_buckets
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ._core.pytree import Array
     from .physics.broadening.base import Broadening
     from .physics.phonons import LongRange
-    from .types import Supercells, Crystal, ForceConstants, TripletBucket
+    from .types import Crystal, ForceConstants, Supercells, TripletBucket
 
     Progress = Callable[[int, int], None]
 
@@ -74,8 +74,8 @@ def make_plan(cells: Supercells, mesh: Sequence[int], symmetry: bool = True) -> 
         cells.crystal,
         natural_isotopes(cells.crystal),
         q,
-        fourier_table(cells.crystal, cells.fc2_supercell),
-        third_table(cells.crystal, cells.fc3_supercell, q.dims),
+        make_fc2_table(cells.crystal, cells.fc2_supercell),
+        make_fc3_table(cells.crystal, cells.fc3_supercell, q.dims),
         triplet_buckets(cells.crystal, q, symmetry),
     )
 
@@ -108,7 +108,7 @@ def _state(plan: Plan, lattice_waves: Phonons, third: Array, temperatures: Array
     return widths.prepare(lattice_waves, third, plan, temperatures, broadening, velocities)
 
 
-_room = jax.jit(widths.needed_room)
+_room = jax.jit(widths.needed_capacity)
 
 
 @jax.jit
@@ -147,7 +147,7 @@ def reserve(
         margin: extra share, for force constants that will change. Linewidths are NaN where it does not suffice, and
             `Linewidths.overflow` says so.
     """
-    give_memory_back()
+    trim_malloc_after_compilation()
     broadening = tetrahedron(plan) if broadening is None else broadening
     lattice_waves = phonons(plan, fc.fc2, nac)
     return _reserved(plan, _state(plan, lattice_waves, fc.fc3, jnp.ones(1), broadening, None), broadening, margin)
@@ -163,7 +163,7 @@ def _reserved(
         chosen = np.arange(count) if sample is None else np.unique(np.linspace(0, count - 1, sample).astype(int))
         some = jax.tree.map(lambda x: x[chosen], bucket)  # noqa: B023
         needs = [int(x) for x in _room(some, state, plan, broadening)]
-        rooms.append(rounded_room((needs[0], needs[1], needs[2]), margin))
+        rooms.append(rounded_capacity((needs[0], needs[1], needs[2]), margin))
     return dataclasses.replace(broadening, capacity=tuple(rooms))
 
 
@@ -221,7 +221,7 @@ def kappa(
     Differentiable in `fc`, `nac`, `scattering` and the floats of `plan.crystal`; differentiate totals rather than the two
     parts, whose border is a threshold. The broadening is AdaptiveGaussian() unless given; tetrahedra need `reserve`.
     """
-    give_memory_back()
+    trim_malloc_after_compilation()
     broadening = AdaptiveGaussian() if broadening is None else broadening
     scattering = Scattering(plan.mass_variances) if scattering is None else scattering
     T = jnp.asarray(temperatures, float)
@@ -248,7 +248,7 @@ def solve(
         InputError: bad input, imaginary modes; ValueError: double precision is off.
     """
     require_double_precision()
-    give_memory_back()
+    trim_malloc_after_compilation()
     T = jnp.asarray(temperatures_above_zero(temperatures))
     require_finite(fc.fc2, "Φ2")
     require_finite(fc.fc3, "Φ3")

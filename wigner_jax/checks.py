@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._core.pytree import Array
-    from .types import Supercells, ForceConstants, Mesh
+    from .types import ForceConstants, Mesh, Supercells
 
 
 #: Force constants whose sums over the last atom exceed this share of the largest element are refused. Unsymmetrised

@@ -178,7 +178,6 @@ def frequency_distance(
 
 
 __all__ = [
-    "reference_of",
     "WORST",
     "average",
     "factor_of_two",
@@ -186,6 +185,7 @@ __all__ = [
     "gamma_sre",
     "gamma_srme",
     "mode_kappa",
+    "reference_of",
     "sre",
     "srme",
     "srme_of",

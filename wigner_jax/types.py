@@ -95,7 +95,7 @@ class Mesh:
 
 
 @pytree()
-class FourierTable:
+class FC2Table:
     """Where the folded Φ2 goes in a lattice Fourier sum; padded with weight 0.
 
     Entry (i, j, l) is one image of primitive atom j seen from i: its separation is (r_j + R - r_i) with
@@ -190,7 +190,7 @@ class Tetrahedra:
 
 
 @pytree("box")
-class ThirdTable:
+class FC3Table:
     """How folded Φ3 becomes Φ3(q, q', q'') = Σ_D exp(2πi q'·D) Σ_R'' Φ[D, R''] exp(-2πi q·R''), D = R' - R''.
 
     A *cell* is one (i, j, k, D); its entries are the R''. Supercells with about equally many entries share a bucket, padded.
@@ -219,6 +219,6 @@ class Plan:
     crystal: Crystal
     mass_variances: Array  # (n,) isotope mass variances of the natural abundances
     mesh: Mesh
-    fc2_table: FourierTable
-    fc3_table: ThirdTable
+    fc2_table: FC2Table
+    fc3_table: FC3Table
     triplets: tuple[TripletBucket, ...]

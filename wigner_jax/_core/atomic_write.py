@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def written_aside(path: str | Path, advice: str = "choose another place") -> Iterator[Path]:
+def atomic_write(path: str | Path, advice: str = "choose another place") -> Iterator[Path]:
     """A path beside `path` to write to: renamed onto it at the end, removed after an error.
 
     Raises:

@@ -28,7 +28,7 @@ def chunk_size(bytes_per_item: int, limit: int = BYTES) -> int:
 # cotangent of the whole table for every chunk. So the value is computed the one way and differentiated the other: where
 # f = g, ḟ = ġ, and that is the rule.
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def one_way_or_other(value: Callable[..., Any], differentiated: Callable[..., Any], *arguments: Any) -> Any:
+def with_derivative_of(value: Callable[..., Any], differentiated: Callable[..., Any], *arguments: Any) -> Any:
     """``value(*arguments)``, with the derivatives of `differentiated`: the same function, written differently.
 
     Neither may close over traced arrays.
@@ -36,7 +36,7 @@ def one_way_or_other(value: Callable[..., Any], differentiated: Callable[..., An
     return value(*arguments)
 
 
-@one_way_or_other.defjvp
+@with_derivative_of.defjvp
 def _other_way(
     value: Callable[..., Any], differentiated: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[Any, Any]:
@@ -72,7 +72,7 @@ def map_chunks(function: Callable[[Any], Any], items: Any, chunk: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(chunks * chunk, *x.shape[2:])[:count], results)
 
 
-def map_live(function: Callable[..., Any], live: Array, items: tuple[Any, ...], remat: bool = True) -> Any:
+def map_nonempty(function: Callable[..., Any], live: Array, items: tuple[Any, ...], remat: bool = True) -> Any:
     """``function(*item)`` for every item that is `live`, zeros for the others, which cost nothing. Where pieces are
     taken together (_core/tiling.py), a single one is computed whether it is live or not.
 

@@ -18,7 +18,7 @@ LONG = 0.2  # s; compilations that take longer leave something behind
 FULL = 0.6  # share of the limit; the largest compiled programs hold some thousand maps each
 
 
-def make_room(full: float = FULL) -> bool:
+def evict_compiled_programs(full: float = FULL) -> bool:
     """Forget all compiled programs if this process holds more than the share `full` of the memory maps it may have.
 
     On the CPU every compiled program holds hundreds to thousands of memory maps. Linux allows a process 65530
@@ -51,7 +51,7 @@ def _trim() -> Callable[[int], int] | None:
 
 
 @functools.cache
-def give_memory_back() -> None:
+def trim_malloc_after_compilation() -> None:
     """From now on, what XLA has freed goes back to the operating system after every long compilation.
 
     To compile a large program XLA takes some hundred MB and frees them, but glibc keeps freed pages, and the next
@@ -70,6 +70,6 @@ def give_memory_back() -> None:
 
 
 __all__ = [
-    "give_memory_back",
-    "make_room",
+    "evict_compiled_programs",
+    "trim_malloc_after_compilation",
 ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Grain(NamedTuple):
+class Tiling(NamedTuple):
     """Sizes are upper bounds; they are read when a function is traced."""
 
     group: int  # q-points that share one pass over the entries of Φ3
@@ -37,17 +37,17 @@ class Grain(NamedTuple):
 
 
 # pieces that stay in a core's cache
-CPU = Grain(
+CPU = Tiling(
     group=16, together=False, strength_bytes=32 * 2**20, rod_bytes=2**18, rods=4, triplets=512, items=2048, least_bytes=0
 )  # fmt: skip
 # NaCl 19³ with tetrahedra on an H200: 0.09 s with 2^26 bytes, 0.07 s with 2^28 (1.6 GB on the device in all), 0.065 s with 2^30
-ACCELERATOR = Grain(
+ACCELERATOR = Tiling(
     group=64, together=True, strength_bytes=2**28, rod_bytes=2**62, rods=2**30, triplets=2**30, items=2**30,
     least_bytes=2**28
 )  # fmt: skip
 GRAINS = {"cpu": CPU}
 
 
-def grain() -> Grain:
+def grain() -> Tiling:
     """That of JAX's default backend."""
     return GRAINS.get(jax.default_backend(), ACCELERATOR)

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._core.compile_cache import make_room
+from .._core.compile_cache import evict_compiled_programs
 from .._core.progress import Stages, duration, progress_stream
 from ..checks import temperatures_above_zero
 from ..errors import InputError
 from ..evaluation.gruneisen import read_gammas
 from ..evaluation.material import run_material
 from ..evaluation.records import open_campaign, read_record, record_path, write_record
-from ..evaluation.settings import GRUNEISEN, PROTOCOLS, Settings
+from ..evaluation.settings import GRUNEISEN, PROTOCOLS, EvaluationSettings
 from ..evaluation.tables import TYPES, details_of, write_matbench, write_tables
 from ..evaluation.timings import write_times
 from ..io.phonondb import read_phonondb, read_phonondb_structures
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
             reference[one.info["mp_id"]].at(t)
     chosen = choose(structures, reference, arguments.only)
     potential, route = _potential(arguments.potential, arguments.route)
-    settings = Settings(
+    settings = EvaluationSettings(
         arguments.potential, arguments.protocol, route, arguments.distance, temperatures, 1e6, arguments.broadening,
         arguments.gruneisen, arguments.gruneisen_reference, arguments.fmax,
     )  # fmt: skip
@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_tables(arguments.out, order)
         if not arguments.quiet:
             print(line_of(record, stages.times, number + 1, len(todo)), flush=True)
-        make_room()
+        evict_compiled_programs()
     rows, summary = write_tables(arguments.out, order)
     if arguments.matbench:
         write_matbench(arguments.out, order, arguments.matbench)

@@ -75,10 +75,10 @@ def write_results(run: Run, state: State) -> Path:
 
 def write_history(path: Path, history: list[dict[str, Any]]) -> None:
     """A table of the epochs, written aside and renamed."""
-    from .._core.atomic_write import written_aside
+    from .._core.atomic_write import atomic_write
 
     columns = dict.fromkeys(key for row in history for key in row)
-    with written_aside(path) as part, part.open("w", newline="") as file:
+    with atomic_write(path) as part, part.open("w", newline="") as file:
         writer: Any = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(history)

@@ -12,7 +12,7 @@ import numpy as np
 from .._core.progress import Stages, progress_stream
 from .._solve import Scattering, make_plan, natural_isotopes, solve, tetrahedron
 from ..checks import check_force_constants, positive_integers, require_finite, temperatures_above_zero
-from ..crystal.defaults import default_cells, default_mesh
+from ..crystal.defaults import default_mesh, default_supercells
 from ..crystal.symmetry import space_group
 from ..errors import InputError
 from ..ifc.autodiff import force_constants
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..physics.broadening.base import Broadening
     from ..physics.phonons import LongRange
-    from ..types import BornCharges, Supercells, ForceConstants, Plan
+    from ..types import BornCharges, ForceConstants, Plan, Supercells
 
 
 HELP = "thermal conductivity of a crystal"
@@ -259,7 +259,7 @@ def _constants(
     atoms: ase.Atoms, potential: Potential | Calculator, route: str, supercells: tuple[Any, Any], progress: Any
 ) -> tuple[Supercells, ForceConstants, tuple[str, ...], str]:
     """Supercells, force constants, what a user should know of them, and a word for the header."""
-    cells = default_cells(atoms, *supercells)
+    cells = default_supercells(atoms, *supercells)
     if route == "ad":
         assert isinstance(potential, Potential)
         constants, report = force_constants(potential, cells, progress=progress)
@@ -269,7 +269,9 @@ def _constants(
     calculator = WignerCalculator(potential) if isinstance(potential, Potential) else potential
     # the same supercells, in units of the given cell: whole numbers of it unless that is larger than they are
     given = np.linalg.inv(atoms.cell.array)
-    matrices = [cell.matrix @ np.asarray(cells.crystal.lattice) @ given for cell in (cells.fc2_supercell, cells.fc3_supercell)]
+    matrices = [
+        cell.matrix @ np.asarray(cells.crystal.lattice) @ given for cell in (cells.fc2_supercell, cells.fc3_supercell)
+    ]
     if max(np.abs(m - np.rint(m)).max() for m in matrices) > 1e-4:
         raise InputError(
             "the supercells are no multiples of the given cell: name them with --fc2-supercell and --fc3-supercell"

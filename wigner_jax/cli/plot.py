@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._core.atomic_write import written_aside
+from .._core.atomic_write import atomic_write
 from ..errors import InputError
 from ..evaluation.records import read_record
 from ..io.kappa_hdf5 import read_kappa_hdf5
@@ -105,5 +105,5 @@ def save(figure: Figure, output: Path) -> None:
         figure.savefig(image, format=output.suffix.removeprefix(".") or "png", dpi=150)
     except ValueError as error:
         raise InputError(f"cannot write {output}: {' '.join(str(error).split())}") from None
-    with written_aside(output, "choose another place with -o") as part:
+    with atomic_write(output, "choose another place with -o") as part:
         part.write_bytes(image.getvalue())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import spglib
 
-from .from_ase import cells_from_atoms
+from .from_ase import supercells_from_atoms
 from .supercells import make_supercell
 from .symmetry import species
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import ase
 
-    from ..types import Supercells, Crystal
+    from ..types import Crystal, Supercells
 
 
 THICKNESS_FC2 = 10.0  # Å between opposite faces; Si, NaCl: 2×2×2 conventional cells (64 atoms)
@@ -50,8 +50,10 @@ def default_supercell(crystal: Crystal, minimum: float) -> np.ndarray:
     return repeat[:, None] * conventional
 
 
-def default_cells(atoms: ase.Atoms, fc2_supercell: Sequence | None = None, fc3_supercell: Sequence | None = None) -> Supercells:
-    """`cells_from_atoms` with supercells chosen where None is given.
+def default_supercells(
+    atoms: ase.Atoms, fc2_supercell: Sequence | None = None, fc3_supercell: Sequence | None = None
+) -> Supercells:
+    """`supercells_from_atoms` with supercells chosen where None is given.
 
     That is ``atoms.info["fc2_supercell"]`` and ``["fc3_supercell"]`` where the structure carries them (prototypes and
     the files of benchmark sets do, with their ``primitive_matrix``), else the smallest multiples of the conventional
@@ -63,14 +65,21 @@ def default_cells(atoms: ase.Atoms, fc2_supercell: Sequence | None = None, fc3_s
     fc2_supercell = atoms.info.get("fc2_supercell") if fc2_supercell is None else fc2_supercell
     fc3_supercell = atoms.info.get("fc3_supercell") if fc3_supercell is None else fc3_supercell
     one = (1, 1, 1)
-    cells = cells_from_atoms(
-        atoms, one if fc2_supercell is None else fc2_supercell, one if fc3_supercell is None else fc3_supercell, atoms.info.get("primitive_matrix")
+    cells = supercells_from_atoms(
+        atoms,
+        one if fc2_supercell is None else fc2_supercell,
+        one if fc3_supercell is None else fc3_supercell,
+        atoms.info.get("primitive_matrix"),
     )
     crystal = cells.crystal
     if fc2_supercell is None:
-        cells = dataclasses.replace(cells, fc2_supercell=make_supercell(crystal, default_supercell(crystal, THICKNESS_FC2)))
+        cells = dataclasses.replace(
+            cells, fc2_supercell=make_supercell(crystal, default_supercell(crystal, THICKNESS_FC2))
+        )
     if fc3_supercell is None:
-        cells = dataclasses.replace(cells, fc3_supercell=make_supercell(crystal, default_supercell(crystal, THICKNESS_FC3)))
+        cells = dataclasses.replace(
+            cells, fc3_supercell=make_supercell(crystal, default_supercell(crystal, THICKNESS_FC3))
+        )
     return cells
 
 

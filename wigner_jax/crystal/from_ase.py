@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..types import Supercells, Supercell
+from ..types import Supercell, Supercells
 from .elements import ELEMENTS, SYMBOLS
 from .supercells import integer_matrix, make_supercell, primitive_matrix_of, reduce_to_primitive
 from .symmetry import SYMPREC, space_group, symmetrized
@@ -25,7 +25,7 @@ def masses_of(numbers: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.array(masses, dtype=float)
 
 
-def cells_from_atoms(
+def supercells_from_atoms(
     atoms: ase.Atoms,
     fc2_supercell: Sequence,
     fc3_supercell: Sequence,

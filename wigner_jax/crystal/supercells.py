@@ -126,7 +126,9 @@ def shortest_vectors(crystal: Crystal, supercell: Supercell, tolerance: float = 
         vector = positions[supercell.primitive_index] + R - positions[i]
         wrap = np.rint(vector @ np.linalg.inv(basis)).astype(int)
         candidates = (R - wrap @ basis)[:, None] + (steps @ basis)[None]
-        length = np.linalg.norm((positions[supercell.primitive_index][:, None] + candidates - positions[i]) @ lattice, axis=-1)
+        length = np.linalg.norm(
+            (positions[supercell.primitive_index][:, None] + candidates - positions[i]) @ lattice, axis=-1
+        )
         keep = length < length.min(axis=1, keepdims=True) + tolerance
         result.append([candidates[J][keep[J]] for J in range(supercell.n_atoms)])
     return result

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from .material import run_material
 from .records import read_record, record_path, write_record
-from .settings import Settings
+from .settings import EvaluationSettings
 from .tables import rows_of, summary_of, write_tables
 
 __all__ = [
-    "Settings",
+    "EvaluationSettings",
     "read_record",
     "record_path",
     "rows_of",

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import ase
     from ase.calculators.calculator import Calculator
 
-    from ..types import Supercells, ForceConstants
-    from .settings import Settings
+    from ..types import ForceConstants, Supercells
+    from .settings import EvaluationSettings
 
 
 REFERENCE_TEMPERATURE = 300.0  # K
@@ -58,7 +58,7 @@ def read_gammas(source: str) -> dict[str, float]:
         raise InputError(f"{name}: column {column!r} holds something else than numbers ({error})") from None
 
 
-def gamma_start(settings: Settings, mp_id: str) -> dict[str, Any]:
+def gamma_start(settings: EvaluationSettings, mp_id: str) -> dict[str, Any]:
     """What a record says of γ before there is one; nothing if nobody asked."""
     if settings.gruneisen is None:
         return {}
@@ -77,7 +77,7 @@ def gamma_start(settings: Settings, mp_id: str) -> dict[str, Any]:
 
 
 def gamma_of(
-    atoms: ase.Atoms, potential: Potential | Calculator, harmonic: tuple[Supercells, ForceConstants], settings: Settings,
+    atoms: ase.Atoms, potential: Potential | Calculator, harmonic: tuple[Supercells, ForceConstants], settings: EvaluationSettings,
     record: dict[str, Any],
 ) -> None:  # fmt: skip
     """γ(T), its protocol and its errors into the record, with mode_gruneisen (P, m); what goes wrong is a line in it.

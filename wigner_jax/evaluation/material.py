@@ -34,15 +34,19 @@ if TYPE_CHECKING:
 
     from .._core.progress import Stages
     from ..reference import Reference
-    from ..types import Supercells, Conductivity, ForceConstants
-    from .settings import Settings
+    from ..types import Conductivity, ForceConstants, Supercells
+    from .settings import EvaluationSettings
 
 
 # what write_record keeps: the arguments of kappa_datasets, the mean free path in µm
 
 
 def run_material(
-    atoms: ase.Atoms, potential: Potential | Calculator, reference: Reference, settings: Settings, stages: Stages
+    atoms: ase.Atoms,
+    potential: Potential | Calculator,
+    reference: Reference,
+    settings: EvaluationSettings,
+    stages: Stages,
 ) -> tuple[dict[str, Any], Result | None]:
     """Scores and facts of one material as JSON values, and the solution if there is one.
 
@@ -84,7 +88,7 @@ def run_material(
 
 
 def _solve(
-    atoms: ase.Atoms, potential: Potential | Calculator, reference: Reference, settings: Settings, stages: Stages,
+    atoms: ase.Atoms, potential: Potential | Calculator, reference: Reference, settings: EvaluationSettings, stages: Stages,
     record: dict[str, Any],
 ) -> Result | None:  # fmt: skip
     """Fills the record as far as it gets."""
@@ -120,7 +124,7 @@ def _solve(
 
 
 def relax_by(
-    settings: Settings, atoms: ase.Atoms, potential: Potential | Calculator, record: dict[str, Any]
+    settings: EvaluationSettings, atoms: ase.Atoms, potential: Potential | Calculator, record: dict[str, Any]
 ) -> ase.Atoms:
     """The relaxed structure; space groups (before, after) and convergence go into the record."""
     from ..relaxation.newton import relax
@@ -151,9 +155,9 @@ def _space_group(atoms: ase.Atoms) -> int:
 
 
 def _constants(
-    atoms: ase.Atoms, potential: Potential | Calculator, settings: Settings, record: dict[str, Any]
+    atoms: ase.Atoms, potential: Potential | Calculator, settings: EvaluationSettings, record: dict[str, Any]
 ) -> tuple[Supercells, ForceConstants]:
-    from ..crystal.defaults import default_cells
+    from ..crystal.defaults import default_supercells
     from ..ifc.autodiff import force_constants
     from ..ifc.finite_displacement import finite_displacements
     from ..potentials.calculator import WignerCalculator
@@ -161,7 +165,7 @@ def _constants(
     if settings.route == "ad":
         if not isinstance(potential, Potential):
             raise InputError("automatic differentiation needs a JAX potential: use --finite-displacement")
-        cells = default_cells(atoms)
+        cells = default_supercells(atoms)
         constants, report = force_constants(potential, cells)
         record |= {"evaluations": report.evaluations, "residual": report.residual, "notes": list(report.warnings)}
         return cells, constants

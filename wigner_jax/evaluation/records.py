@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from .._core.atomic_write import written_aside
+from .._core.atomic_write import atomic_write
 from ..errors import InputError
 from ..io.kappa_hdf5 import kappa_datasets, put_datasets
-from .settings import Settings
+from .settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from ..physics.bands import Bands
@@ -35,7 +35,7 @@ def record_path(folder: str | Path, mp_id: str) -> Path:
     return Path(folder) / "records" / f"{mp_id}.hdf5"
 
 
-def open_campaign(folder: str | Path, settings: Settings) -> None:
+def open_campaign(folder: str | Path, settings: EvaluationSettings) -> None:
     """Make the folders, or check that they belong to the same settings.
 
     Raises:
@@ -48,7 +48,7 @@ def open_campaign(folder: str | Path, settings: Settings) -> None:
         path = folder / "settings.json"
         asked = dataclasses.asdict(settings) | {"temperatures": list(settings.temperatures)}
         if path.is_file():
-            there = dataclasses.asdict(Settings("")) | json.loads(path.read_text())
+            there = dataclasses.asdict(EvaluationSettings("")) | json.loads(path.read_text())
             different = [k for k in asked if there[k] != asked[k]]
             if different:
                 k = different[0]
@@ -80,7 +80,7 @@ def _alive(part: Path) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Atomically."""
-    with written_aside(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text)
 
 
@@ -96,7 +96,7 @@ def write_record(
         result: the arguments of kappa_datasets, if there is a conductivity.
     """
     path = record_path(folder, record["mp_id"])
-    with written_aside(path) as part, h5py.File(part, "w") as file:
+    with atomic_write(path) as part, h5py.File(part, "w") as file:
         facts = {name: value for name, value in record.items() if name != "mode_gruneisen"}
         file.attrs["record"] = json.dumps(facts, allow_nan=False)
         if len(facts) < len(record):

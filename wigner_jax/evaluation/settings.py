@@ -12,7 +12,7 @@ GRUNEISEN = ("volumes", "strain", "third")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """What decides the numbers of a campaign."""
 
     potential: str  # name or path, as given
@@ -37,7 +37,7 @@ class Settings:
                 raise InputError(f"unknown {name} {value!r}: choose from {', '.join(filter(None, allowed))}")
         if not 0 < self.fmax < float("inf"):
             raise InputError(f"fmax must be above 0 eV/Å, got {self.fmax:g}")
-        if self.protocol == "newton" and self.fmax != Settings.fmax:
+        if self.protocol == "newton" and self.fmax != EvaluationSettings.fmax:
             raise InputError("fmax stops FIRE: protocol newton goes down to rounding, leave --fmax out")
 
 
@@ -45,5 +45,5 @@ __all__ = [
     "GRUNEISEN",
     "PROTOCOLS",
     "ROUTES",
-    "Settings",
+    "EvaluationSettings",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._core.atomic_write import written_aside
+from .._core.atomic_write import atomic_write
 from ..io.kappa_hdf5 import read_kappa_hdf5
 from ..metrics import WORST, factor_of_two
 from .gruneisen import GAMMA_COLUMNS, gamma_columns, gamma_summary
@@ -211,7 +211,7 @@ def write_matbench(folder: str | Path, mp_ids: Sequence[str], path: str | Path) 
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = {name: {str(k): row.get(name) for k, row in enumerate(rows)} for name in names}
     with (
-        written_aside(path) as part,
+        atomic_write(path) as part,
         part.open("wb") as raw,
         gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as file,
     ):

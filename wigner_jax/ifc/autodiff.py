@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._core.compile_cache import give_memory_back
+from .._core.compile_cache import trim_malloc_after_compilation
 from .._core.pytree import Array, pytree
 from .._core.taylor_mode import second_derivative
 from ..potentials.neighbor_list import graph_of
-from ..types import Supercells, ForceConstants, Supercell
+from ..types import ForceConstants, Supercell, Supercells
 from .displacement_patterns import Fit, FitInfo, plan_fit
 from .least_squares import pattern_weights, recover
 
@@ -163,7 +163,7 @@ def plan_force_constants(
     Returns:
         plan, (info of Φ2, info of Φ3), margin in Å.
     """
-    give_memory_back()
+    trim_malloc_after_compilation()
     crystal, lattice = cells.crystal, np.asarray(cells.crystal.lattice)
 
     def one(supercell: Supercell, order: int) -> tuple[Graph, float, Fit, FitInfo]:
@@ -260,7 +260,9 @@ def force_constants(
     return ForceConstants(*results), report
 
 
-def _warnings(potential: Potential, cells: Supercells, residuals: tuple[float, float], margin: float) -> tuple[str, ...]:
+def _warnings(
+    potential: Potential, cells: Supercells, residuals: tuple[float, float], margin: float
+) -> tuple[str, ...]:
     """In words, what a user should know about these force constants."""
     messages = []
     for name, residual in zip(("fc2", "fc3"), residuals, strict=True):

@@ -33,7 +33,7 @@ import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from .._core.atomic_write import written_aside
+from .._core.atomic_write import atomic_write
 from .._core.pytree import Array, pytree
 from ..errors import InputError
 from .single_atom_patterns import single_atom_columns
@@ -151,7 +151,7 @@ def _plan_fit(
     fit = Fit(basis, patterns, factor)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(path) as part, part.open("wb") as file:
+        with atomic_write(path) as part, part.open("wb") as file:
             np.savez(
                 file,
                 local=basis.local,

@@ -18,7 +18,7 @@ from ..crystal.from_ase import masses_of
 from ..crystal.supercells import primitive_matrix_of
 from ..crystal.symmetry import SYMPREC, symmetrized
 from ..errors import InputError
-from ..types import Supercells, Crystal
+from ..types import Crystal, Supercells
 from .phono3py_bridge import make_supercell_map, peer_constants
 
 if TYPE_CHECKING:

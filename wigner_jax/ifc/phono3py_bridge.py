@@ -8,7 +8,7 @@ import numpy as np
 
 from ..crystal.symmetry import symmetrized
 from ..errors import InputError
-from ..types import Supercells, Crystal, ForceConstants, Supercell
+from ..types import Crystal, ForceConstants, Supercell, Supercells
 
 
 def make_supercell_map(crystal: Crystal, lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray) -> Supercell:
@@ -45,7 +45,9 @@ def _with_home(supercell: Supercell, rows: np.ndarray | None) -> Supercell:
         raise InputError(
             "p2s_map of the force constants does not name one atom of each kind: it belongs to another supercell"
         )
-    return Supercell(supercell.matrix, supercell.primitive_index, supercell.lattice_vector, np.asarray(rows)[np.argsort(kinds)])
+    return Supercell(
+        supercell.matrix, supercell.primitive_index, supercell.lattice_vector, np.asarray(rows)[np.argsort(kinds)]
+    )
 
 
 def peer_constants(peer: Any) -> tuple[Supercells, ForceConstants]:

@@ -100,7 +100,12 @@ def operations_on(crystal: Crystal, supercell: Supercell) -> tuple[np.ndarray, n
         if np.abs(moved - np.rint(moved)).max() > 1e-6:
             continue
         offset = np.rint(positions @ W.T + w - positions[permutation]).astype(int)
-        images.append(lookup(permutation[supercell.primitive_index], offset[supercell.primitive_index] + supercell.lattice_vector @ W.T))
+        images.append(
+            lookup(
+                permutation[supercell.primitive_index],
+                offset[supercell.primitive_index] + supercell.lattice_vector @ W.T,
+            )
+        )
         left, _, right = np.linalg.svd(lattice.T @ W @ np.linalg.inv(lattice.T))
         rotations.append(left @ right)
     return np.array(rotations), np.array(images)

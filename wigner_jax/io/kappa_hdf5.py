@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import spglib
 
-from .._core.atomic_write import written_aside
+from .._core.atomic_write import atomic_write
 from ..errors import InputError
 from ..physics.conductivity import mode_kappa_total, star_average, velocity_squared
-from ..physics.degeneracy import same_block
+from ..physics.degeneracy import same_degenerate_set
 from ..physics.spectra import bin_edges, coherence_map
 from ..units import KAPPA
 
@@ -63,7 +63,7 @@ def write_kappa_hdf5(
 
 def write_datasets(path: str | Path, data: dict[str, Any]) -> None:
     """Write the datasets of `kappa_datasets`; completely or not at all, InputError if the folder cannot be written to."""
-    with written_aside(path, "choose another place with -o") as part, h5py.File(part, "w") as file:
+    with atomic_write(path, "choose another place with -o") as part, h5py.File(part, "w") as file:
         put_datasets(file, data)
 
 
@@ -165,7 +165,9 @@ def kappa_datasets(
 
 def _gv_by_gv(frequency: np.ndarray, V: np.ndarray, mesh: Mesh) -> np.ndarray:
     """Σ over the star and the degenerate partners s' of Re(V_ss' ⊗ V_ss'*), Voigt. (P, m, 6)"""
-    squares = np.where(np.asarray(same_block(frequency))[..., None], np.asarray(velocity_squared(V)), 0).sum(axis=2)
+    squares = np.where(np.asarray(same_degenerate_set(frequency))[..., None], np.asarray(velocity_squared(V)), 0).sum(
+        axis=2
+    )
     return squares @ np.asarray(star_average(mesh.rotations)).T * np.asarray(mesh.weights)[:, None, None]
 
 

@@ -19,7 +19,7 @@ from ..crystal.supercells import reduce_to_primitive
 from ..crystal.symmetry import SYMPREC, space_group, symmetrized
 from ..errors import InputError
 from ..ifc.phono3py_bridge import _with_home, make_supercell_map, peer_constants
-from ..types import BornCharges, Supercells, Crystal, ForceConstants, Supercell
+from ..types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
 from .born import born_from_yaml, read_born
 
 OPENERS = {".xz": lzma.open, ".lzma": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}

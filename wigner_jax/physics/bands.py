@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from .._core.pytree import host_data
-from ..plan.band_path import Path, high_symmetry_path
+from ..plan.band_path import BandPath, high_symmetry_path
 from ..plan.mesh import first_zone
 from .phonons import frequencies_and_eigenvectors
 
@@ -25,7 +25,7 @@ NEAR_CENTRE = 1e-3  # of a segment: so near Γ the non-analytic term is taken, i
 class Bands:
     """Frequencies along a path. Host data."""
 
-    path: Path
+    path: BandPath
     frequencies: np.ndarray  # (K, m) THz, ascending; imaginary ones are negative
 
 
@@ -50,7 +50,7 @@ def phonon_bands(plan: Plan, second: Array, nac: LongRange | None = None) -> Ban
     return Bands(path, np.asarray(_frequencies(reduced, plan, second, nac)))
 
 
-def _off_centre(path: Path) -> np.ndarray:
+def _off_centre(path: BandPath) -> np.ndarray:
     """The path with its Γ points moved a little into their segments."""
     qpoints = path.qpoints.copy()
     for number in range(len(path.labels)):

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from ..types import Conductivity, Crystal, Mesh, Phonons
 from ..units import CUTOFF_FREQUENCY, K_B, KAPPA, THZ_TO_EV
-from .degeneracy import same_block
+from .degeneracy import same_degenerate_set
 
 if TYPE_CHECKING:
     from .._core.pytree import Array
@@ -110,7 +110,7 @@ def conductivity(
     scale, average = _prefactor(mesh, crystal)
     carries = transporting(phonons, mesh)
     tensors = velocity_squared(phonons.velocity_operator) @ average.T * scale[:, None, None, None]
-    same = same_block(frequencies)[..., None]
+    same = same_degenerate_set(frequencies)[..., None]
 
     def at(item: tuple[Array, Array]) -> tuple[Array, Array]:
         temperature, widths = item
@@ -138,7 +138,7 @@ def kappa_tensors(
     scale, average = _prefactor(mesh, crystal)
     carries = transporting(phonons, mesh)
     tensors = velocity_squared(phonons.velocity_operator)
-    same = same_block(frequencies)
+    same = same_degenerate_set(frequencies)
 
     @jax.checkpoint
     def at(item: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -180,7 +180,7 @@ def boundary_linewidth(velocity_operator: Array, frequencies: Array, mfp_um: flo
     Returns:
         (P, m) THz.
     """
-    same = same_block(frequencies)
+    same = same_degenerate_set(frequencies)
     squared = jnp.sum(jnp.real(velocity_operator) ** 2 + jnp.imag(velocity_operator) ** 2, axis=-1)
     block_sum = jnp.einsum("pst,ptu,psu->ps", same.astype(squared.dtype), squared, same.astype(squared.dtype))
     speed2 = block_sum / jnp.sum(same, axis=-1)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .._core.pytree import Array
 
 
-def same_block(frequencies: Array, tolerance: float = DEGENERACY) -> Array:
+def same_degenerate_set(frequencies: Array, tolerance: float = DEGENERACY) -> Array:
     """True where two modes belong to one degenerate block.
 
     Modes in ascending order whose neighbours are closer than `tolerance` (THz) form one block: the relation is chained,
@@ -29,7 +29,7 @@ def same_block(frequencies: Array, tolerance: float = DEGENERACY) -> Array:
     return label[..., :, None] == label[..., None, :]
 
 
-def degenerate_blocks(frequencies: Array, tolerance: float = DEGENERACY) -> Array:
+def degenerate_averages(frequencies: Array, tolerance: float = DEGENERACY) -> Array:
     """The projection A that averages over degenerate blocks: A = A², A_ss' = 1/d inside a block of d modes, else 0.
 
     ``jnp.einsum("...st,...t->...s", A, x)`` replaces every mode's x by the average of its block. A is a
@@ -41,5 +41,5 @@ def degenerate_blocks(frequencies: Array, tolerance: float = DEGENERACY) -> Arra
     Returns:
         (..., m, m), symmetric, rows sum to 1.
     """
-    same = same_block(frequencies, tolerance).astype(jnp.result_type(frequencies))
+    same = same_degenerate_set(frequencies, tolerance).astype(jnp.result_type(frequencies))
     return same / jnp.sum(same, axis=-1, keepdims=True)

@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 
 from ..units import CUTOFF_FREQUENCY, SQRT_EV_A2_AMU_TO_THZ
-from .degeneracy import same_block
+from .degeneracy import same_degenerate_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def frequencies_of(eigenvalues: Array) -> Array:
 
 def phonon_blocks(eigenvalues: Array) -> Array:
     """Degenerate blocks (same_block) of the modes with these eigenvalues of the dynamical matrix. (..., m, m) bool"""
-    return same_block(frequencies_of(eigenvalues))
+    return same_degenerate_set(frequencies_of(eigenvalues))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

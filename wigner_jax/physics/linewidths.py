@@ -18,13 +18,20 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from .._core.chunking import map_live
+from .._core.chunking import map_nonempty
 from .._core.pytree import pytree
 from .._core.tiling import grain
 from ..units import CUTOFF_FREQUENCY, INTERACTION, K_B, LINEWIDTH, THZ_TO_EV
 from .broadening.base import Broadening, Pairs, Strength
-from .degeneracy import degenerate_blocks
-from .matrix_elements import collapse, gather_third, pick_rods, planes_to_rods, rotations, strengths
+from .degeneracy import degenerate_averages
+from .matrix_elements import (
+    contract_over_R2,
+    gather_third,
+    interaction_strength,
+    mode_transforms,
+    pick_rods,
+    planes_to_rods,
+)
 from .mesh_index import third_point
 
 if TYPE_CHECKING:
@@ -89,10 +96,10 @@ def prepare(
     f = phonons.frequencies
     projectors = jnp.where((f > CUTOFF_FREQUENCY).T, site_projectors(phonons.eigenvectors), 0.0)
     if broadening.averages:
-        projectors = jnp.einsum("qst,jptq->jpsq", degenerate_blocks(f), projectors)
+        projectors = jnp.einsum("qst,jptq->jpsq", degenerate_averages(f), projectors)
     return State(
         f,
-        rotations(f, phonons.eigenvectors, plan.mesh, plan.crystal),
+        mode_transforms(f, phonons.eigenvectors, plan.mesh, plan.crystal),
         projectors.reshape(-1, f.size),
         gather_third(third, plan.fc3_table),
         bose_einstein(f, jnp.asarray(temperatures)),
@@ -135,7 +142,7 @@ def legs(bucket: TripletBucket, q: Array, dims: tuple[int, int, int], chunk: int
 def three_phonon(
     bucket: TripletBucket, leg: Leg, cells: Array, state: State, plan: Plan, broadening: Broadening
 ) -> tuple[Array, Array]:
-    """γ of one q. Args: bucket of one member; cells from `collapse`. Returns (T, m), overflow."""
+    """γ of one q. Args: bucket of one member; cells from `contract_over_R2`. Returns (T, m), overflow."""
     dims = plan.mesh.dims
     m = len(leg.frequencies)
     R, X = bucket.weights.shape
@@ -149,7 +156,9 @@ def three_phonon(
         e0, f0 = items
         spectra = planes_to_rods(cells, e0, bucket.planes, plan.fc3_table, dims)
         places = tuple(x.reshape(R // chunk, -1, *x.shape[1:]) for x in (bucket.rods, first, second))
-        strength = Strength(look_up, partial(strengths, dims), live, plan.fc3_table, (spectra, state.rotation), places)
+        strength = Strength(
+            look_up, partial(interaction_strength, dims), live, plan.fc3_table, (spectra, state.rotation), places
+        )
         return broadening.three_phonon(state.broadening, pairs, f0, strength)
 
     e0 = leg.rotation.reshape(2, m, 2 * m)[:, :, :m]  # (re, im), mode, component
@@ -157,7 +166,7 @@ def three_phonon(
         some_modes, (e0.reshape(2, m // S, S, m).swapaxes(0, 1), leg.frequencies.reshape(-1, S))
     )
     gamma = gamma * (INTERACTION * LINEWIDTH / (dims[0] * dims[1] * dims[2]))
-    return gamma @ degenerate_blocks(leg.frequencies), overflow
+    return gamma @ degenerate_averages(leg.frequencies), overflow
 
 
 def look_up(tables: tuple[Array, Array], places: tuple[Array, ...]) -> tuple[Array, Array, Array]:
@@ -188,7 +197,7 @@ def isotope(leg: Leg, state: State, variances: Array, broadening: Broadening) ->
         return broadening.one_phonon(state.broadening, f, bra @ state.projectors)
 
     gamma, overflow = mode_groups(some_modes, (bra.reshape(m // S, S, -1), f0.reshape(-1, S)))
-    return gamma @ degenerate_blocks(f0), overflow
+    return gamma @ degenerate_averages(f0), overflow
 
 
 def bucket_linewidths(
@@ -208,21 +217,21 @@ def bucket_linewidths(
 
     def group(members: TripletBucket, legs: Leg) -> tuple[Array, Array, Array]:
         q = jnp.asarray(plan.mesh.qpoints)[jnp.asarray(plan.mesh.irreducible)[members.members]]
-        cells = collapse(q, state.entries, plan.fc3_table)
+        cells = contract_over_R2(q, state.entries, plan.fc3_table)
         if grain().together:
             return jax.vmap(one)(members, legs, cells)
-        return map_live(one, jnp.any(members.weights > 0, axis=(1, 2)), (members, legs, cells))
+        return map_nonempty(one, jnp.any(members.weights > 0, axis=(1, 2)), (members, legs, cells))
 
     size = divisor(len(bucket.members), group_size(bucket, state.frequencies.shape[1]))
     q = jnp.asarray(plan.mesh.irreducible)[bucket.members]
     projectors = state.projectors.reshape(len(state.projectors), -1, len(state.frequencies))[:, :, q]
     members = (bucket, Leg(state.frequencies[q], state.rotation[q], jnp.moveaxis(projectors, -1, 0)))
     grouped = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, size, *x.shape[1:]), members)
-    results = map_live(group, jnp.any(grouped[0].weights > 0, axis=(1, 2, 3)), grouped)
+    results = map_nonempty(group, jnp.any(grouped[0].weights > 0, axis=(1, 2, 3)), grouped)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
 
 
-def needed_room(bucket: TripletBucket, state: State, plan: Plan, broadening: Tetrahedron) -> tuple[Array, ...]:
+def needed_capacity(bucket: TripletBucket, state: State, plan: Plan, broadening: Tetrahedron) -> tuple[Array, ...]:
     """Largest numbers of three-phonon items, degenerate triplets and isotope items at any q of a bucket."""
 
     def one(member: TripletBucket) -> tuple[Array, ...]:
@@ -238,6 +247,6 @@ def needed_room(bucket: TripletBucket, state: State, plan: Plan, broadening: Tet
 
 __all__ = [
     "bucket_linewidths",
-    "needed_room",
+    "needed_capacity",
     "prepare",
 ]

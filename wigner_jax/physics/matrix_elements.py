@@ -31,7 +31,7 @@ from ..units import CUTOFF_FREQUENCY
 
 if TYPE_CHECKING:
     from .._core.pytree import Array
-    from ..types import Crystal, Mesh, ThirdTable
+    from ..types import Crystal, FC3Table, Mesh
 
 
 # which component of the folded block (α at the anchor, β, γ) becomes (a, b, c) of legs 0, 1, 2, by the anchor's leg;
@@ -42,7 +42,7 @@ _COMPONENTS = np.stack(
 )
 
 
-def rotations(frequencies: Array, eigenvectors: Array, mesh: Mesh, crystal: Crystal) -> Array:
+def mode_transforms(frequencies: Array, eigenvectors: Array, mesh: Mesh, crystal: Crystal) -> Array:
     """Every point's rotation into modes: eigenvectors in the periodic gauge divided by √(mass · frequency).
 
     Args:
@@ -62,7 +62,7 @@ def rotations(frequencies: Array, eigenvectors: Array, mesh: Mesh, crystal: Crys
     )
 
 
-def gather_third(third: Array, table: ThirdTable) -> tuple[Array, ...]:
+def gather_third(third: Array, table: FC3Table) -> tuple[Array, ...]:
     """Folded Φ3 into the padded buckets of cells: linear in Φ3. Each (cells, entries, 27), eV/Å³."""
     blocks = jnp.reshape(third, (-1, 27))
     values = blocks[table.source[:, None], jnp.asarray(_COMPONENTS)[table.leg]] * table.scale[:, None]
@@ -76,7 +76,7 @@ def gather_third(third: Array, table: ThirdTable) -> tuple[Array, ...]:
     return tuple(result)
 
 
-def collapse(q: Array, entries: tuple[Array, ...], table: ThirdTable) -> Array:
+def contract_over_R2(q: Array, entries: tuple[Array, ...], table: FC3Table) -> Array:
     """G_{ijk}[D] = Σ_R'' Φ[D, R''] exp(-2πi q·R''), by cells.
 
     Args:
@@ -131,14 +131,14 @@ def shifted(points: Array, start: Array, period: int, re: Array, im: Array) -> t
     return re * cos - im * sin, re * sin + im * cos
 
 
-def planes_to_rods(cells: Array, e0: Array, planes: Array, table: ThirdTable, dims: tuple[int, int, int]) -> Array:
+def planes_to_rods(cells: Array, e0: Array, planes: Array, table: FC3Table, dims: tuple[int, int, int]) -> Array:
     """Leg 0 rotated into modes, H_s[(j b)(k c), D] = Σ_ia e0[s, ia] G[ia, jb, kc, D], and its z and y passes.
 
     Component block by component block (on a CPU), so that the data stay in cache; D runs last, so that nothing is
     transposed.
 
     Args:
-        cells: (9, cells + 1, 6) of one q, from `collapse`.
+        cells: (9, cells + 1, 6) of one q, from `contract_over_R2`.
         e0: (2, s, n 3) real and imaginary part of the wanted modes of leg 0.
         planes: (p,) the wanted z.
 
@@ -176,7 +176,7 @@ def pick_rods(spectra: Array, rods: Array) -> Array:
     return picked.reshape(len(rods), 2, -1, spectra.shape[-1])
 
 
-def strengths(dims: tuple[int, int, int], table: ThirdTable, picked: Array, e1: Array, e2: Array) -> Array:
+def interaction_strength(dims: tuple[int, int, int], table: FC3Table, picked: Array, e1: Array, e2: Array) -> Array:
     """|Σ e e e Φ|² for all x of some rods.
 
     Args:
@@ -197,10 +197,10 @@ def strengths(dims: tuple[int, int, int], table: ThirdTable, picked: Array, e1: 
 
 
 __all__ = [
-    "collapse",
+    "contract_over_R2",
     "gather_third",
+    "interaction_strength",
+    "mode_transforms",
     "pick_rods",
     "planes_to_rods",
-    "rotations",
-    "strengths",
 ]

@@ -21,7 +21,7 @@ from .phonons import lattice_weights, phases, separation_phases
 
 if TYPE_CHECKING:
     from ..plan.dipoles import DipolePlan
-    from ..types import BornCharges, Crystal, FourierTable
+    from ..types import BornCharges, Crystal, FC2Table
 
 
 ZONE_CENTRE = 1e-5  # 1/Å: a wave vector shorter than this is 0 (phonopy's tolerance)
@@ -85,17 +85,17 @@ class GonzeLee:
         drift = jnp.sum(self._sum(jnp.zeros(3), crystal, None), axis=2)
         return jnp.einsum("iab,ij->iajb", drift, jnp.eye(crystal.n_atoms))
 
-    def term(self, qpoint: Array, crystal: Crystal, table: FourierTable) -> Array:
+    def term(self, qpoint: Array, crystal: Crystal, table: FC2Table) -> Array:
         return self._sum(qpoint, crystal, self.direction) - self._self_term(crystal)
 
-    def lattice_term(self, crystal: Crystal, table: FourierTable) -> Array:
+    def lattice_term(self, crystal: Crystal, table: FC2Table) -> Array:
         points = jnp.asarray(self.plan.commensurate)
         C = jax.lax.map(lambda q: self._sum(q, crystal, None), points) - self._self_term(crystal)
         C = C * jnp.conj(separation_phases(points, crystal))[:, :, None, :, None]
         wave = jnp.conj(phases(points, table)).T * jnp.asarray(self.plan.weights)
         return jnp.real(jnp.tensordot(wave, C, axes=1))
 
-    def bytes_per_point(self, crystal: Crystal, table: FourierTable) -> int:
+    def bytes_per_point(self, crystal: Crystal, table: FC2Table) -> int:
         return 16 * 3 * crystal.n_atoms * len(self.plan.reciprocal) * 12
 
 
@@ -111,7 +111,7 @@ class Wang:
     born: BornCharges
     direction: Array | None = None  # (3,) fractional, direction in which Γ is approached
 
-    def term(self, qpoint: Array, crystal: Crystal, table: FourierTable) -> Array:
+    def term(self, qpoint: Array, crystal: Crystal, table: FC2Table) -> Array:
         q, inverse, _ = _inverse_screening(_to_cartesian(qpoint, crystal), self.direction, self.born, crystal)
         weights = lattice_weights(table)
         S = jnp.tensordot(phases(qpoint[None], table)[0], weights, axes=1) / jnp.sum(weights[:, 0, 0])
@@ -120,8 +120,8 @@ class Wang:
         strength = _prefactor(self.born, crystal) * inverse
         return strength * dipoles[:, :, None, None] * dipoles[None, None] * S[:, None, :, None]
 
-    def lattice_term(self, crystal: Crystal, table: FourierTable) -> Array:
+    def lattice_term(self, crystal: Crystal, table: FC2Table) -> Array:
         return jnp.zeros(())
 
-    def bytes_per_point(self, crystal: Crystal, table: FourierTable) -> int:
+    def bytes_per_point(self, crystal: Crystal, table: FC2Table) -> int:
         return 16 * 9 * crystal.n_atoms**2 * 8

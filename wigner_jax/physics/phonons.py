@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from .._core.chunking import chunk_size, map_chunks
-from ..types import Crystal, FourierTable, Phonons
+from ..types import Crystal, FC2Table, Phonons
 from ..units import CUTOFF_FREQUENCY, SQRT_EV_A2_AMU_TO_THZ
-from .degeneracy import degenerate_blocks
+from .degeneracy import degenerate_averages
 from .eigh import eigh, frequencies_of
 
 if TYPE_CHECKING:
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 class LongRange(Protocol):
     """A long-range (non-analytic) part of the force constants: physics/nac.py has those of Gonze-Lee and Wang."""
 
-    def lattice_term(self, crystal: Crystal, table: FourierTable) -> Array:
+    def lattice_term(self, crystal: Crystal, table: FC2Table) -> Array:
         """What the supercell's force constants hold of it already, (V, n, 3, n, 3) eV/Å², or a scalar 0."""
 
-    def term(self, qpoint: Array, crystal: Crystal, table: FourierTable) -> Array:
+    def term(self, qpoint: Array, crystal: Crystal, table: FC2Table) -> Array:
         """Its Fourier transform at one q (3,), (n, 3, n, 3) complex Hermitian, eV/Å², smooth phase convention."""
 
-    def bytes_per_point(self, crystal: Crystal, table: FourierTable) -> int:
+    def bytes_per_point(self, crystal: Crystal, table: FC2Table) -> int:
         """Temporaries of `term`."""
 
 
-def lattice_weights(table: FourierTable) -> Array:
+def lattice_weights(table: FC2Table) -> Array:
     """How much of the pair (i, j) at separation r_j + R - r_i the supercell holds, Σ_l weight δ(R, R_l). (V, n, n)"""
     n, shape = table.slot.shape[0], (table.vectors.shape[0], *table.slot.shape[:2])
     i, j = jnp.arange(n)[:, None, None], jnp.arange(n)[None, :, None]
     return jnp.zeros(shape, jnp.result_type(table.weight)).at[table.slot, i, j].add(table.weight)
 
 
-def phases(qpoints: Array, table: FourierTable) -> Array:
+def phases(qpoints: Array, table: FC2Table) -> Array:
     """exp(2πi q·R), (q, V)."""
     return jnp.exp(2j * jnp.pi * (qpoints @ jnp.asarray(table.vectors, qpoints.dtype).T))
 
@@ -54,7 +54,7 @@ def separation_phases(qpoints: Array, crystal: Crystal) -> Array:
     return jnp.conj(u)[:, :, None] * u[:, None, :]
 
 
-def _lattice_constants(second: Array, crystal: Crystal, table: FourierTable, nac: LongRange | None) -> Array:
+def _lattice_constants(second: Array, crystal: Crystal, table: FC2Table, nac: LongRange | None) -> Array:
     """Φ(R) / √(M_i M_j) by distinct lattice vector, (V, n, 3, n, 3)."""
     n = crystal.n_atoms
     i, j = jnp.arange(n)[:, None, None], jnp.arange(n)[None, :, None]
@@ -83,7 +83,7 @@ def _gemm(factors: Array, constants: Array) -> Array:
     return jax.lax.complex(stacked[0], stacked[1]).reshape(*factors.shape[:-1], *constants.shape[1:])
 
 
-def _matrix(qpoints: Array, constants: Array, crystal: Crystal, table: FourierTable, nac: LongRange | None) -> Array:
+def _matrix(qpoints: Array, constants: Array, crystal: Crystal, table: FC2Table, nac: LongRange | None) -> Array:
     """D of a few q-points, (q, 3n, 3n)."""
     size = 3 * crystal.n_atoms
     D = _gemm(phases(qpoints, table), constants)
@@ -93,7 +93,7 @@ def _matrix(qpoints: Array, constants: Array, crystal: Crystal, table: FourierTa
     return _hermitian(D.reshape(-1, size, size))
 
 
-def _gradient(qpoints: Array, constants: Array, crystal: Crystal, table: FourierTable, nac: LongRange | None) -> Array:
+def _gradient(qpoints: Array, constants: Array, crystal: Crystal, table: FC2Table, nac: LongRange | None) -> Array:
     """∂D/∂q_cart of a few q-points, (q, 3, 3n, 3n)."""
     size = 3 * crystal.n_atoms
     lattice, positions = jnp.asarray(crystal.lattice), jnp.asarray(crystal.positions)
@@ -110,14 +110,14 @@ def _gradient(qpoints: Array, constants: Array, crystal: Crystal, table: Fourier
     return _hermitian(dD.reshape(-1, 3, size, size))
 
 
-def _chunk(crystal: Crystal, table: FourierTable, nac: LongRange | None, matrices: int) -> int:
+def _chunk(crystal: Crystal, table: FC2Table, nac: LongRange | None, matrices: int) -> int:
     """q-points a chunk, for kernels that hold `matrices` complex (3n, 3n) matrices a point."""
     size = 16 * (matrices * 9 * crystal.n_atoms**2 + 8 * table.vectors.shape[0])
     return chunk_size(size + (0 if nac is None else nac.bytes_per_point(crystal, table)))
 
 
 def dynamical_matrix(
-    qpoints: Array, second: Array, crystal: Crystal, table: FourierTable, nac: LongRange | None = None
+    qpoints: Array, second: Array, crystal: Crystal, table: FC2Table, nac: LongRange | None = None
 ) -> Array:
     """D_ia,jb(q) = (M_i M_j)^-1/2 Σ_R Φ_ia,jb(R) exp(2πi q·(r_j + R - r_i)), its Hermitian part.
 
@@ -136,7 +136,7 @@ def dynamical_matrix(
 
 
 def dynamical_matrix_gradient(
-    qpoints: Array, second: Array, crystal: Crystal, table: FourierTable, nac: LongRange | None = None
+    qpoints: Array, second: Array, crystal: Crystal, table: FC2Table, nac: LongRange | None = None
 ) -> Array:
     """∂D/∂q_c in Cartesian components of q (1/Å, without 2π), exact. (Q, 3, 3n, 3n) complex, eV/Å²/amu Å"""
     constants = _lattice_constants(second, crystal, table, nac)
@@ -146,7 +146,7 @@ def dynamical_matrix_gradient(
 
 
 def frequencies_and_eigenvectors(
-    qpoints: Array, second: Array, crystal: Crystal, table: FourierTable, nac: LongRange | None = None
+    qpoints: Array, second: Array, crystal: Crystal, table: FC2Table, nac: LongRange | None = None
 ) -> tuple[Array, Array]:
     """Solution of D e_s = λ_s e_s, f_s = sign(λ_s) √|λ_s|.
 
@@ -168,7 +168,7 @@ def _slopes(frequencies: Array) -> tuple[Array, Array]:
 
 
 def velocity_operator(
-    qpoints: Array, solution: tuple[Array, Array], second: Array, crystal: Crystal, table: FourierTable,
+    qpoints: Array, solution: tuple[Array, Array], second: Array, crystal: Crystal, table: FC2Table,
     nac: LongRange | None = None,
 ) -> Array:  # fmt: skip
     """V^c_ss'(q) = ⟨e_s| ∂D/∂q_c |e_s'⟩ / (f_s + f_s'), the published Wigner operator.
@@ -199,7 +199,7 @@ def velocity_operator(
 
 
 def group_velocities(
-    qpoints: Array, solution: tuple[Array, Array], second: Array, crystal: Crystal, table: FourierTable,
+    qpoints: Array, solution: tuple[Array, Array], second: Array, crystal: Crystal, table: FC2Table,
     nac: LongRange | None = None,
 ) -> Array:  # fmt: skip
     """v_s = ⟨e_s| ∂D/∂q |e_s⟩ / 2f_s, averaged over degenerate blocks, which makes it a function of the physics alone.
@@ -221,13 +221,13 @@ def group_velocities(
         slopes = jnp.sum(jnp.real(jnp.conj(e)[:, None] * (dD @ e[:, None])), axis=-2)  # (q, 3, m)
         moves, safe = _slopes(f)
         velocity = jnp.where(moves[:, None], SQRT_EV_A2_AMU_TO_THZ**2 * slopes / (2 * safe[:, None]), 0.0)
-        return jnp.einsum("qst,qct->qsc", degenerate_blocks(f), velocity)
+        return jnp.einsum("qst,qct->qsc", degenerate_averages(f), velocity)
 
     return map_chunks(diagonal, (jnp.asarray(qpoints), *solution), _chunk(crystal, table, nac, 30))
 
 
 def phonons(
-    qpoints: Array, irreducible: Array, second: Array, crystal: Crystal, table: FourierTable,
+    qpoints: Array, irreducible: Array, second: Array, crystal: Crystal, table: FC2Table,
     nac: LongRange | None = None,
 ) -> Phonons:  # fmt: skip
     """The harmonic solution on all `qpoints` and the velocity operator at the `irreducible` ones.

@@ -20,7 +20,7 @@ POINTS = 240  # of a path, whatever the crystal: shapes key compilation
 
 
 @host_data
-class Path:
+class BandPath:
     """Straight segments between points of high symmetry. Host data.
 
     Segments follow each other; where the end of one is not the beginning of the next, the path jumps and the distance
@@ -33,7 +33,7 @@ class Path:
     labels: tuple[tuple[str, str], ...]  # of the two ends of each segment, seekpath's: GAMMA, X, SIGMA_0
 
 
-def high_symmetry_path(crystal: Crystal, points: int = POINTS) -> Path | None:
+def high_symmetry_path(crystal: Crystal, points: int = POINTS) -> BandPath | None:
     """The path of Hinuma et al., Comp. Mat. Sci. 128, 140 (2017), in the crystal's own reciprocal basis.
 
     Args:
@@ -61,7 +61,7 @@ def high_symmetry_path(crystal: Crystal, points: int = POINTS) -> Path | None:
     counts = _shared_out(length, points)
     start = np.concatenate([[0.0], np.cumsum(length)[:-1]])
     steps = [np.linspace(0, 1, n) for n in counts]
-    return Path(
+    return BandPath(
         np.concatenate([a + t[:, None] * (b - a) for (a, b), t in zip(ends, steps, strict=True)]),
         np.concatenate([s + t * n for s, t, n in zip(start, steps, length, strict=True)]),
         np.repeat(np.arange(len(labels)), counts),
@@ -85,7 +85,7 @@ def mesh_points_on_path(
     """Where a path meets a mesh: the distance along the path, and the irreducible point whose star it is. (M,) each
 
     Args:
-        qpoints, distance, segment: of a `Path`.
+        qpoints, distance, segment: of a `BandPath`.
         dims: of a mesh made with the crystal's symmetry.
     """
     shifts = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), -1).reshape(-1, 3)

@@ -6,10 +6,10 @@ import numpy as np
 
 from ..crystal.supercells import shortest_vectors
 from ..crystal.symmetry import SYMPREC
-from ..types import Crystal, FourierTable, Supercell
+from ..types import Crystal, FC2Table, Supercell
 
 
-def fourier_table(crystal: Crystal, supercell: Supercell, tolerance: float = SYMPREC) -> FourierTable:
+def make_fc2_table(crystal: Crystal, supercell: Supercell, tolerance: float = SYMPREC) -> FC2Table:
     """Unfolds compact force constants of a supercell onto the shortest images of its atoms.
 
     A supercell atom J stands for all its periodic images. The m images that lie nearest to primitive atom i (within
@@ -35,4 +35,4 @@ def fourier_table(crystal: Crystal, supercell: Supercell, tolerance: float = SYM
             cell[i, j, : len(pair)] = [R for _, R, _ in pair]
             weight[i, j, : len(pair)] = [w for _, _, w in pair]
     vectors, slot = np.unique(cell.reshape(-1, 3), axis=0, return_inverse=True)
-    return FourierTable(atom, slot.reshape(n, n, length), weight, vectors)
+    return FC2Table(atom, slot.reshape(n, n, length), weight, vectors)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..crystal.supercells import shortest_vectors
-from ..types import ThirdTable
+from ..types import FC3Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BUCKET_SIZES = (8, 16, 32, 64, 128)  # entries of a cell are padded to the next of these, then to multiples of the last
 
 
-def third_table(crystal: Crystal, supercell: Supercell, dims: Sequence[int]) -> ThirdTable:
+def make_fc3_table(crystal: Crystal, supercell: Supercell, dims: Sequence[int]) -> FC3Table:
     """Entries, cells and buckets of the third-order Fourier sum.
 
     With R(J) the nearest images of J seen from the anchor (each weighted by 1/images), folded Φ3[a, J, K] stands for an
@@ -91,7 +91,7 @@ def third_table(crystal: Crystal, supercell: Supercell, dims: Sequence[int]) -> 
     cells[head[:, 0], head[:, 1], head[:, 2], *place.T] = row
     slot = slot_of_entry[entry.ravel()]
     order = np.argsort(slot, kind="stable")
-    return ThirdTable(
+    return FC3Table(
         source[order].astype(np.int32),
         leg[order].astype(np.int32),
         scale[order],

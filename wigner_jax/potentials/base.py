@@ -30,7 +30,17 @@ class Energy(Protocol):
     def __call__(self, params: Params, graph: Graph, /) -> Array: ...
 
 
-@pytree("energy", "name", "species", "cutoff", "pair_cutoffs", "nonsmooth_distances", "needs_angles", "bond_cutoff", "parity")
+@pytree(
+    "energy",
+    "name",
+    "species",
+    "cutoff",
+    "pair_cutoffs",
+    "nonsmooth_distances",
+    "needs_angles",
+    "bond_cutoff",
+    "parity",
+)
 class Potential:
     """An interatomic potential: E = energy(params, graph). A pytree whose leaves are the parameters.
 
@@ -44,7 +54,9 @@ class Potential:
     species: tuple[int, ...]  # atomic numbers; `graph.species` indexes this tuple (and so do per-species parameters)
     cutoff: float  # Å, the longest edge
     pair_cutoffs: tuple[tuple[float, ...], ...] | None = None  # Å per pair of species, where shorter than `cutoff`
-    nonsmooth_distances: tuple[tuple[int, int, float], ...] = ()  # (species, species, Å): further distances where E is not smooth
+    nonsmooth_distances: tuple[
+        tuple[int, int, float], ...
+    ] = ()  # (species, species, Å): further distances where E is not smooth
     needs_angles: bool = False  # whether the graph lists angles
     bond_cutoff: float | None = None  # Å; the graph lists, atom by atom, the edges shorter than this (`Graph.bonds`)
     parity: bool = True  # whether E is the same for mirror images; else force constants are made of both

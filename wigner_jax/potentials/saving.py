@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from .._core.atomic_write import written_aside
+from .._core.atomic_write import atomic_write
 from ..checks import require_finite
 from ..errors import InputError
 from . import mace
@@ -77,7 +77,7 @@ def save_potential(potential: Potential, path: str | Path, template: str | Path 
         require_finite(value, f"weight {name!r}")
     if template is not None and not Path(template).is_file():
         raise InputError(f"{path}: no template {template}: check the name")
-    with written_aside(path) as part:
+    with atomic_write(path) as part:
         if path.suffix == ".json":
             _write_analytic(potential, part)
         elif template is None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..potentials.base import Energy, Params, Potential
-    from ..types import Supercells, Crystal, Plan, Supercell
+    from ..types import Crystal, Plan, Supercell, Supercells
 
 
 TOLERANCE = 1e-9  # eV/Å, of the largest ∂E/∂z

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .._core.pytree import Array
     from ..potentials.base import Potential
-    from ..types import Supercells, Crystal, ForceConstants, Phonons, Plan
+    from ..types import Crystal, ForceConstants, Phonons, Plan, Supercells
 
 
 EV_A3_TO_GPA = 160.21766208

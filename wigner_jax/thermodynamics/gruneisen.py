@@ -22,13 +22,13 @@ import numpy as np
 
 from .._core.pytree import pytree
 from ..checks import imaginary_modes
-from ..crystal.defaults import default_cells
+from ..crystal.defaults import default_supercells
 from ..errors import InputError
 from ..ifc.autodiff import fitted
 from ..ifc.displacement_patterns import plan_fit
 from ..physics.conductivity import heat_capacity
 from ..physics.phonons import dynamical_matrix, frequencies_and_eigenvectors
-from ..plan.fc2_table import fourier_table
+from ..plan.fc2_table import make_fc2_table
 from ..plan.mesh import make_mesh
 from ..potentials.base import Potential
 from ..potentials.neighbor_list import graph_of
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .._core.pytree import Array
     from ..ifc.displacement_patterns import Fit
     from ..potentials.graph import Graph
-    from ..types import Supercells, Crystal, ForceConstants, FourierTable, Mesh, Source
+    from ..types import Crystal, FC2Table, ForceConstants, Mesh, Source, Supercells
     from .strain_derivatives import StrainTables
 
 
@@ -119,7 +119,7 @@ def gruneisen_by_third_order(
         relaxed_ions: whether atoms follow the strain where symmetry lets them.
     """
     plan = make_mesh(cells.crystal, mesh)
-    f, modes = _third(plan, fc, strain_tables(cells), cells.crystal, fourier_table(cells.crystal, cells.fc2_supercell),
+    f, modes = _third(plan, fc, strain_tables(cells), cells.crystal, make_fc2_table(cells.crystal, cells.fc2_supercell),
                       relaxed_ions)  # fmt: skip
     return _of(plan, f, modes)
 
@@ -161,7 +161,7 @@ def gruneisen_by_strain(
     direction = (np.eye(3) / 3, moves[supercell.primitive_index] / 3)
     second, change, _ = _slope(potential.energy, potential.params, graph, fit, direction)
     plan = make_mesh(crystal, mesh)
-    f, modes = _change(plan.qpoints[plan.irreducible], second, change, crystal, fourier_table(crystal, supercell))
+    f, modes = _change(plan.qpoints[plan.irreducible], second, change, crystal, make_fc2_table(crystal, supercell))
     return _of(plan, f, modes), second
 
 
@@ -191,7 +191,7 @@ def gruneisen_by_volumes(
         if plan is None:
             plan = make_mesh(cells.crystal, mesh)
             points = plan.qpoints[plan.irreducible]
-        D, f, e = _harmonic(points, second, cells.crystal, fourier_table(cells.crystal, cells.fc2_supercell))
+        D, f, e = _harmonic(points, second, cells.crystal, make_fc2_table(cells.crystal, cells.fc2_supercell))
         matrices.append(D)
         frequencies.append(np.asarray(f))
         vectors = e if vectors is None else vectors
@@ -227,7 +227,7 @@ def harmonic_constants(
         return harmonic_displacements(atoms, calculator, distance=distance)
     if not isinstance(potential, Potential):
         raise InputError("automatic differentiation needs a JAX potential: give a displacement for an ASE calculator")
-    cells = default_cells(atoms)
+    cells = default_supercells(atoms)
     cells = dataclasses.replace(cells, fc3_supercell=cells.fc2_supercell)
     graph, fit = _graph(potential, cells.crystal, cells)
     return cells, _fitted(potential.energy, potential.params, graph, fit), fit.n_evaluations
@@ -258,7 +258,7 @@ _modes = jax.jit(mode_slopes)
 
 
 @jax.jit
-def _harmonic(points: Array, second: Array, crystal: Crystal, table: FourierTable) -> tuple[Array, Array, Array]:
+def _harmonic(points: Array, second: Array, crystal: Crystal, table: FC2Table) -> tuple[Array, Array, Array]:
     """D, frequencies and eigenvectors."""
     return (
         dynamical_matrix(points, second, crystal, table),
@@ -267,13 +267,13 @@ def _harmonic(points: Array, second: Array, crystal: Crystal, table: FourierTabl
 
 
 @jax.jit
-def _change(points: Array, second: Array, change: Array, crystal: Crystal, table: FourierTable) -> tuple[Array, Array]:
+def _change(points: Array, second: Array, change: Array, crystal: Crystal, table: FC2Table) -> tuple[Array, Array]:
     waves = frequencies_and_eigenvectors(points, second, crystal, table)
     return waves[0], mode_gruneisen(points, waves, change[..., None], crystal, table)[..., 0]
 
 
 def _third(
-    mesh: Mesh, fc: ForceConstants, tables: StrainTables, crystal: Crystal, table: FourierTable, relaxed_ions: bool
+    mesh: Mesh, fc: ForceConstants, tables: StrainTables, crystal: Crystal, table: FC2Table, relaxed_ions: bool
 ) -> tuple[Array, Array]:
     points = mesh.qpoints[mesh.irreducible]
     f, e = frequencies_and_eigenvectors(points, fc.fc2, crystal, table)

@@ -27,7 +27,7 @@ from ..checks import require_finite, temperatures_above_zero
 from ..errors import InputError
 from ..physics.conductivity import heat_capacity
 from ..physics.phonons import frequencies_and_eigenvectors
-from ..plan.fc2_table import fourier_table
+from ..plan.fc2_table import make_fc2_table
 from ..plan.mesh import make_mesh
 from ..potentials.base import Potential
 from ..relaxation.ase_protocols import relax_at_volume
@@ -182,7 +182,9 @@ def volumes_of(
         cells, second, _ = harmonic_constants(here, potential, distance)
         q = make_mesh(cells.crystal, mesh)
         volume = float(abs(np.linalg.det(cells.crystal.lattice)))
-        f = _frequencies(q.qpoints[q.irreducible], second, cells.crystal, fourier_table(cells.crystal, cells.fc2_supercell))
+        f = _frequencies(
+            q.qpoints[q.irreducible], second, cells.crystal, make_fc2_table(cells.crystal, cells.fc2_supercell)
+        )
         if has_imaginary(q, np.asarray(f)):
             raise InputError(f"imaginary modes at {scale:g} times the volume: take volumes nearer to the minimum")
         here.calc = calculator

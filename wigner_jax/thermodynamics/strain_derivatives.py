@@ -31,9 +31,9 @@ from .._core.pytree import pytree
 from ..crystal.supercells import shortest_vectors
 from ..ifc.autodiff import evaluate
 from ..ifc.least_squares import recover
-from ..physics.degeneracy import degenerate_blocks
+from ..physics.degeneracy import degenerate_averages
 from ..physics.phonons import dynamical_matrix
-from ..plan.fc2_table import fourier_table
+from ..plan.fc2_table import make_fc2_table
 from ..units import CUTOFF_FREQUENCY, SQRT_EV_A2_AMU_TO_THZ
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..ifc.displacement_patterns import Fit
     from ..potentials.base import Energy, Params
     from ..potentials.graph import Graph
-    from ..types import Supercells, Crystal, ForceConstants, FourierTable, Phonons, Supercell
+    from ..types import Crystal, FC2Table, ForceConstants, Phonons, Supercell, Supercells
 
 
 _TO_THZ2 = SQRT_EV_A2_AMU_TO_THZ**2
@@ -56,7 +56,7 @@ class StrainTables:
     separations3: Array  # (n, N3, 3) Å
     atom2: Array  # (N2,) int, primitive atom of each supercell atom
     atom3: Array  # (N3,) int
-    fourier: FourierTable  # of the Φ3 supercell
+    fourier: FC2Table  # of the Φ3 supercell
 
 
 def strain_tables(cells: Supercells) -> StrainTables:
@@ -67,7 +67,7 @@ def strain_tables(cells: Supercells) -> StrainTables:
         mean_separations(crystal, cells.fc3_supercell),
         cells.fc2_supercell.primitive_index,
         cells.fc3_supercell.primitive_index,
-        fourier_table(crystal, cells.fc3_supercell),
+        make_fc2_table(crystal, cells.fc3_supercell),
     )
 
 
@@ -153,14 +153,14 @@ def mode_slopes(frequencies: Array, eigenvectors: Array, change: Array) -> Array
         change: (v, Q, 3n, 3n) eV/Å²/amu, ∂D along v directions.
     """
     slopes = jnp.einsum("qis,vqij,qjs->qsv", jnp.conj(eigenvectors), change, eigenvectors).real
-    slopes = jnp.einsum("qst,qtv->qsv", degenerate_blocks(frequencies), slopes)
+    slopes = jnp.einsum("qst,qtv->qsv", degenerate_averages(frequencies), slopes)
     alive = frequencies > CUTOFF_FREQUENCY
     squares = jnp.where(alive, frequencies, 1.0) ** 2
     return jnp.where(alive[..., None], -slopes * _TO_THZ2 / (2 * squares[..., None]), 0.0)
 
 
 def mode_gruneisen(
-    qpoints: Array, phonons: tuple[Array, Array], strained: Array, crystal: Crystal, table: FourierTable
+    qpoints: Array, phonons: tuple[Array, Array], strained: Array, crystal: Crystal, table: FC2Table
 ) -> Array:
     """γ^v_s of `mode_slopes` from a change of Φ2 along v directions. (Q, m, v)
 

@@ -9,17 +9,17 @@ tuned = least_change(energy, trained, frozen, frames).trained                   
 
 from __future__ import annotations
 
-from .few_frames.frames_from_constants import carrying_frames, wave_frames
-from .few_frames.inverse import second_from_frequencies, third_from_modes
-from .few_frames.minimum_norm import LeastChange, least_change
+from .few_frames.frames_from_constants import frames_from_force_constants, nondiagonal_supercell_frames
+from .few_frames.inverse import fc2_from_frequencies, fc3_from_mode_kappa
+from .few_frames.minimum_norm import MinimumNormUpdate, minimum_norm_update
 from .frames import Frame, frame_of, labelled
 from .model import Model
 from .on_conductivity.gradient import Gradient, Sampling, value_and_grad
-from .on_conductivity.loop import Settings, Task, finetune
-from .on_conductivity.material import Conditions, Material, make_material, share_shapes
+from .on_conductivity.loop import FinetuneSettings, Task, finetune
+from .on_conductivity.material import Conditions, Material, make_material, pad_to_common_shapes
 from .on_conductivity.targets import Target, make_loss
 from .on_forces.batches import Batch, Batches
-from .on_forces.fit import FitSettings, fit
+from .on_forces.fit import TrainSettings, fit
 from .on_forces.initial import initial
 from .parameters import Adapted, adapt
 
@@ -28,29 +28,29 @@ __all__ = [
     "Batch",
     "Batches",
     "Conditions",
-    "FitSettings",
+    "FinetuneSettings",
     "Frame",
     "Gradient",
-    "LeastChange",
     "Material",
+    "MinimumNormUpdate",
     "Model",
     "Sampling",
-    "Settings",
     "Target",
     "Task",
+    "TrainSettings",
     "adapt",
-    "carrying_frames",
+    "fc2_from_frequencies",
+    "fc3_from_mode_kappa",
     "finetune",
     "fit",
     "frame_of",
+    "frames_from_force_constants",
     "initial",
     "labelled",
-    "least_change",
     "make_loss",
     "make_material",
-    "second_from_frequencies",
-    "share_shapes",
-    "third_from_modes",
+    "minimum_norm_update",
+    "nondiagonal_supercell_frames",
+    "pad_to_common_shapes",
     "value_and_grad",
-    "wave_frames",
 ]

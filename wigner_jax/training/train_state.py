@@ -43,12 +43,12 @@ class State:
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # one row per epoch
 
 
-def decay_at(ema: float, step: int) -> float:
+def ema_decay(ema: float, step: int) -> float:
     """Decay of the moving average at a step: less at the beginning, so that the starting weights do not linger."""
     return min(ema, (1 + step) / (10 + step)) if ema else 0.0
 
 
-def blend(average: Any, trained: Any, decay: float | Array) -> Any:
+def ema_update(average: Any, trained: Any, decay: float | Array) -> Any:
     """decay · average + (1 - decay) · trained."""
     return jax.tree.map(lambda a, x: decay * a + (1 - decay) * x, average, trained)
 
@@ -102,8 +102,8 @@ def load_state(path: str | Path, like: State, signature: str) -> State:
 
 __all__ = [
     "State",
-    "blend",
-    "decay_at",
+    "ema_decay",
+    "ema_update",
     "load_state",
     "save_state",
 ]

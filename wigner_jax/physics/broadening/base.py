@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from ..._core.chunking import map_live, one_way_or_other
+from ..._core.chunking import map_nonempty, with_derivative_of
 from ..._core.pytree import pytree
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ class Strength(NamedTuple):
         look_up, compute = self[:2]
 
         def value(live: Array, constants: Any, tables: tuple[Array, ...], places: tuple[Array, ...]) -> Array:
-            return map_live(lambda *p: compute(constants, *look_up(tables, p)), live, places)
+            return map_nonempty(lambda *p: compute(constants, *look_up(tables, p)), live, places)
 
         def differentiated(*parts: Any) -> Array:
             strength = Strength(look_up, compute, *parts)
-            return map_live(strength.power, strength.live, strength.items)
+            return map_nonempty(strength.power, strength.live, strength.items)
 
         constants = jax.lax.stop_gradient(self.constants)
-        power = one_way_or_other(value, differentiated, self.live, constants, self.tables, self.places)
+        power = with_derivative_of(value, differentiated, self.live, constants, self.tables, self.places)
         return power.reshape(-1, *power.shape[2:])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from ..._core.chunking import map_live
+from ..._core.chunking import map_nonempty
 from ..._core.pytree import pytree
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class _Smooth:
         if tables.slopes is not None:
             looked_up += [tables.slopes[pairs.first], tables.slopes[pairs.second]]
         items = (strength.items, *(strength.split(x) for x in (pairs.weight, *looked_up)))
-        return jnp.sum(map_live(chunk, strength.live, items), axis=0), jnp.zeros((), bool)
+        return jnp.sum(map_nonempty(chunk, strength.live, items), axis=0), jnp.zeros((), bool)
 
     def one_phonon(self, tables: GaussianTables, f0: Array, strength: Array) -> tuple[Array, Array]:
         """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t Q). Returns (s,), and False."""

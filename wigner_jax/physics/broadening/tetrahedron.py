@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..._core.chunking import map_live, one_way_or_other
+from ..._core.chunking import map_nonempty, with_derivative_of
 from ..._core.pytree import pytree
 from ..._core.tiling import grain
-from ..degeneracy import degenerate_blocks
+from ..degeneracy import degenerate_averages
 from ..mesh_index import neighbours
 from .base import Pairs, Strength, in_chunks
 from .tetrahedron_weights import _least, _most, weighted
@@ -28,7 +28,7 @@ from .tetrahedron_weights import _least, _most, weighted
 if TYPE_CHECKING:
     from ..._core.pytree import Array
     from ...types import Mesh, Tetrahedra
-    from .capacity import Room
+    from .capacity import Capacity
 
 
 LANES = 256  # pieces of a running maximum
@@ -57,7 +57,7 @@ class Tetrahedron:
     """Linear tetrahedron method with the tetrahedra of plan/tetrahedra.py."""
 
     tetrahedra: Tetrahedra
-    capacity: tuple[Room, ...] | None = None  # per bucket; None until measured
+    capacity: tuple[Capacity, ...] | None = None  # per bucket; None until measured
 
     needs_velocities = False
     averages = True
@@ -76,7 +76,7 @@ class Tetrahedron:
         index = neighbours(jnp.arange(Q, dtype=jnp.int32), jnp.asarray(self.tetrahedra.neighbours), mesh.dims)
         clamped = jnp.where(frequencies > 0, frequencies, 0.0)
         around = jax.lax.stop_gradient(clamped)[index]
-        blocks = degenerate_blocks(frequencies)
+        blocks = degenerate_averages(frequencies)
         degenerate = jnp.any(blocks[:, jnp.arange(m), jnp.arange(m)] < 1, axis=-1)
         low, high, flat = around.min(axis=0).T, around.max(axis=0).T, around.reshape(len(around), -1)
         mirror = jnp.asarray(self.tetrahedra.opposite)
@@ -113,7 +113,7 @@ class Tetrahedron:
             return jnp.stack(code)
 
         chunks = in_chunks(pairs, _triplet_chunk(pairs))
-        code = map_live(chunk, jnp.any(chunks[2] > 0, axis=1), chunks).reshape(-1, chunks[0].shape[1])
+        code = map_nonempty(chunk, jnp.any(chunks[2] > 0, axis=1), chunks).reshape(-1, chunks[0].shape[1])
         return code // 1024, code % 1024
 
     def count(self, tables: TetrahedronTables, pairs: Pairs, f0: Array) -> tuple[Array, Array]:
@@ -149,7 +149,7 @@ class Tetrahedron:
         items = expand(start, count, room)
         power = self._averaged(tables, pairs, strength.all(), degenerate_room)
         parts = Parts(power, pairs, f0, tables, self.tetrahedra)
-        gamma = one_way_or_other(_item_by_item, _table_by_table, parts, items)
+        gamma = with_derivative_of(_item_by_item, _table_by_table, parts, items)
         return gamma, (needed[0] > room) | (needed[1] > degenerate_room)
 
     def count_of(self, count: Array, tables: TetrahedronTables, pairs: Pairs) -> tuple[Array, Array]:
@@ -183,7 +183,7 @@ class Tetrahedron:
             return gamma[:, 0] @ jax.nn.one_hot(s, S, dtype=gamma.dtype)
 
         *items, valid = _in_blocks((power, f0[mode], mode, q, t, valid))
-        return jnp.sum(map_live(weigh, valid[:, 0], tuple(items)), axis=0), jnp.sum(count) > room
+        return jnp.sum(map_nonempty(weigh, valid[:, 0], tuple(items)), axis=0), jnp.sum(count) > room
 
 
 class Parts(NamedTuple):
@@ -209,13 +209,13 @@ def _in_blocks(items: tuple[Array, ...]) -> tuple[Array, ...]:
 def _item_by_item(parts: Parts, items: tuple[Array, ...]) -> Array:
     """γ (T, s) of the items, each block of them looked up by itself."""
     blocks = _in_blocks(items)
-    return jnp.sum(map_live(lambda *b: _weigh(parts, *_look_up(parts, b)), blocks[3][:, 0], blocks), axis=0)
+    return jnp.sum(map_nonempty(lambda *b: _weigh(parts, *_look_up(parts, b)), blocks[3][:, 0], blocks), axis=0)
 
 
 def _table_by_table(parts: Parts, items: tuple[Array, ...]) -> Array:
     """The same, all items looked up at once."""
     blocks = _in_blocks(_look_up(parts, items))
-    return jnp.sum(map_live(lambda *b: _weigh(parts, *b), _in_blocks(items)[3][:, 0], blocks), axis=0)
+    return jnp.sum(map_nonempty(lambda *b: _weigh(parts, *b), _in_blocks(items)[3][:, 0], blocks), axis=0)
 
 
 def _look_up(parts: Parts, items: tuple[Array, ...]) -> tuple[Array, ...]:

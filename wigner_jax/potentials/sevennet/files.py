@@ -59,7 +59,9 @@ def load_sevennet(path: str | Path, *, rounded: bool = False) -> Potential:
     if config.cutoff_on:
         count = len(config.numbers)
         kinks = tuple((s, t, config.cutoff_on) for s in range(count) for t in range(s, count))
-    return Potential(params, SevenNet(config), path.stem, config.numbers, config.cutoff, nonsmooth_distances=kinks, parity=False)
+    return Potential(
+        params, SevenNet(config), path.stem, config.numbers, config.cutoff, nonsmooth_distances=kinks, parity=False
+    )
 
 
 def _couplings(state: dict[str, Tensor], layer: int, rounded: bool) -> dict[tuple[int, int, int], np.ndarray]:

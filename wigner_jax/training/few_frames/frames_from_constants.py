@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
     from ..._core.pytree import Array
     from ...potentials.base import Potential
-    from ...types import Supercells, Crystal, Supercell
+    from ...types import Crystal, Supercell, Supercells
     from ..frames import Frame
 
 
 DISPLACEMENT, SMALL = 0.03, 0.003  # Å, of every atom
 
 
-def carrying_frames(
+def frames_from_force_constants(
     potential: Potential, cells: Supercells, second: Array, third: Array, count: int = 3, seed: int = 0
 ) -> list[Frame]:
     """Frames of the Φ3 supercell, every atom displaced by 0.03 Å in a random direction.
@@ -63,10 +63,10 @@ def carrying_frames(
     return _corrected(pairs, potential, SCALES)
 
 
-def wave_frames(potential: Potential, cells: Supercells, second: Array, seed: int = 1) -> list[Frame]:
-    """Frames of `wave_cells`, every atom displaced by 0.003 Å in a random direction, with the change of Φ2 alone.
+def nondiagonal_supercell_frames(potential: Potential, cells: Supercells, second: Array, seed: int = 1) -> list[Frame]:
+    """Frames of `nondiagonal_supercells`, every atom displaced by 0.003 Å in a random direction, with the change of Φ2 alone.
 
-    Scales are smaller with the displacement, so that a frame weighs as much as one of `carrying_frames`.
+    Scales are smaller with the displacement, so that a frame weighs as much as one of `frames_from_force_constants`.
 
     Args:
         second: wanted change of the potential's compact Φ2, in its supercell.
@@ -77,7 +77,7 @@ def wave_frames(potential: Potential, cells: Supercells, second: Array, seed: in
     _require(cells, second)
     crystal, rng = cells.crystal, np.random.default_rng(seed)
     groups: dict[int, list[tuple[Atoms, np.ndarray]]] = {}
-    for matrix in wave_cells(crystal, cells.fc2_supercell):
+    for matrix in nondiagonal_supercells(crystal, cells.fc2_supercell):
         small = make_supercell(crystal, matrix)
         u = random_displacements(rng, small.n_atoms, SMALL)
         change = series_forces(crystal, small, u, folded(crystal, cells.fc2_supercell, second, small))
@@ -87,7 +87,7 @@ def wave_frames(potential: Potential, cells: Supercells, second: Array, seed: in
     return [f for group in groups.values() for f in _corrected(group, potential, scales)]
 
 
-def wave_cells(crystal: Crystal, supercell: Supercell) -> list[np.ndarray]:
+def nondiagonal_supercells(crystal: Crystal, supercell: Supercell) -> list[np.ndarray]:
     """Supercell matrices, compact, that together hold every q of a supercell up to the crystal's symmetry.
 
     A q that becomes a reciprocal vector when multiplied by N, and by nothing smaller, fits into N primitive cells.
@@ -149,7 +149,9 @@ def series_forces(
 def displaced(crystal: Crystal, supercell: Supercell, u: np.ndarray) -> Atoms:
     """The supercell with its atoms displaced by u (N, 3), Å."""
     cell = supercell.matrix @ np.asarray(crystal.lattice)
-    return Atoms(np.asarray(crystal.numbers)[supercell.primitive_index], supercell.positions_in(crystal) + u, cell=cell, pbc=True)
+    return Atoms(
+        np.asarray(crystal.numbers)[supercell.primitive_index], supercell.positions_in(crystal) + u, cell=cell, pbc=True
+    )
 
 
 def random_displacements(rng: np.random.Generator, atoms: int, length: float) -> np.ndarray:
@@ -181,11 +183,11 @@ def _require(cells: Supercells, second: Array, third: Array | None = None) -> No
 
 
 __all__ = [
-    "carrying_frames",
     "displaced",
     "folded",
+    "frames_from_force_constants",
+    "nondiagonal_supercell_frames",
+    "nondiagonal_supercells",
     "random_displacements",
     "series_forces",
-    "wave_cells",
-    "wave_frames",
 ]

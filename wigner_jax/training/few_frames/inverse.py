@@ -47,7 +47,7 @@ FLOOR = 1e-3  # of the mean mode conductivity, added to both sides of the logari
 STIFFNESS = 500.0  # L-BFGS starts with steps of length one: x in units of 1/500
 
 
-class SecondFound(NamedTuple):
+class FC2Found(NamedTuple):
     """Φ2 with the frequencies of a reference."""
 
     second: Array  # compact, eV/Å²
@@ -55,7 +55,7 @@ class SecondFound(NamedTuple):
     change: float  # |c - c0|/|c0|
 
 
-class ThirdFound(NamedTuple):
+class FC3Found(NamedTuple):
     """Φ3 with the mode conductivities of a reference."""
 
     third: Array  # compact, eV/Å³
@@ -70,7 +70,7 @@ def parameters(fit: Fit, phi: Array) -> Array:
     return c + normal_solve(fit, design_transpose(fit, apply(fit, phi - expand(fit, c))))
 
 
-def second_from_frequencies(
+def fc2_from_frequencies(
     plan: Plan,
     fit: Fit,
     start: Array,
@@ -78,7 +78,7 @@ def second_from_frequencies(
     *,
     pulls: Sequence[float] = PULLS,
     report: Callable[[str], None] = lambda _: None,
-) -> SecondFound:
+) -> FC2Found:
     """Φ2 whose frequencies are the reference's, near `start`: the module's docstring.
 
     Without long-range dipoles: the reference must be without a non-analytic term, too.
@@ -125,10 +125,10 @@ def second_from_frequencies(
         ).x  # fmt: skip
         largest = float(np.abs((weights > 0) * (np.asarray(frequencies(x)) - expected)).max())
         report(f"pull {pull:g}: largest error {largest:.2e} THz, change {np.linalg.norm(x):.4f}")
-    return SecondFound(expand(fit, c0 + size * x), largest, float(np.linalg.norm(x)))
+    return FC2Found(expand(fit, c0 + size * x), largest, float(np.linalg.norm(x)))
 
 
-def third_from_modes(
+def fc3_from_mode_kappa(
     plan: Plan,
     fit: Fit,
     second: Array,
@@ -139,7 +139,7 @@ def third_from_modes(
     broadening: Broadening | None = None,
     iterations: int = 15,
     report: Callable[[str], None] = lambda _: None,
-) -> ThirdFound:
+) -> FC3Found:
     """Φ3 whose mode conductivities are the reference's, near `start`, with Φ2 and all that follows from it fixed.
 
     L-BFGS with the derivative of the solver; isotopes at natural abundance. The best point met is returned.
@@ -198,7 +198,7 @@ def third_from_modes(
     if "x" not in best:
         raise InputError("the mode conductivities are not finite at the start: look at the frequencies of Φ2")
     x = best["x"]
-    return ThirdFound(expand(fit, c0 + size * x), best["srme"], best["kappa"], float(np.linalg.norm(x)))
+    return FC3Found(expand(fit, c0 + size * x), best["srme"], best["kappa"], float(np.linalg.norm(x)))
 
 
 def _points(plan: Plan, reference: Reference) -> np.ndarray:
@@ -208,9 +208,9 @@ def _points(plan: Plan, reference: Reference) -> np.ndarray:
 
 
 __all__ = [
-    "SecondFound",
-    "ThirdFound",
+    "FC2Found",
+    "FC3Found",
+    "fc2_from_frequencies",
+    "fc3_from_mode_kappa",
     "parameters",
-    "second_from_frequencies",
-    "third_from_modes",
 ]

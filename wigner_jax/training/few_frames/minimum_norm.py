@@ -51,7 +51,7 @@ USEFUL = 0.8  # strengths on the way that would leave more of the loss than this
 HISTORY = 8  # points that are combined
 
 
-class LeastChange(NamedTuple):
+class MinimumNormUpdate(NamedTuple):
     """Weights, and how they were found."""
 
     trained: Params
@@ -62,7 +62,7 @@ class LeastChange(NamedTuple):
     converged: bool
 
 
-def least_change(
+def minimum_norm_update(
     energy: Energy,
     trained: Params,
     frozen: Params,
@@ -73,7 +73,7 @@ def least_change(
     steps: int = 20,
     tolerance: float = 1e-3,
     report: Callable[[str], None] = lambda _: None,
-) -> LeastChange:
+) -> MinimumNormUpdate:
     """See the module's docstring.
 
     Memory: the matrix J of all frames, 8 R P bytes (0.43 GB for the forces of 3 frames of 64 atoms and 93 000 weights).
@@ -141,7 +141,7 @@ def least_change(
     converged = reached == chosen
     chosen = chosen if reached is None else reached
     change = float(np.linalg.norm(weights - start) / np.linalg.norm(start))
-    return LeastChange(unflatten(jnp.asarray(weights)), chosen, losses, left_out, change, converged)
+    return MinimumNormUpdate(unflatten(jnp.asarray(weights)), chosen, losses, left_out, change, converged)
 
 
 def _solve(
@@ -269,8 +269,8 @@ def _changes(
 
 __all__ = [
     "STRENGTHS",
-    "LeastChange",
-    "least_change",
+    "MinimumNormUpdate",
+    "minimum_norm_update",
     "residual",
     "tangent",
 ]

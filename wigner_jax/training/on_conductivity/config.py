@@ -32,7 +32,7 @@ import numpy as np
 import optax
 
 from ...checks import positive_integers
-from ...crystal.defaults import default_cells, default_mesh
+from ...crystal.defaults import default_mesh, default_supercells
 from ...errors import InputError
 from ...io.phonondb import read_phonondb, read_phonondb_structure
 from ...io.structures import read_structure
@@ -44,8 +44,8 @@ from ..frames import Frame, frame_of, same_size
 from ..model import Model
 from ..parameters import adapt
 from .gradient import Sampling
-from .loop import Settings, Task
-from .material import make_material, share_shapes
+from .loop import FinetuneSettings, Task
+from .material import make_material, pad_to_common_shapes
 from .targets import KINDS, Target, make_loss
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Run(NamedTuple):
     model: Model
     tasks: list[Task]
     optimizer: optax.GradientTransformation
-    settings: Settings
+    settings: FinetuneSettings
     frames: tuple[list[Frame], list[Frame]]
     folder: Path
     signature: str
@@ -108,7 +108,7 @@ def build(data: Any, folder: Path) -> Run:
     names = [t.material.name for t in tasks]
     if repeated := [n for n in names if names.count(n) > 1]:
         raise InputError(f"materials: the name {repeated[0]!r} is used twice: give each its own name")
-    shared = share_shapes([t.material for t in tasks])
+    shared = pad_to_common_shapes([t.material for t in tasks])
     tasks = [dataclasses.replace(t, material=m) for t, m in zip(tasks, shared, strict=True)]
     replay = _replay(data.get("replay"), folder, potential)
     lora = table(data.get("lora") or {}, "lora", {"layers", "rank"})
@@ -145,7 +145,7 @@ def _material(
         atoms, done = relax(atoms, potential)
         if not done.converged:
             raise InputError(f"{key}.relax: {done.message}")
-    cells = within(f"{key}.fc2_supercell, fc3_supercell", lambda: default_cells(
+    cells = within(f"{key}.fc2_supercell, fc3_supercell", lambda: default_supercells(
         atoms, entry.get("fc2_supercell"), entry.get("fc3_supercell")))  # fmt: skip
     mesh = entry.get("mesh")
     if mesh is None:
@@ -223,7 +223,7 @@ def _replay(value: Any, folder: Path, potential: Potential) -> list[Frame]:
     return same_size(frames)
 
 
-def _settings(data: dict[str, Any]) -> Settings:
+def _settings(data: dict[str, Any]) -> FinetuneSettings:
     sampling = table(data.get("sampling") or {}, "sampling", {"points", "draws", "patterns"})
     stop = table(data.get("early_stopping") or {}, "early_stopping", {"patience"})
     replay = data.get("replay") or {}
@@ -231,7 +231,7 @@ def _settings(data: dict[str, Any]) -> Settings:
     ema = number(data.get("ema", 0.0), "ema")
     if not 0 <= ema < 1:
         raise InputError(f"ema must be at least 0 and below 1, got {ema:g}")
-    return Settings(
+    return FinetuneSettings(
         epochs=integer(data.get("epochs", 20), "epochs"),
         accumulate=integer(data.get("accumulate", 1), "accumulate"),
         replay=integer(replay.get("per_step", 1), "replay.per_step") if isinstance(replay, dict) else 1,

@@ -87,14 +87,16 @@ def value_and_grad(
     def evaluate(params: Params, frozen: Params = None, seed: Any = 0) -> Gradient:
         rng = np.random.default_rng(seed)
         fc = material.force_constants(energy, params if frozen is None else (params, frozen))
-        value, aux, solution, bars, q_noise = seam(material, fc, loss, sampling, rng)
-        slopes, p_noise = pull(energy, params, frozen, material.constants, bars[0], sampling.patterns, rng)
+        value, aux, solution, bars, q_noise = value_and_fc_cotangent(material, fc, loss, sampling, rng)
+        slopes, p_noise = pullback_to_params(
+            energy, params, frozen, material.constants, bars[0], sampling.patterns, rng
+        )
         return Gradient(value, aux, slopes, *bars, solution, (q_noise, p_noise))
 
     return evaluate
 
 
-def seam(
+def value_and_fc_cotangent(
     material: Material, fc: ForceConstants, loss: Loss, sampling: Sampling, rng: np.random.Generator
 ) -> tuple[Array, Any, Solution, tuple[ForceConstants, Conditions], Array]:
     """L, aux, solution, (Φ̄, ∂L/∂conditions) and the relative standard error of Φ̄."""
@@ -195,7 +197,7 @@ def _norm2(*trees: Any) -> Array:
     return sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(trees))
 
 
-def pull(
+def pullback_to_params(
     energy: Energy,
     params: Params,
     frozen: Params,
@@ -259,8 +261,8 @@ __all__ = [
     "EXACT",
     "Gradient",
     "Sampling",
-    "pull",
-    "seam",
+    "pullback_to_params",
     "systematic",
+    "value_and_fc_cotangent",
     "value_and_grad",
 ]

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..._core.compile_cache import make_room
+from ..._core.compile_cache import evict_compiled_programs
 from ...checks import imaginary_modes
 from ...errors import InputError
 from ..frames import force_error, frame_value_and_grad
-from ..train_state import State, blend, decay_at, load_state, save_state
+from ..train_state import State, ema_decay, ema_update, load_state, save_state
 from .gradient import EXACT, Sampling, value_and_grad
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class FinetuneSettings:
     """How to train."""
 
     epochs: int = 20
@@ -61,7 +61,7 @@ def finetune(
     model: Model,
     tasks: Sequence[Task],
     optimizer: optax.GradientTransformation,
-    settings: Settings,
+    settings: FinetuneSettings,
     frames: tuple[Sequence[Frame], Sequence[Frame]] = ((), ()),
     folder: Path | None = None,
     *,
@@ -117,7 +117,7 @@ class _Runner:
     model: Model
     tasks: Sequence[Task]
     optimizer: optax.GradientTransformation
-    settings: Settings
+    settings: FinetuneSettings
     frames: Sequence[Frame]
 
     def fresh(self) -> State:
@@ -149,7 +149,7 @@ class _Runner:
         update, optimizer = self.optimizer.update(slope, state.optimizer, state.trained)
         update = jax.tree.map(lambda x: state.damping * x, update)
         trained = optax.apply_updates(state.trained, update)
-        average = blend(state.average, trained, decay_at(self.settings.ema, state.step))
+        average = ema_update(state.average, trained, ema_decay(self.settings.ema, state.step))
         sums = {k: list(v) for k, v in state.sums.items()}
         for key, number in {"loss": value, **seen}.items():
             sums.setdefault(key, []).append(number)
@@ -167,7 +167,7 @@ class _Runner:
         real = True
         for k in chosen:
             task = self.tasks[k]
-            make_room()
+            evict_compiled_programs()
             function = value_and_grad(task.material, model.energy, task.loss, settings.sampling)
             g = function(trained, model.frozen, [settings.seed, state.step, int(k)])
             value += float(g.value) / len(chosen)
@@ -189,9 +189,9 @@ class _Runner:
         return (value if finite else math.nan), slope, seen, real
 
 
-def look(model: Model, task: Task, trained: Params) -> dict[str, float]:
+def evaluate(model: Model, task: Task, trained: Params) -> dict[str, float]:
     """Metrics of one material at given weights; SRE and SRME are 2 with imaginary modes."""
-    make_room()
+    evict_compiled_programs()
     fc = task.material.force_constants(model.energy, (trained, model.frozen))
     solution = task.material.solution(fc)
     value, found = task.loss(solution)
@@ -202,7 +202,7 @@ def look(model: Model, task: Task, trained: Params) -> dict[str, float]:
 
 
 def _finish_epoch(
-    model: Model, tasks: Sequence[Task], settings: Settings, frames: Sequence[Frame], state: State
+    model: Model, tasks: Sequence[Task], settings: FinetuneSettings, frames: Sequence[Frame], state: State
 ) -> State:
     """The row of the table, the score, the best weights."""
     row: dict[str, Any] = {"epoch": state.epoch, "step": state.step}
@@ -211,7 +211,7 @@ def _finish_epoch(
     scores = []
     for task in tasks:
         if not task.train:
-            found = look(model, task, weights)
+            found = evaluate(model, task, weights)
             row |= {f"{task.material.name}.{key}": x for key, x in found.items()}
             scores.append(found.get("srme", found["loss"]))
     if frames:
@@ -226,7 +226,7 @@ def _finish_epoch(
     )  # fmt: skip
 
 
-def _stale(state: State, settings: Settings) -> bool:
+def _stale(state: State, settings: FinetuneSettings) -> bool:
     return settings.patience is not None and state.epoch - 1 - state.best_epoch >= settings.patience > 0
 
 
@@ -247,8 +247,8 @@ def line(row: dict[str, Any], tasks: Sequence[Task]) -> str:
 
 
 __all__ = [
-    "Settings",
+    "FinetuneSettings",
     "Task",
+    "evaluate",
     "finetune",
-    "look",
 ]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...physics.phonons import LongRange
     from ...potentials.base import Energy, Params, Potential
     from ...reference import Reference
-    from ...types import Supercells, Plan
+    from ...types import Plan, Supercells
 
 
 ROOM_MARGIN = 0.5  # of tetrahedra's reserved rooms: force constants change in training
@@ -135,7 +135,7 @@ def make_material(
     return material
 
 
-def share_shapes(materials: Sequence[Material], ratio: float = 2.0) -> list[Material]:
+def pad_to_common_shapes(materials: Sequence[Material], ratio: float = 2.0) -> list[Material]:
     """The same materials, with lists of edges padded to few common lengths, so that they share compiled programs.
 
     One program of a large potential takes minutes to compile and thousands of memory maps, of which a process may have
@@ -216,7 +216,7 @@ __all__ = [
     "Conditions",
     "Material",
     "make_material",
-    "share_shapes",
+    "pad_to_common_shapes",
     "solution_of",
     "subset",
 ]

@@ -42,8 +42,8 @@ from ..config_schema import choice, file_in, flag, integer, number, optax_of, re
 from ..model import Model
 from ..parameters import adapt
 from .batches import Batches, require_batchable
-from .dataset import LABELS, divided, frames_of, label_keys, read_structures
-from .fit import FitSettings, warm_cosine
+from .dataset import LABELS, frames_of, label_keys, read_structures, train_validation_split
+from .fit import TrainSettings, warm_cosine
 from .initial import initial, usually_fixed
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class FitRun(NamedTuple):
     model: Model
     optimizer: optax.GradientTransformation
     data: tuple[Batches, Batches]
-    settings: FitSettings
+    settings: TrainSettings
     folder: Path
     signature: str
     summary: str  # one line
@@ -148,7 +148,7 @@ def _frames(
         if not 0 < share < 1:
             raise InputError(f"data.validation must be a file, or a share between 0 and 1, got {split!r}")
         both = list(zip(structures, sources, strict=True))
-        parts = within("data.validation", lambda: divided(both, share, seed))
+        parts = within("data.validation", lambda: train_validation_split(both, share, seed))
         (structures, sources), (held, held_sources) = (tuple(map(list, zip(*p, strict=True))) for p in parts)
     names = {k: v for k, v in given.items() if k in LABELS}
     if wrong := [k for k, v in names.items() if not isinstance(v, str)]:
@@ -185,7 +185,7 @@ def _read(value: Any, key: str, folder: Path) -> tuple[list[ase.Atoms], list[str
     return structures, sources
 
 
-def _settings(data: dict[str, Any], seed: int) -> Callable[[int], FitSettings]:
+def _settings(data: dict[str, Any], seed: int) -> Callable[[int], TrainSettings]:
     """batches of an epoch → settings."""
     if "epochs" in data and "steps" in data:
         raise InputError("epochs and steps were both given: leave one out")
@@ -194,7 +194,7 @@ def _settings(data: dict[str, Any], seed: int) -> Callable[[int], FitSettings]:
     ema = number(data.get("ema", 0.99), "ema")
     if ema >= 1:
         raise InputError(f"ema must be at least 0 and below 1, got {ema:g}")
-    return lambda count: FitSettings(epochs * count if steps is None else steps, ema, seed)
+    return lambda count: TrainSettings(epochs * count if steps is None else steps, ema, seed)
 
 
 class _Optimizer(NamedTuple):

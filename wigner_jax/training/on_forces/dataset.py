@@ -98,7 +98,7 @@ def frames_of(
     return frames
 
 
-def divided(items: Sequence[T], fraction: float, seed: int) -> tuple[list[T], list[T]]:
+def train_validation_split(items: Sequence[T], fraction: float, seed: int) -> tuple[list[T], list[T]]:
     """What is trained on, and what is held out for validation: a random `fraction`, at least one."""
     count = max(1, round(fraction * len(items)))
     if count >= len(items):
@@ -109,8 +109,8 @@ def divided(items: Sequence[T], fraction: float, seed: int) -> tuple[list[T], li
 
 __all__ = [
     "LABELS",
-    "divided",
     "frames_of",
     "label_keys",
     "read_structures",
+    "train_validation_split",
 ]

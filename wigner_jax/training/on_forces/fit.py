@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from ...errors import InputError
-from ..train_state import State, blend, decay_at, load_state, save_state
+from ..train_state import State, ema_decay, ema_update, load_state, save_state
 from .batches import Errors, batch_loss, errors, structure_losses
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ HEADER = (
 
 
 @dataclasses.dataclass(frozen=True)
-class FitSettings:
+class TrainSettings:
     """How long, and from which random numbers."""
 
     steps: int  # updates in all
@@ -46,7 +46,7 @@ def fit(
     model: Model,
     optimizer: optax.GradientTransformation,
     data: tuple[Batches, Batches],
-    settings: FitSettings,
+    settings: TrainSettings,
     folder: Path | None = None,
     *,
     report: Callable[[str], None] = print,
@@ -99,7 +99,7 @@ def fit(
                 break
             trained, average, moments, value = _step(
                 energy, optimizer, state.trained, state.average, state.optimizer, model.frozen, batch,
-                decay_at(settings.ema, state.step),
+                ema_decay(settings.ema, state.step),
             )  # fmt: skip
             pending.append(value)
             state = dataclasses.replace(
@@ -140,7 +140,7 @@ def _step(
     value, slope = jax.value_and_grad(lambda p: batch_loss(energy, (p, frozen), batch))(trained)
     update, state = optimizer.update(slope, state, trained)
     trained = optax.apply_updates(trained, update)
-    return trained, blend(average, trained, decay), state, value
+    return trained, ema_update(average, trained, decay), state, value
 
 
 @partial(jax.jit, static_argnums=0)
@@ -203,7 +203,7 @@ def warm_cosine(rate: float, steps: int, warmup: int, final: float, cosine: bool
 
 __all__ = [
     "HEADER",
-    "FitSettings",
+    "TrainSettings",
     "fit",
     "line",
     "validate",
