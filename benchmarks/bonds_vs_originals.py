@@ -5,7 +5,7 @@
 
 `--torch` is an interpreter with chgnet 0.4.2 and matgl 1.1.3 (dgl 1.1.3, torch 2.13.0), `--tensorflow` one with m3gnet
 0.2.4 (tensorflow 2.15.1); the weights are `--weights`, ../shared/weights by default. On the CPU, in float64, for which
-tests/bond_reference/make.py removes the originals' roundings to float32, and the originals also in float32, as they come;
+tests/data/bond_reference/make.py removes the originals' roundings to float32, and the originals also in float32, as they come;
 ours is float64 always. Neither side is charged for its list of neighbours, except that matgl lists angles in each
 evaluation; both give energy, forces and stress: that is what one call of the originals gives. m3gnet is compiled
 (`tf.function`), chgnet and matgl are eager torch.

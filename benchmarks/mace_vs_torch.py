@@ -175,7 +175,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", default=["NaCl-64", "NaCl-216", "MgO-64"])
-    parser.add_argument("--model", default="mace-mp-0-medium", help="a name that tests/mace_reference/make.py knows")
+    parser.add_argument("--model", default="mace-mp-0-medium", help="a name that tests/data/mace_reference/make.py knows")
     parser.add_argument("--python", default=sys.executable, help="interpreter with mace-torch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)

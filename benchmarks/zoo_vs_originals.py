@@ -3,7 +3,7 @@
     python benchmarks/zoo_vs_originals.py --python zoo/bin/python --out benchmarks/results/zoo_vs_originals.json
 
 `--python` is an interpreter with nequix 0.4.5 (e3nn-jax 0.21.0) and sevenn 0.13.0 (e3nn 0.6.0, torch 2.13.0); the weights
-are `--weights`, ../shared/weights by default. Float64 on the CPU, for which tests/zoo_reference/make.py removes the
+are `--weights`, ../shared/weights by default. Float64 on the CPU, for which tests/data/zoo_reference/make.py removes the
 originals' roundings to float32. Neither side is charged for its neighbour list, and both give energy, forces and stress:
 that is what one call of the originals gives. nequix is JAX too and compiled as a whole, sevenn is eager torch.
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.build import bulk
-from support import analytic
+from solved_problems import analytic
 
 from wigner_jax import metrics
 from wigner_jax._solve import make_plan, solve

@@ -68,7 +68,7 @@ class M3GNet:
 
     That matgl also made the three-body sums of wrong edges (it used numbers among the edges below 4 Å as numbers among
     all), so that its energy depends on the order of the atoms, and training made the term almost vanish. Here the sums
-    are those of the publication. On the structures of tests/bond_reference (four atoms, rattled) the energy differs from
+    are those of the publication. On the structures of tests/data/bond_reference (four atoms, rattled) the energy differs from
     matgl 1.1.3's by up to 3.1e-4 eV (AlN) and forces by up to 1.3e-3 eV/Å (BN, of 2.2); with the numbers of edges
     corrected in matgl, as make.py there does, both agree to 1e-13 of the energy.
 

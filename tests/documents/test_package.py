@@ -1,0 +1,105 @@
+"""The package as users meet it: what importing it does, its names, its version, its types."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+import wigner_jax
+from wigner_jax._core import compile_cache as programs
+
+ROOT = Path(__file__).parents[2]
+
+IMPORT_EVERYTHING = """
+import jax
+before = dict(jax.config.values)
+import importlib, pkgutil, wigner_jax
+names = [m.name for m in pkgutil.walk_packages(wigner_jax.__path__, "wigner_jax.")]
+assert len(names) > 15, names
+for name in names:
+    importlib.import_module(name)
+changed = {k: (v, jax.config.values[k]) for k, v in before.items() if jax.config.values[k] != v}
+assert not changed, changed
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized(), "importing started a JAX backend"
+assert "phono3py" not in __import__("sys").modules, "the peer library is optional"
+assert "matplotlib" not in __import__("sys").modules, "matplotlib is optional"
+"""
+
+
+def test_importing_every_module_has_no_effects() -> None:
+    run = subprocess.run([sys.executable, "-c", IMPORT_EVERYTHING], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_public_names_exist_and_are_documented() -> None:
+    assert len(wigner_jax.__all__) > 5
+    assert sorted(wigner_jax.__all__) == list(wigner_jax.__all__)
+    for name in wigner_jax.__all__:
+        value = getattr(wigner_jax, name)
+        assert name.startswith("__") or value.__doc__, f"{name} has no docstring"
+
+
+def test_version_has_one_home() -> None:
+    assert importlib.metadata.version("wigner-jax") == wigner_jax.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", wigner_jax.__version__)
+    literal = re.compile(r"^(__version__|version) = ", re.MULTILINE)
+    homes = [
+        p for p in (*(ROOT / "wigner_jax").rglob("*.py"), ROOT / "pyproject.toml") if literal.search(p.read_text())
+    ]
+    assert homes == [ROOT / "wigner_jax/__init__.py"]
+
+
+def test_types_are_published() -> None:
+    assert (Path(wigner_jax.__file__).parent / "py.typed").is_file()
+
+
+def test_the_command_is_installed() -> None:
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="wigner-jax")
+    run = subprocess.run([sys.executable, "-m", "wigner_jax", "--version"], capture_output=True, text=True)
+    assert run.stdout.strip() == f"wigner-jax {wigner_jax.__version__}"
+    assert entry.value == "wigner_jax.cli:main"
+
+
+def test_compiled_programs_are_forgotten_when_they_hold_too_many_maps():
+    """Nothing happens far from the limit; past it programs go, and the same functions still work."""
+    calls = []
+
+    @jax.jit
+    def square(x):
+        calls.append(x)
+        return x**2
+
+    assert square(3.0) == 9
+    assert len(calls) == 1
+    assert not programs.evict_compiled_programs(full=1.0)
+    assert square(3.0) == 9
+    assert len(calls) == 1
+    assert programs.evict_compiled_programs(full=0.0) == Path("/proc/self/maps").exists()
+    assert square(3.0) == 9
+    assert len(calls) == (2 if Path("/proc/self/maps").exists() else 1)
+
+
+def test_memory_goes_back_after_long_compilations(monkeypatch):
+    """JAX's own event of a compilation is heard, a short one is not."""
+    trims, heard = [], []
+    monkeypatch.setattr(programs, "_trim", lambda: trims.append)
+    monkeypatch.setattr(jax.monitoring, "register_event_duration_secs_listener", heard.append)
+    programs.trim_malloc_after_compilation.__wrapped__()
+    monkeypatch.undo()
+    (listener,) = heard
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        monkeypatch.setattr(programs, "LONG", 1e9)
+        jax.jit(lambda x: 2 * x + 1)(1.0)
+        assert trims == []
+        monkeypatch.setattr(programs, "LONG", 0.0)
+        jax.jit(lambda x: 3 * x + 1)(1.0)
+        assert trims == [0]
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
