@@ -26,7 +26,7 @@ from typing import Any
 
 from common import SHARED, environment, peak_rss_mb, run_worker, serve, temporary_mb, waited
 
-REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "bond_reference"
+REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "data" / "bond_reference"
 CRYSTALS = {"NaCl": 5.64, "MgO": 4.21}  # rocksalt, lattice constants in Å
 FILES = {
     "chgnet-0.3.0": "chgnet_0.3.0_e29f68s314m37.pth.tar",

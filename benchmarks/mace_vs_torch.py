@@ -25,7 +25,7 @@ from typing import Any
 
 from common import environment, median, peak_rss_mb, run_worker, serve, temporary_mb, times_of, waited
 
-REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "mace_reference"
+REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "data" / "mace_reference"
 CRYSTALS = {"NaCl": 5.64, "MgO": 4.21}  # rocksalt, lattice constants in Å
 
 
@@ -175,7 +175,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", default=["NaCl-64", "NaCl-216", "MgO-64"])
-    parser.add_argument("--model", default="mace-mp-0-medium", help="a name that tests/data/mace_reference/make.py knows")
+    parser.add_argument(
+        "--model", default="mace-mp-0-medium", help="a name that tests/data/mace_reference/make.py knows"
+    )
     parser.add_argument("--python", default=sys.executable, help="interpreter with mace-torch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)

@@ -220,7 +220,7 @@ def evaluate_one_by_one(potential: Potential, graph: Graph, fit: Fit) -> jax.Arr
 def template(arguments: argparse.Namespace) -> None:
     """A model file by mace-torch: one interaction, linear readout."""
     code = f"""
-import sys; sys.path.insert(0, {str(ROOT / "tests" / "mace_reference")!r})
+import sys; sys.path.insert(0, {str(ROOT / "tests" / "data" / "mace_reference")!r})
 import make; from pathlib import Path
 make.BRANCHES["bundled"] = {{"num_interactions": 1, "hidden": "{{C}}x0e"}}
 make._store(make.build("bundled", {CHANNELS}, {ELEMENTS}, {CUTOFF}), Path({str(arguments.work / "template.model")!r}))

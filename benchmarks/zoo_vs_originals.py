@@ -27,7 +27,7 @@ from common import SHARED, environment, median, peak_rss_mb, run_worker, serve, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "zoo_reference"
+REFERENCE = Path(__file__).resolve().parents[1] / "tests" / "data" / "zoo_reference"
 CRYSTALS = {"NaCl": 5.64, "MgO": 4.21}  # rocksalt, lattice constants in Å
 PACKAGES = ["nequix", "e3nn-jax", "jax", "jaxlib", "sevenn", "e3nn", "torch", "numpy"]
 

@@ -26,7 +26,7 @@ from ..potentials.base import Potential
 from ..relaxation.ase_protocols import relax_k_srme
 from ..types import Crystal, Mesh, Solution
 from .gruneisen import gamma_of, gamma_start
-from .records import Result, plain
+from .records import plain
 
 if TYPE_CHECKING:
     import ase
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .._core.progress import Stages
     from ..reference import Reference
     from ..types import Conductivity, ForceConstants, Supercells
+    from .records import Result
     from .settings import EvaluationSettings
 
 
