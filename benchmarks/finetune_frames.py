@@ -148,7 +148,7 @@ class Truth:
         alone.dataset = dict(loaded.dataset)
         alone.produce_fc3(fc_calculator="symfc", is_compact_fc=True)
         small = peer_constants(alone)[:2]
-        plans = tuple(jax.device_put(plan_force_constants(potential, cells)[0]) for cells, _ in (small, full))
+        plans = tuple(jax.device_put(plan_force_constants(cells, potential)[0]) for cells, _ in (small, full))
         return cls(small, full, plans)
 
     def kappa(self, pair: tuple[Any, Any]) -> float:
@@ -194,7 +194,7 @@ def kappa_trained(
 
     cells, constants = truth.small
     plan = make_plan(cells, MESH)
-    solution = solve(plan, constants, (TEMPERATURE,), AdaptiveGaussian())
+    solution = solve(plan, constants, (TEMPERATURE,), broadening=AdaptiveGaussian())
     reference = reference_of(solution, plan.mesh, "NaCl-rd", "NaCl", 225)
     material = make_material("NaCl", cells, start, MESH, reference=reference)
     steps = arguments.kappa_steps

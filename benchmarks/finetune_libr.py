@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
         print("  " + text, flush=True)
 
     plan = make_plan(cells, reference.mesh)
-    constants = plan_force_constants(start, cells)[0]
+    constants = plan_force_constants(cells, start)[0]
 
     def make_second() -> dict[str, Any]:
         return fc2_from_frequencies(plan, constants.fit2, before["second"], reference, report=say)._asdict()
@@ -225,7 +225,7 @@ def evaluate(potential: Any, cells: Any, reference: Any, temperatures: Any = ())
     from wigner_jax.training.frames import predict
 
     plan = make_plan(cells, reference.mesh)
-    fc = jax.tree.map(np.asarray, force_constants(potential, cells, chunk=1)[0])
+    fc = jax.tree.map(np.asarray, force_constants(cells, potential, chunk=1)[0])
     solution = solve(plan, fc, reference.temperatures, allow_imaginary=True)
     points = np.asarray(plan.mesh.irreducible)
     sre, srme = metrics.srme_of(solution, plan.mesh, reference)

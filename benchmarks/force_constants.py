@@ -56,7 +56,7 @@ def _forces(potential, graph, positions):
 def automatic(potential, cells, repeats, scheme):
     """Φ3, (info, residual) of each order, margin, and best seconds: plan, warm evaluations, warm recovery."""
     started = time.perf_counter()
-    plan, infos, margin = ours.plan_force_constants(potential, cells, scheme=scheme)
+    plan, (*infos, margin) = ours.plan_force_constants(cells, potential, scheme=scheme)
     seconds = {"plan": time.perf_counter() - started}
     plan = jax.device_put(plan)
     residuals = []
@@ -157,9 +157,9 @@ def benchmark(name, distances, repeats, scheme):
     calls: dict[str, Any] = {}
     theirs: dict[str, Any] = {}
     for distance in distances:
-        ph3, calls, spent = finite_displacements(potential, atoms, fc2, fc3, distance)
+        (ph3, calls), spent = finite_displacements(potential, atoms, fc2, fc3, distance)
         theirs = spent if not theirs else {key: min(theirs[key], spent[key]) for key in spent}
-        both, _, _ = finite_displacements(potential, atoms, fc2, fc3, distance, plusminus=True)
+        (both, _), _ = finite_displacements(potential, atoms, fc2, fc3, distance, plusminus=True)
         row = {"distance": distance}
         for key, result in (("", ph3), ("_plusminus", both)):
             difference = in_our_order(result, cells) - third

@@ -175,7 +175,7 @@ def variants(name, whole, repeats):
     structure, _, fc3 = MATERIALS[name]
     atoms = structure()
     potential = restrict(whole, atoms.numbers)
-    plan, _, _ = ours.plan_force_constants(potential, supercells_from_atoms(atoms, (1, 1, 1), fc3))
+    plan, _ = ours.plan_force_constants(supercells_from_atoms(atoms, (1, 1, 1), fc3), potential)
     graph, u = jax.device_put((plan.graph3, plan.fit3.patterns[:, 0]))
     reference, rows = None, []
     cases = [

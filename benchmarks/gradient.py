@@ -57,7 +57,7 @@ def loss(plan: Any, fc: Any, broadening: Any) -> Any:
     """tr(κ_P + κ_C)/3, W/(m K)."""
     from wigner_jax._solve import kappa
 
-    populations, coherences = kappa(plan, fc, (TEMPERATURE,), broadening)
+    populations, coherences = kappa(plan, fc, (TEMPERATURE,), broadening=broadening)
     return (populations + coherences)[0, :3].sum() / 3
 
 
@@ -66,7 +66,7 @@ def broadening_of(name: str, plan: Any, fc: Any) -> Any:
     from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 
     if name == "tetrahedron":
-        return reserve(plan, fc)
+        return Tetrahedron.for_plan(plan).with_capacity(plan, fc)
     return Gaussian(SIGMA) if name == "gaussian" else AdaptiveGaussian()
 
 

@@ -136,10 +136,10 @@ def derivatives(atoms: Any, potential: Any, job: dict[str, Any]) -> dict[str, An
 
     mesh, cells = atoms.info["q_mesh"], default_supercells(atoms)
     small = dataclasses.replace(cells, fc2_supercell=cells.fc3_supercell)
-    strain, second = gruneisen_by_strain(potential, cells, mesh)
-    both, report = force_constants(potential, small)
+    strain, second = gruneisen_by_strain(cells, potential, mesh)
+    both, report = force_constants(small, potential)
     third = gruneisen_by_third_order(cells, ForceConstants(second, both.fc3), mesh)
-    strain_64, _ = gruneisen_by_strain(potential, small, mesh)
+    strain_64, _ = gruneisen_by_strain(small, potential, mesh)
     third_64 = gruneisen_by_third_order(small, both, mesh)
     return {
         name: float(one.average((TEMPERATURE,))[0])

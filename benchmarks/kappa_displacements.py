@@ -33,9 +33,9 @@ def compare(name: str) -> dict[str, Any]:
     potential = wj.load_potential("mace-bundled")
     atoms, _ = wj.relax(wj.prototype(name), potential)
     cells = wj.supercells_from_atoms(atoms, SUPERCELL, SUPERCELL)
-    row: dict[str, Any] = {"compound": name, "kappa": trace(cells, wj.force_constants(potential, cells)[0]), "by": []}
+    row: dict[str, Any] = {"compound": name, "kappa": trace(cells, wj.force_constants(cells, potential)[0]), "by": []}
     for distance in DISTANCES:
-        cells, fc, _ = finite_displacements(
+        (cells, fc), _ = finite_displacements(
             atoms, wj.WignerCalculator(potential), fc2_supercell=SUPERCELL, fc3_supercell=SUPERCELL, distance=distance
         )
         kappa = trace(cells, fc)

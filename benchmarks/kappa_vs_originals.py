@@ -219,7 +219,7 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
 
     import io
 
-    from wigner_jax._core.progress import Stages
+    from wigner_jax._core.progress import Progress
     from wigner_jax.evaluation.material import run_material
     from wigner_jax.evaluation.settings import EvaluationSettings
     from wigner_jax.io.phonondb import read_phonondb
@@ -229,7 +229,7 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
     reference = read_phonondb(SHARED / "data/phonondb/kappas_phononDB_PBE_noNAC.json.gz")[atoms.info["mp_id"]]
     potential = restrict(load_potential(str(Path(job["weights"]) / FILES[job["model"]])), atoms.numbers)
     settings = EvaluationSettings(job["model"], "k_srme", job["route"], DISTANCE, (TEMPERATURE,), BOUNDARY)
-    stages = Stages(io.StringIO())
+    stages = Progress(io.StringIO())
     record, result = run_material(atoms, potential, reference, settings, stages)
     if result is None:
         raise SystemExit(f"{job['model']} on {job['compound']}: {record['failure']}")

@@ -2,7 +2,7 @@
 
     python benchmarks/parameter_gradient.py --cases si-tersoff libr-nequix --out benchmarks/results/parameter_gradient_cpu.json
 
-Stages, warm medians: *Φ* the force constants, *solver* phonons to ln κ, *solver′* the same with its cotangents of Φ2 and Φ3,
+Progress, warm medians: *Φ* the force constants, *solver* phonons to ln κ, *solver′* the same with its cotangents of Φ2 and Φ3,
 *pull* these cotangents through the potential to all its parameters. Forward is Φ + solver, gradient Φ + solver′ + pull. Memory
 is the peak of the process after the forward and after the gradient, with compilation and, in a second process, with programs
 from the cache that the first one filled; and XLA's temporaries of the two programs that hold most. *displacements* is what

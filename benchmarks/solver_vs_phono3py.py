@@ -124,11 +124,11 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
     plan_s, plan = seconds_of(lambda: make_plan(cells, job["mesh"]))
 
     def broadening(name: str) -> Any:
-        return {"tetrahedron": lambda: tetrahedron(plan), "gaussian": lambda: Gaussian(SIGMA)}[name]()
+        return {"tetrahedron": lambda: Tetrahedron.for_plan(plan), "gaussian": lambda: Gaussian(SIGMA)}[name]()
 
     def run(temperatures: list[float] | None = None, chosen: Any = None) -> Any:
         chosen = broadening(job["broadening"]) if chosen is None else chosen
-        return wait(solve(plan, fc, temperatures or [TEMPERATURE], chosen))
+        return wait(solve(plan, fc, temperatures or [TEMPERATURE], broadening=chosen))
 
     first_s, solution = seconds_of(run)
     irreducible = np.asarray(plan.mesh.qpoints)[np.asarray(plan.mesh.irreducible)]
@@ -153,7 +153,7 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
     solve_times = times_of(run, repeats)
     ready = broadening(job["broadening"])
     if job["broadening"] == "tetrahedron":
-        ready = reserve(plan, fc, ready, margin=0.0)
+        ready = ready.with_capacity(plan, fc, margin=0.0)
     waves = wait(phonons(plan, fc.fc2))
     arguments = (plan, fc, waves, np.array([TEMPERATURE]), ready, Scattering(natural_isotopes(plan.crystal)))
     wait(linewidths(*arguments))

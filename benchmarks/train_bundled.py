@@ -173,7 +173,7 @@ def constants(arguments: argparse.Namespace) -> None:
         (first,) = read(arguments.work / f"{name}.xyz", "0:1")
         a = first.info["lattice_constant"]
         cells = cells_at(name, a)
-        plan, _, _ = plan_force_constants(teacher, cells)
+        plan, _ = plan_force_constants(cells, teacher)
         room = next((r for r in ROOMS_64 if len(plan.graph2.senders) <= r), 0)
         graph = plan.graph2.padded(room, 0)  # both supercells are the same
         found = [recover(fit, evaluate_one_by_one(teacher, graph, fit))[0] for fit in (plan.fit2, plan.fit3)]
@@ -192,7 +192,7 @@ def larger(arguments: argparse.Namespace) -> None:
         with np.load(arguments.work / f"{name}.npz") as stored:
             a, third = float(stored["a"]), stored["third"]
         cells = cells_at(name, a, LARGER)
-        plan, _, _ = plan_force_constants(teacher, cells)
+        plan, _ = plan_force_constants(cells, teacher)
         second = recover(plan.fit2, evaluate_one_by_one(teacher, plan.graph2, plan.fit2))[0]
         result = solve(make_plan(cells, MESH), ForceConstants(second, jnp.asarray(third)))
         path.write_text(json.dumps({"kappa": float(result.conductivity.kappa_TOT[0, 0])}))
@@ -238,7 +238,7 @@ def fit(arguments: argparse.Namespace) -> None:
         equations += [e for k, e in enumerate(frames) if k % HELD_OUT != 3]
         if (path := arguments.work / f"{name}.npz").exists():
             with np.load(path) as stored:
-                plan, _, _ = plan_force_constants(design.potential, cells_at(name, float(stored["a"])))
+                plan, _ = plan_force_constants(cells_at(name, float(stored["a"])), design.potential)
                 equations += constant_equations(design, plan, stored["second"], stored["third"], CONSTANTS)
         print(f"{name}: equations in {time.perf_counter() - started:.0f} s", flush=True)
     started = time.perf_counter()
@@ -263,7 +263,7 @@ def conductivity(
         return np.nan, np.nan, report.message
     a = float(atoms.cell.lengths()[0])
     cells = supercells_from_atoms(atoms, second, SUPERCELL)
-    found, _ = force_constants(restrict(potential, atoms.numbers), cells)
+    found, _ = force_constants(cells, restrict(potential, atoms.numbers))
     try:
         solution = solve(make_plan(cells, mesh), found)
     except InputError as error:

@@ -144,8 +144,8 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
 
     cells, fc, _ = read_phono3py(job["yaml"])
     plan = make_plan(cells, job["mesh"])
-    broadening = Gaussian(SIGMA) if job["broadening"] == "gaussian" else tetrahedron(plan)
-    solution = solve(plan, fc, [TEMPERATURE], broadening)
+    broadening = Gaussian(SIGMA) if job["broadening"] == "gaussian" else Tetrahedron.for_plan(plan)
+    solution = solve(plan, fc, [TEMPERATURE], broadening=broadening)
     points = np.asarray(plan.mesh.qpoints)[np.asarray(plan.mesh.irreducible)]
     order = join(addresses(points, job["mesh"]), job["address"])
     three, isotope = (np.array(job[name])[order] for name in ("gamma", "gamma_isotope"))

@@ -122,10 +122,10 @@ def check_force_constants(potential, atoms: Atoms, supercell) -> None:
     the square of the step.
     """
     cells = supercells_from_atoms(atoms, supercell, supercell)
-    constants, report = force_constants(potential, cells)
+    constants, report = force_constants(cells, potential)
     assert max(report.residual) < 1e-11
     assert not any("residual" in warning for warning in report.warnings)
-    plan, _, _ = plan_force_constants(potential, cells)
+    plan, _ = plan_force_constants(cells, potential)
     graph = plan.graph3
     u = np.random.default_rng(2).standard_normal((graph.n_atoms, 3))
     # the rows of compact force constants are atoms of the primitive cell: find them in the supercell

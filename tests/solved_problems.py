@@ -50,7 +50,7 @@ def solved(shared: Path, reference: str):
     plan, material, nac, stored = problem(shared, reference)
     broadening = Gaussian(0.1) if "sigma" in reference else None
     scattering = Scattering(natural_isotopes(plan.crystal), 1e6)
-    return plan, solve(plan, material.constants, (300.0,), broadening, scattering, nac), stored
+    return plan, solve(plan, material.constants, (300.0,), broadening=broadening, scattering=scattering, nac=nac), stored
 
 
 @functools.cache
@@ -63,7 +63,7 @@ def analytic(
 ) -> tuple[Supercells, ForceConstants]:
     """Supercells and force constants of the Tersoff potential: symmetric to rounding, by automatic differentiation."""
     cells = supercells_from_atoms(atoms, fc2_supercell, fc3_supercell, **options)
-    return cells, jax.tree.map(np.asarray, force_constants(tersoff(), cells)[0])
+    return cells, jax.tree.map(np.asarray, force_constants(cells, tersoff())[0])
 
 
 def distances(crystal: Crystal, supercell: Supercell) -> np.ndarray:

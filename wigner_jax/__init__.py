@@ -1,71 +1,125 @@
 """Differentiable lattice thermal conductivity in JAX.
 
-    atoms ─default_cells─► cells ─force_constants─► Φ2, Φ3 ─solve─► Solution      numbers
-    params ─force_constants_fn─► Φ2, Φ3 ─kappa─► κ                                pure functions, for jax.grad
+    structure, model ─conductivity─► Solution                                            one call
 
-Importing changes nothing: switch double precision on yourself, ``jax.config.update("jax_enable_x64", True)``.
+    atoms ─default_supercells─► supercells ─force_constants─► Φ2, Φ3 ─solve─► Solution    step by step
+    params ─force_constants_fn─► Φ2, Φ3 ─kappa─► κ                                       pure functions, for jax.grad
+
+Importing changes nothing: switch double precision on yourself, ``jax.config.update("jax_enable_x64", True)``, and keep
+compiled programs between runs with `enable_compilation_cache`.
 """
 
-from __future__ import annotations
-
+from ._core.compile_cache import enable_compilation_cache
+from ._core.progress import Progress
 from ._core.version import __version__
-from ._solve import Scattering, kappa, make_plan, reserve, solve, tetrahedron
+from ._solve import kappa, linewidths, make_plan, phonons, solve
 from .crystal.defaults import default_mesh, default_supercells
+from .crystal.elements import formula, natural_isotopes
 from .crystal.from_ase import supercells_from_atoms
 from .crystal.prototypes import available_prototypes, prototype
-from .errors import ImaginaryModes, InputError
-from .ifc.autodiff import force_constants, force_constants_fn
+from .errors import AccuracyWarning, ImaginaryModes, InputError
+from .ifc.autodiff import ForceConstantsReport, force_constants, force_constants_fn
+from .ifc.finite_displacement import DisplacementReport, finite_displacements
 from .io.born import read_born
 from .io.kappa_hdf5 import read_kappa_hdf5, write_kappa_hdf5
 from .io.phono3py import read_phono3py
 from .io.structures import read_structure
+from .physics.bands import phonon_bands
 from .physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from .physics.broadening.tetrahedron import Tetrahedron
+from .physics.conductivity import green_kubo_heat_capacity, wigner_heat_capacity
 from .physics.nac import GonzeLee, Wang
-from .pipeline import kappa_fn
+from .pipeline import Report, conductivity, kappa_fn, make_nac
 from .potentials.base import Potential
 from .potentials.calculator import WignerCalculator
-from .potentials.registry import available_potentials, load_potential
-from .relaxation.ase_protocols import relax_k_srme
-from .relaxation.newton import relax
-from .thermodynamics.expansion import thermal_expansion
-from .thermodynamics.gruneisen import gruneisen_by_strain, gruneisen_by_third_order, gruneisen_by_volumes
-from .thermodynamics.quasi_harmonic import quasi_harmonic
-from .types import BornCharges, Conductivity, ForceConstants, Linewidths, Phonons, Solution, Supercells
+from .potentials.registry import available_potentials, load_potential, published_potentials, restrict
+from .potentials.saving import save_potential
+from .reference import Reference
+from .relaxation.ase_protocols import ProtocolReport, relax_k_srme
+from .relaxation.newton import RelaxReport, relax
+from .solution import Solution
+from .thermodynamics.expansion import elastic_constants, thermal_expansion
+from .thermodynamics.gruneisen import (
+    VolumeSteps,
+    gruneisen_by_strain,
+    gruneisen_by_third_order,
+    gruneisen_by_volumes,
+)
+from .thermodynamics.quasi_harmonic import quasi_harmonic, volumes_of
+from .types import (
+    BornCharges,
+    Conductivity,
+    Crystal,
+    ForceConstants,
+    KappaTensors,
+    Linewidths,
+    Mesh,
+    Phonons,
+    Plan,
+    Scattering,
+    Supercell,
+    Supercells,
+)
 
 __all__ = [
+    "AccuracyWarning",
     "AdaptiveGaussian",
     "BornCharges",
     "Conductivity",
+    "Crystal",
+    "DisplacementReport",
     "ForceConstants",
+    "ForceConstantsReport",
     "Gaussian",
     "GonzeLee",
     "ImaginaryModes",
     "InputError",
+    "KappaTensors",
     "Linewidths",
+    "Mesh",
     "Phonons",
+    "Plan",
     "Potential",
+    "Progress",
+    "ProtocolReport",
+    "Reference",
+    "RelaxReport",
+    "Report",
     "Scattering",
     "Solution",
+    "Supercell",
     "Supercells",
     "Tetrahedron",
+    "VolumeSteps",
     "Wang",
     "WignerCalculator",
     "__version__",
     "available_potentials",
     "available_prototypes",
+    "conductivity",
     "default_mesh",
     "default_supercells",
+    "elastic_constants",
+    "enable_compilation_cache",
+    "finite_displacements",
     "force_constants",
     "force_constants_fn",
+    "formula",
+    "green_kubo_heat_capacity",
     "gruneisen_by_strain",
     "gruneisen_by_third_order",
     "gruneisen_by_volumes",
     "kappa",
     "kappa_fn",
+    "linewidths",
     "load_potential",
+    "make_nac",
     "make_plan",
+    "natural_isotopes",
+    "phonon_bands",
+    "phonons",
     "prototype",
+    "published_potentials",
     "quasi_harmonic",
     "read_born",
     "read_kappa_hdf5",
@@ -73,10 +127,12 @@ __all__ = [
     "read_structure",
     "relax",
     "relax_k_srme",
-    "reserve",
+    "restrict",
+    "save_potential",
     "solve",
     "supercells_from_atoms",
-    "tetrahedron",
     "thermal_expansion",
+    "volumes_of",
+    "wigner_heat_capacity",
     "write_kappa_hdf5",
 ]

@@ -88,7 +88,8 @@ def check_force_constants(
         if residue > tolerance:
             raise InputError(
                 f"{name} breaks the acoustic sum rule by {100 * residue:.0f} % of its largest element: the force"
-                " constants are damaged or belong to another supercell; make them anew, symmetrised (--sym-fc)"
+                " constants are damaged or belong to another supercell",
+                "make them anew, symmetrised",
             )
         residues.append(residue)
     return residues[0], residues[1]
@@ -121,5 +122,5 @@ def refuse_imaginary(mesh: Mesh, frequencies: Array) -> None:
     raise ImaginaryModes(
         f"imaginary modes: {len(found)} of {np.size(frequencies)}, the worst {np.asarray(frequencies)[q, s]:.3f} THz at"
         f" q = ({where})",
-        "relax the structure, check the force constants or enlarge the supercell; --allow-imaginary goes on",
+        "relax the structure, check the force constants, enlarge the supercell, or allow imaginary modes",
     )

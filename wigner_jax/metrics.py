@@ -26,24 +26,9 @@ if TYPE_CHECKING:
 
     from ._core.pytree import Array
     from .crystal.symmetry import SpaceGroup
+    from .solution import Solution
     from .thermodynamics.gruneisen import ModeGruneisen
-    from .types import Conductivity, Mesh, Solution
-
-
-def reference_of(solution: Solution, mesh: Mesh, mp_id: str, name: str, space_group: int) -> Reference:
-    """A solution as a reference for others: any potential or set of force constants may play DFT's part.
-
-    Args:
-        mp_id: a name for the row; the structure file has the same in its info.
-        space_group: international number; it sorts the material into rocksalt, zincblende, wurtzite or other.
-    """
-
-    result, at = solution.conductivity, np.asarray(mesh.irreducible)
-    return Reference(
-        mp_id, name, space_group, mesh.dims, np.asarray(result.temperatures), np.asarray(mesh.qpoints)[at],
-        np.asarray(mesh.weights), np.asarray(solution.phonons.frequencies)[at], np.asarray(result.heat_capacity),
-        np.asarray(mode_kappa(result)), np.asarray(average(result.kappa_TOT)),
-    )  # fmt: skip
+    from .types import Conductivity, Mesh
 
 
 WORST = 2.0  # of SRE and SRME
@@ -175,6 +160,22 @@ def frequency_distance(
     order = np.argsort(values, kind="stable")
     difference = np.cumsum(step[order])[:-1]
     return float(np.sum(np.abs(difference) * np.diff(values[order])))
+
+
+def reference_of(solution: Solution, mp_id: str, name: str, space_group: int) -> Reference:
+    """A solution as a reference for others: any potential or set of force constants may play DFT's part.
+
+    Args:
+        mp_id: a name for the row; the structure file has the same in its info.
+        space_group: international number; it sorts the material into rocksalt, zincblende, wurtzite or other.
+    """
+    mesh, result = solution.mesh, solution.conductivity
+    at = np.asarray(mesh.irreducible)
+    return Reference(
+        mp_id, name, space_group, mesh.dims, np.asarray(result.temperatures), np.asarray(mesh.qpoints)[at],
+        np.asarray(mesh.weights), np.asarray(solution.phonons.frequencies)[at], np.asarray(result.heat_capacity),
+        np.asarray(mode_kappa(result)), np.asarray(average(result.kappa_TOT)),
+    )  # fmt: skip
 
 
 __all__ = [

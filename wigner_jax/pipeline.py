@@ -1,13 +1,31 @@
-"""From a structure and a potential to the Wigner conductivity."""
+"""From a structure and a model to the Wigner conductivity, in one call or as one differentiable function.
+
+structure, model ─prepare─► supercells, Φ2, Φ3 ─solve─► Solution          `conductivity`: numbers
+params ─relaxation─► geometry ─► Φ2, Φ3 ─kappa─► κ                          `kappa_fn`: a pure function, for jax.grad
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 
-from ._solve import Scattering, kappa, make_plan
-from .ifc.autodiff import plan_force_constants, require_float64
+from ._core.progress import Progress
+from ._solve import SCATTERING, kappa, make_plan, solve
+from .checks import check_force_constants, positive_integers
+from .crystal.defaults import default_mesh, default_supercells
+from .crystal.prototypes import available_prototypes, prototype
+from .errors import InputError
+from .ifc.autodiff import force_constants, plan_force_constants, require_float64
+from .ifc.finite_displacement import DISTANCE, calculator_of, finite_displacements
+from .io.phono3py import read_phono3py
+from .io.structures import read_structure
+from .physics.nac import GonzeLee, Wang
+from .plan.dipoles import dipole_plan, symmetrized_charges
+from .potentials.base import Potential
 from .relaxation.implicit import (
     Geometry,
     _force_constants,
@@ -17,47 +35,356 @@ from .relaxation.implicit import (
     plan_relaxation,
     plan_sites,
 )
+from .types import BornCharges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import ase
+    from ase.calculators.calculator import Calculator
+
     from ._core.pytree import Array
-    from .physics.broadening.base import Broadening
+    from .ifc.autodiff import ForceConstantsReport
+    from .ifc.finite_displacement import DisplacementReport
+    from .physics.pairs import Broadening
     from .physics.phonons import LongRange
-    from .potentials.base import Params, Potential
-    from .types import Supercells
+    from .potentials.base import Params
+    from .relaxation.ase_protocols import ProtocolReport
+    from .relaxation.newton import RelaxReport
+    from .solution import Solution
+    from .types import ForceConstants, Scattering, Supercells
+
+    Derivatives = Literal["ad", "finite-displacement"]
+
+YAML_ENDINGS = (".yaml", ".yml", ".yaml.xz", ".yaml.gz", ".yaml.bz2", ".yaml.lzma")
+ASE = "ase:"  # ase:module:factory is any ASE calculator
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """How structure and force constants of a solution came about.
+
+    Attributes:
+        structure: what was given, in words.
+        model: the name of the potential or calculator; empty where force constants were given.
+        derivatives: "ad" (automatic differentiation), "finite-displacement", or "given".
+        relaxation: how the relaxation ended; None without one.
+        force_constants: what they took, and the checks that come for free; None where they were given.
+        sum_rules: largest sums over the last atom, relative to the largest element of Φ2 and of Φ3.
+        seconds: wall times of the stages.
+    """
+
+    structure: str
+    model: str
+    derivatives: str
+    relaxation: RelaxReport | ProtocolReport | None = None
+    force_constants: ForceConstantsReport | DisplacementReport | None = None
+    sum_rules: tuple[float, float] = (float("nan"), float("nan"))
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """Where the force constants come from, in a line."""
+        if self.derivatives == "given":
+            return self.structure
+        how = f", finite displacements of {DISTANCE:g} Å" if self.derivatives == "finite-displacement" else ""
+        return f"{self.model}, {'not ' if self.relaxation is None else ''}relaxed{how}"
+
+
+class Problem(NamedTuple):
+    """Everything that the solver needs of a structure and a model.
+
+    Attributes:
+        supercells: the crystal and the supercells of its force constants.
+        force_constants: Φ2 and Φ3.
+        born: charges for a non-analytic correction, where the source has them.
+        mesh: the q-mesh that the structure names, or None.
+        report: how all this came about.
+    """
+
+    supercells: Supercells
+    force_constants: ForceConstants
+    born: BornCharges | None
+    mesh: tuple[int, ...] | None
+    report: Report
+
+
+def conductivity(
+    structure: str | Path | ase.Atoms,
+    model: str | Path | Potential | Calculator | None = None,
+    *,
+    mesh: Sequence[int] | None = None,
+    temperatures: Sequence[float] = (300.0,),
+    fc2_supercell: Sequence[int] | None = None,
+    fc3_supercell: Sequence[int] | None = None,
+    relax: bool = True,
+    derivatives: Derivatives | None = None,
+    broadening: Broadening | None = None,
+    scattering: Scattering = SCATTERING,
+    nac: LongRange | BornCharges | Literal["source"] | None = "source",
+    allow_imaginary: bool = False,
+    progress: Progress | None = None,
+) -> Solution:
+    """The Wigner conductivity of a crystal: relaxation, force constants, phonons, linewidths, κ.
+
+        solution = conductivity("Si", "tersoff-1989", mesh=(11, 11, 11), temperatures=(100, 300, 600))
+        solution.conductivity.kappa_TOT       (T, 6) W/(m K)
+        solution.save("si.hdf5")
+
+    Args:
+        structure: an ASE structure, the name of a prototype (`available_prototypes`), a structure file that ASE reads, or
+            a phono3py yaml with its force constants, in which case there is no model.
+        model: a `Potential`, the name or file of one (`load_potential`), any ASE calculator, or "ase:module:factory".
+            None takes a built-in potential that is meant for the compound.
+        mesh: of the primitive cell; by default what the structure's info names (``q_mesh``), else one 35 Å long.
+        temperatures: K.
+        fc2_supercell, fc3_supercell: 1, 3 or 9 integers in units of the given cell; see `default_supercells`.
+        relax: cell and atoms within the symmetry first, by Newton's method (calculators: the k_SRME protocol).
+        derivatives: "ad", or "finite-displacement" of 0.03 Å; by default what the potential's card says.
+        broadening: the linear tetrahedron method unless given.
+        scattering: three phonons and isotopes at natural abundance unless given.
+        nac: "source" corrects if the source has Born charges (Gonze and Lee's way); charges, a correction, or None.
+        allow_imaginary: go on with imaginary modes, which contribute nothing.
+        progress: shows what is being done; see `Progress`.
+
+    Returns:
+        the solution, with crystal, mesh, force constants, and in `Solution.report` how they came about.
+
+    Raises:
+        InputError: bad input, or imaginary modes (`ImaginaryModes`); ValueError: double precision is off.
+    """
+    require_float64()
+    stages = Progress(None) if progress is None else progress
+    problem = prepare(
+        structure, model, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, relax=relax,
+        derivatives=derivatives, progress=stages,
+    )  # fmt: skip
+    with stages("plan"):
+        plan = make_plan(problem.supercells, mesh or problem.mesh or default_mesh(problem.supercells.crystal))
+        if isinstance(nac, str):
+            nac = problem.born
+        if isinstance(nac, BornCharges):
+            nac = make_nac(problem.supercells, nac)
+    with stages("conductivity"):
+        solution = solve(
+            plan, problem.force_constants, temperatures, broadening=broadening, scattering=scattering, nac=nac,
+            allow_imaginary=allow_imaginary, progress=stages.progress if stages.stream else None,
+        )  # fmt: skip
+        jax.block_until_ready(solution.conductivity.kappa_P)
+    report = dataclasses.replace(problem.report, seconds=dict(stages.times))
+    return dataclasses.replace(solution, report=report)
+
+
+def prepare(
+    structure: str | Path | ase.Atoms,
+    model: str | Path | Potential | Calculator | None = None,
+    *,
+    fc2_supercell: Sequence[int] | None = None,
+    fc3_supercell: Sequence[int] | None = None,
+    relax: bool = True,
+    derivatives: Derivatives | None = None,
+    progress: Progress | None = None,
+) -> Problem:
+    """Supercells and force constants of a structure and a model. Arguments and errors are those of `conductivity`."""
+    stages = Progress(None) if progress is None else progress
+    if not hasattr(structure, "get_positions") and str(structure).lower().endswith(YAML_ENDINGS):
+        for value, name in ((model, "model"), (fc2_supercell, "fc2_supercell"), (fc3_supercell, "fc3_supercell"),
+                            (derivatives, "derivatives")):  # fmt: skip
+            if value is not None:
+                raise InputError(f"{name} does not go with {structure}, which has force constants", "leave it out")
+        with stages("read"):
+            data = read_phono3py(structure)
+        residues = check_force_constants(data.supercells, data.force_constants)
+        report = Report(f"force constants of {structure}", "", "given", sum_rules=residues)
+        return Problem(data.supercells, data.force_constants, data.born, None, report)
+    atoms = structure_of(structure)
+    found = model_of(model, atoms)
+    route = derivatives_of(found, derivatives)
+    relaxation = None
+    if relax:
+        with stages("relax"):
+            atoms, relaxation = relax_with(atoms, found)
+    with stages("force constants"):
+        (supercells, fc), how = make_force_constants(
+            atoms, found, route, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, progress=stages
+        )
+    residues = check_force_constants(supercells, fc)
+    mesh = atoms.info.get("q_mesh")
+    name = (
+        found.name if isinstance(found, Potential) else str(model) if isinstance(model, str) else type(found).__name__
+    )
+    report = Report(atoms.get_chemical_formula("reduce"), name, route, relaxation, how, residues)
+    return Problem(supercells, fc, None, None if mesh is None else positive_integers(mesh, "q_mesh"), report)
+
+
+def structure_of(structure: str | Path | ase.Atoms) -> ase.Atoms:
+    """A structure by its file, else by the name of a prototype.
+
+    Raises:
+        InputError: neither a file nor a prototype.
+    """
+    if not isinstance(structure, (str, Path)):
+        return structure
+    if Path(structure).exists():
+        return read_structure(structure)
+    if str(structure) in available_prototypes():
+        return prototype(str(structure))
+    known = f"{len(available_prototypes())} are built in, such as Si, LiBr, GaAs, AlN"
+    raise InputError(
+        f"{str(structure)!r} is neither a file nor a crystal with a prototype ({known})", "give a structure file"
+    )
+
+
+def any_model(model: str | Path | Potential | Calculator) -> Potential | Calculator:
+    """A model by its name: "ase:module:factory", else what `load_potential` takes. Others are returned as they are."""
+    from .potentials.registry import load_potential
+
+    if isinstance(model, str) and model.startswith(ASE):
+        return calculator_of(model.removeprefix(ASE))
+    return load_potential(model) if isinstance(model, (str, Path)) else model
+
+
+def model_of(model: str | Path | Potential | Calculator | None, atoms: ase.Atoms) -> Potential | Calculator:
+    """A potential, restricted to the elements of `atoms`, or an ASE calculator. See `conductivity`.
+
+    Raises:
+        InputError: no built-in potential is meant for these atoms.
+    """
+    from .potentials.registry import available_potentials, default_potential, restrict
+
+    if model is not None:
+        found = any_model(model)
+        return restrict(found, atoms.numbers) if isinstance(found, Potential) else found
+    if (built_in := default_potential(atoms.numbers)) is not None:
+        return built_in
+    raise InputError(
+        f"no built-in potential is meant for {atoms.get_chemical_formula('reduce')}",
+        f"name one (built in: {', '.join(available_potentials())}; all: wigner-jax models)",
+    )
+
+
+def derivatives_of(model: Potential | Calculator, derivatives: Derivatives | None = None) -> Derivatives:
+    """How force constants are made: as asked for, else as the model's card recommends.
+
+    Raises:
+        InputError: automatic differentiation of an ASE calculator.
+    """
+    from .potentials.cards import recommended_route
+
+    if not isinstance(model, Potential):
+        if derivatives == "ad":
+            raise InputError(
+                "automatic differentiation needs a JAX potential", "an ASE calculator has finite displacements only"
+            )
+        return "finite-displacement"
+    return derivatives or recommended_route(model)
+
+
+def relax_with(atoms: ase.Atoms, model: Potential | Calculator) -> tuple[ase.Atoms, RelaxReport | ProtocolReport]:
+    """Relaxed within the symmetry: by Newton's method where there are derivatives, else by the k_SRME protocol."""
+    if isinstance(model, Potential):
+        from .relaxation.newton import relax
+
+        return relax(atoms, model)
+    from .relaxation.ase_protocols import relax_k_srme
+
+    relaxed, report = relax_k_srme(atoms, model)
+    relaxed.info = dict(atoms.info)
+    return relaxed, report
+
+
+def make_force_constants(
+    atoms: ase.Atoms,
+    model: Potential | Calculator,
+    derivatives: Derivatives | None = None,
+    *,
+    fc2_supercell: Sequence[int] | None = None,
+    fc3_supercell: Sequence[int] | None = None,
+    distance: float = DISTANCE,
+    progress: Progress | None = None,
+) -> tuple[tuple[Supercells, ForceConstants], ForceConstantsReport | DisplacementReport]:
+    """Φ2 and Φ3 of a structure in its supercells, by automatic differentiation or finite displacements.
+
+    Args:
+        atoms: at a minimum of the model's energy.
+        distance: of finite displacements, Å.
+
+    Returns:
+        (supercells, force constants), report.
+    """
+    route = derivatives_of(model, derivatives)
+    supercells = default_supercells(atoms, fc2_supercell, fc3_supercell)
+
+    def show(_: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress.progress(done, total)
+
+    listener = None if progress is None or progress.stream is None else show
+    if route == "ad":
+        assert isinstance(model, Potential)
+        fc, report = force_constants(supercells, model, progress=listener)
+        return (supercells, fc), report
+    from .potentials.calculator import WignerCalculator
+
+    calculator = WignerCalculator(model) if isinstance(model, Potential) else model
+    # the same supercells, in units of the given cell: whole numbers of it unless that is larger than they are
+    given = np.linalg.inv(atoms.cell.array)
+    matrices = [
+        cell.matrix @ np.asarray(supercells.crystal.lattice) @ given
+        for cell in (supercells.fc2_supercell, supercells.fc3_supercell)
+    ]
+    if max(np.abs(m - np.rint(m)).max() for m in matrices) > 1e-4:
+        raise InputError(
+            "the supercells are no multiples of the given cell", "name them with fc2_supercell and fc3_supercell"
+        )
+    second, third = (np.rint(m).astype(int).T.ravel() for m in matrices)
+    return finite_displacements(
+        atoms, calculator, fc2_supercell=second, fc3_supercell=third, distance=distance, progress=listener
+    )
+
+
+def make_nac(supercells: Supercells, born: BornCharges, method: Literal["gonze", "wang"] = "gonze") -> LongRange:
+    """The non-analytic correction of these charges, symmetrised.
+
+    Args:
+        method: "gonze" (Gonze and Lee's dipole sum) or "wang" (Wang's interpolation).
+    """
+    charges = symmetrized_charges(born, supercells.crystal)
+    if method == "wang":
+        return Wang(charges)
+    return GonzeLee(charges, dipole_plan(supercells.crystal, supercells.fc2_supercell))
 
 
 def kappa_fn(
+    supercells: Supercells,
     potential: Potential,
-    cells: Supercells,
     mesh: Sequence[int],
     temperatures: Sequence[float] = (300.0,),
     *,
+    broadening: Broadening,
     relax: bool = True,
     cell: bool = True,
-    broadening: Broadening | None = None,
-    scattering: Scattering | None = None,
+    scattering: Scattering = SCATTERING,
     nac: LongRange | None = None,
     **options: Any,
 ) -> Callable[[Params], tuple[Array, Geometry | None]]:
     """params → (κ_TOT (T, 6) in W/(m K), the geometry), the whole chain as one function for jax.grad.
 
     Args:
-        cells: of a structure relaxed with the potential's own parameters or ones near them.
-        relax: whether the geometry follows the parameters; if not it stays that of `cells` (and None is returned): the
-            derivative at fixed geometry, which lacks the part of thermal expansion and bond lengths.
+        supercells: of a structure relaxed with the potential's own parameters or ones near them.
+        broadening, scattering, nac: those of `kappa`.
+        relax: whether the geometry follows the parameters; if not it stays that of `supercells` (and None is returned):
+            the derivative at fixed geometry, which lacks the part of thermal expansion and bond lengths.
         cell: whether the cell relaxes, or the atoms alone.
-        broadening, scattering, nac: those of `solve.kappa`; the adaptive Gaussian unless given.
         **options: those of `plan_force_constants`.
 
     The space group cannot fall in an allowed relaxation; whether the structure is stable against what breaks it is a
     question to the phonons. An invalid geometry (`Geometry.require_valid`) makes κ NaN.
     """
     require_float64()
-    plan = make_plan(cells, mesh)
-    constants, _, _ = plan_force_constants(potential, cells, **options)
-    freedom, sites = plan_relaxation(potential, cells.crystal, cell), plan_sites(cells, plan)
+    plan = make_plan(supercells, mesh)
+    constants, _ = plan_force_constants(supercells, potential, **options)
+    freedom, sites = plan_relaxation(supercells.crystal, potential, cell), plan_sites(supercells, plan)
     plan, constants, freedom, sites = jax.device_put((plan, constants, freedom, sites))
 
     def function(params: Params) -> tuple[Array, Geometry | None]:
@@ -67,12 +394,23 @@ def kappa_fn(
             at = moved_constants(constants, sites, geometry.crystal)
             here = moved_plan(plan, sites, geometry.crystal)
         fc = _force_constants(potential.energy, params, at)
-        populations, coherences = kappa(here, fc, temperatures, broadening, scattering, nac)
-        return populations + coherences, geometry
+        found = kappa(here, fc, temperatures, broadening=broadening, scattering=scattering, nac=nac)
+        return found.kappa_TOT, geometry
 
     return function
 
 
 __all__ = [
+    "Problem",
+    "Report",
+    "any_model",
+    "conductivity",
+    "derivatives_of",
     "kappa_fn",
+    "make_force_constants",
+    "make_nac",
+    "model_of",
+    "prepare",
+    "relax_with",
+    "structure_of",
 ]

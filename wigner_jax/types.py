@@ -13,9 +13,13 @@ Index alphabet, used in every docstring and einsum of the package:
 
 from __future__ import annotations
 
+from typing import Any, Literal, NamedTuple
+
+import jax
 import numpy as np
 
 from ._core.pytree import Array, host_data, pytree
+from .errors import InputError
 
 
 @pytree()
@@ -151,22 +155,43 @@ class Conductivity:
         return self.kappa_P + self.kappa_C
 
 
-@pytree()
-class Source:
-    """What a solution was computed from."""
+class KappaTensors(NamedTuple):
+    """Populations' and coherences' conductivity, W/(m K), Voigt order."""
 
-    crystal: Crystal
-    constants: ForceConstants
+    kappa_P: Array  # (T, 6)
+    kappa_C: Array  # (T, 6)
+
+    @property
+    def kappa_TOT(self) -> Array:  # (T, 6)
+        return self.kappa_P + self.kappa_C
 
 
-@pytree()
-class Solution:
-    """Everything the pipeline computed."""
+@jax.tree_util.register_pytree_with_keys_class
+@host_data
+class Scattering:
+    """What scatters besides the three-phonon processes. A pytree: the numbers are its leaves."""
 
-    phonons: Phonons
-    linewidths: Linewidths
-    conductivity: Conductivity
-    source: Source | None = None  # in training, where a loss may ask for it
+    #: mass variances g, (n,); "natural": those of the natural abundances; None: no scattering by isotopes
+    isotope: Array | Literal["natural"] | None = "natural"
+    #: () mean free path between boundaries in µm; None: no boundaries
+    boundary_mfp: Array | None = None
+
+    def variances(self, plan: Plan) -> Array | None:
+        """The mass variances that count in a crystal, (n,), or None."""
+        if isinstance(self.isotope, str):
+            if self.isotope != "natural":
+                raise InputError(f"Scattering.isotope is {self.isotope!r}", 'give "natural", None or mass variances')
+            return plan.mass_variances
+        return self.isotope
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], str | None]:
+        word = self.isotope if isinstance(self.isotope, str) else None
+        keys = (jax.tree_util.GetAttrKey(name) for name in ("isotope", "boundary_mfp"))
+        return tuple(zip(keys, (None if word else self.isotope, self.boundary_mfp), strict=True)), word
+
+    @classmethod
+    def tree_unflatten(cls, word: str | None, leaves: tuple[Any, Any]) -> Scattering:
+        return cls(word or leaves[0], leaves[1])
 
 
 @pytree()

@@ -60,7 +60,7 @@ def test_the_whole_way_from_a_name(capsys) -> None:
     potential = wj.load_potential("tersoff-1989")
     atoms, _ = wj.relax(wj.prototype("Si"), potential)
     cells = wj.default_supercells(atoms, fc2_supercell=(2, 2, 2))
-    fc, _ = wj.force_constants(potential, cells)
+    fc, _ = wj.force_constants(cells, potential)
     result = wj.solve(wj.make_plan(cells, (3, 3, 3)), fc, (300.0, 500.0)).conductivity
     data = read_kappa_hdf5("si.hdf5")
     for t, T in enumerate((300.0, 500.0)):
@@ -238,7 +238,7 @@ def test_progress_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 103.0, 103.1, 109.0, 112.0])
     monkeypatch.setattr(report.time, "perf_counter", lambda: next(clock))
     stream = io.StringIO()
-    stages = report.Stages(stream)
+    stages = report.Progress(stream)
     with stages("conductivity"):
         stages.progress(25, 100)
         stages.progress(26, 100)  # too soon to show

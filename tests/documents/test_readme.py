@@ -80,10 +80,10 @@ def test_the_gradient_is_the_slope() -> None:
     potential = wj.load_potential("tersoff-1989")
     atoms, _ = wj.relax(wj.prototype("Si"), potential)
     cells = wj.default_supercells(atoms, (2, 2, 2), (2, 2, 2))
-    plan, constants = wj.make_plan(cells, mesh=(3, 3, 3)), wj.force_constants_fn(potential, cells)
+    plan, constants = wj.make_plan(cells, mesh=(3, 3, 3)), wj.force_constants_fn(cells, potential)
 
     def kappa_xx(params):
-        return sum(wj.kappa(plan, constants(params)))[0, 0]
+        return sum(wj.kappa(plan, constants(params), broadening=wj.AdaptiveGaussian()))[0, 0]
 
     rng = np.random.default_rng(1)
     params = potential.params

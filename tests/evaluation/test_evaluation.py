@@ -18,7 +18,7 @@ from ase.build import bulk
 from ase.io import write
 
 from wigner_jax import Scattering, default_supercells, force_constants, load_potential, make_plan, relax, solve
-from wigner_jax._core.progress import Stages
+from wigner_jax._core.progress import Progress
 from wigner_jax.cli import benchmark as commands_benchmark
 from wigner_jax.cli.app import main
 from wigner_jax.cli.benchmark import shard_of
@@ -52,7 +52,7 @@ def inputs(tmp_path_factory):
         cells = default_supercells(relaxed, (2, 2, 2), (2, 2, 2))
         plan = make_plan(cells, MESH)
         solution = solve(
-            plan, force_constants(potential, cells)[0], (300.0, 600.0), None, Scattering(plan.mass_variances, 1e6)
+            plan, force_constants(cells, potential)[0], (300.0, 600.0), broadening=None, scattering=Scattering(plan.mass_variances, 1e6)
         )
         at = np.asarray(plan.mesh.irreducible)
         f = np.asarray(solution.phonons.frequencies)[at]
@@ -110,7 +110,7 @@ def test_a_potential_against_itself(whole):
 
 
 def test_times_are_apart(inputs, whole, capsys):
-    """Stages of every material in a file of their own; a record without times (copied from a shard) has no row."""
+    """Progress of every material in a file of their own; a record without times (copied from a shard) has no row."""
     header, *rows = [line.split(",") for line in (whole / "times.csv").read_text().splitlines()]
     assert (header[0], header[-1]) == ("mp_id", "total")
     assert {"relax", "force_constants", "plan", "phonons", "conductivity", "bands"} <= set(header)
@@ -173,7 +173,7 @@ def test_gates_score_two(inputs, monkeypatch, groups, failure):
     monkeypatch.setattr(run, "relax_by", unrelaxed)
     reference = read_phonondb(inputs / "dft.json.gz")["mp-1"]
     record, result = run.run_material(
-        atoms, load_potential("tersoff-1988-si"), reference, EvaluationSettings("tersoff-1988-si"), Stages(None)
+        atoms, load_potential("tersoff-1988-si"), reference, EvaluationSettings("tersoff-1988-si"), Progress(None)
     )
     assert result is None
     assert (record["SRE"], record["SRME"]) == ([2.0], [2.0])
@@ -250,7 +250,7 @@ def test_killed_at_any_time(inputs, whole, tmp_path):
         (("--only", "mp-99"), "no such material"),
         (("-T", "77"), "no temperature 77 K"),
         (("--potential", "ase:nothing"), "write module:factory"),
-        (("--ad", "--potential", "ase:ase.calculators.emt:EMT"), "needs a JAX potential"),
+        (("--derivatives", "ad", "--potential", "ase:ase.calculators.emt:EMT"), "needs a JAX potential"),
         (("--reference", "nowhere.json"), "no reference file"),
         (("--structures", "nowhere.extxyz"), "no structure file"),
         (("--fmax", "0"), "fmax must be above 0"),

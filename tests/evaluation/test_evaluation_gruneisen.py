@@ -167,7 +167,7 @@ def test_what_goes_wrong_is_in_the_record(inputs, published):
 
     atoms = read(inputs / "solids.extxyz", index=0)
     settings = EvaluationSettings(
-        "ase", route="finite-displacement", gruneisen="strain", gruneisen_reference=str(published)
+        "ase", derivatives="finite-displacement", gruneisen="strain", gruneisen_reference=str(published)
     )
     record = gamma_start(settings, "mp-1")
     gamma_of(atoms, EMT(), (None, None), settings, record)

@@ -74,8 +74,8 @@ def case(request, tersoff):
         atoms.set_cell(np.round(np.asarray(atoms.cell), 8))
         atoms.set_scaled_positions(np.round(atoms.get_scaled_positions(), 8))
     cells = supercells_from_atoms(atoms, fc2, fc3)
-    plan, _, _ = plan_force_constants(tersoff, cells)
-    return (cells, plan, *force_constants(tersoff, cells))
+    plan, _ = plan_force_constants(cells, tersoff)
+    return (cells, plan, *force_constants(cells, tersoff))
 
 
 def full(compact: np.ndarray, translations: np.ndarray, home: np.ndarray) -> np.ndarray:
@@ -201,8 +201,8 @@ def test_basis_spans_what_symfc_finds(order):
 def test_columns_agree_with_patterns(name, tersoff):
     structure, fc2, fc3 = CRYSTALS[name]
     cells = supercells_from_atoms(structure(), fc2, fc3)
-    one, first = force_constants(tersoff, cells, scheme="patterns")
-    two, second = force_constants(tersoff, cells, scheme="columns")
+    one, first = force_constants(cells, tersoff, scheme="patterns")
+    two, second = force_constants(cells, tersoff, scheme="columns")
     assert first.scheme == ("patterns", "patterns")
     assert second.scheme == ("columns", "columns")
     for field in ("second", "third"):
@@ -213,7 +213,7 @@ def test_columns_agree_with_patterns(name, tersoff):
 def test_low_symmetry_takes_columns_by_itself(tersoff):
     """Hardly more evaluations than patterns, and no cubic cost."""
     structure, fc2, fc3 = CRYSTALS["alloy"]
-    _, (_, info), _ = plan_force_constants(tersoff, supercells_from_atoms(structure(), fc2, fc3))
+    _, (_, info, _) = plan_force_constants(supercells_from_atoms(structure(), fc2, fc3), tersoff)
     assert info.scheme == "columns"
     assert info.n_evaluations <= 1.15 * np.ceil(1.05 * info.n_parameters / (3 * 8 - 3))
 
@@ -237,8 +237,8 @@ def test_evaluation_counts():
 def test_chunks_and_seeds_do_not_change_the_result(tersoff):
     cells = supercells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
     calls = []
-    one, _ = force_constants(tersoff, cells, chunk=3, progress=lambda *call: calls.append(call))
-    two, report = force_constants(tersoff, cells, chunk=1, seed=7)
+    one, _ = force_constants(cells, tersoff, chunk=3, progress=lambda *call: calls.append(call))
+    two, report = force_constants(cells, tersoff, chunk=1, seed=7)
     assert calls[-1] == ("fc3", report.evaluations[1], report.evaluations[1])
     assert sorted(calls) == calls
     for field in ("second", "third"):
@@ -249,12 +249,12 @@ def test_chunks_and_seeds_do_not_change_the_result(tersoff):
 def test_cache_serves_every_compound_of_a_structure(tersoff, tmp_path):
     sic = supercells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
     sige = supercells_from_atoms(bulk("SiGe", "zincblende", a=5.54), (2, 2, 2), (2, 2, 2))
-    _, first, _ = plan_force_constants(tersoff, sic, cache=tmp_path)
-    _, second, _ = plan_force_constants(tersoff, sige, cache=tmp_path)
+    _, (*first, _) = plan_force_constants(sic, tersoff, cache=tmp_path)
+    _, (*second, _) = plan_force_constants(sige, tersoff, cache=tmp_path)
     assert [info.cached for info in first] == [False, False]
     assert [info.cached for info in second] == [True, True]
-    fresh, _ = force_constants(tersoff, sige)
-    cached, report = force_constants(tersoff, sige, cache=tmp_path)
+    fresh, _ = force_constants(sige, tersoff)
+    cached, report = force_constants(sige, tersoff, cache=tmp_path)
     assert max(report.residual) < 1e-13
     np.testing.assert_allclose(cached.fc3, fresh.fc3, rtol=0, atol=1e-12 * np.abs(fresh.fc3).max())
 
@@ -262,8 +262,8 @@ def test_cache_serves_every_compound_of_a_structure(tersoff, tmp_path):
 def test_finite_displacements_converge_quadratically(tersoff):
     """Central differences of forces approach Φ2 as h², so that what is left at small h is their error, not ours."""
     cells = supercells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (1, 1, 1))
-    fc, _ = force_constants(tersoff, cells)
-    plan, _, _ = plan_force_constants(tersoff, cells)
+    fc, _ = force_constants(cells, tersoff)
+    plan, _ = plan_force_constants(cells, tersoff)
     gradient = jax.jit(jax.grad(lambda x: tersoff.energy(tersoff.params, plan.graph2.at(x))))
     x = plan.graph2.positions
     unit = np.zeros_like(x)
@@ -310,7 +310,7 @@ def test_adjoint_of_the_fit(order, scheme):
 def loss(tersoff):
     """⟨W, Φ(θ)⟩ with random W, as a function of the parameters and of a volumetric strain."""
     cells = supercells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
-    plan, _, _ = plan_force_constants(tersoff, cells)
+    plan, _ = plan_force_constants(cells, tersoff)
     rng = np.random.default_rng(5)
     n, N2, N3 = cells.crystal.n_atoms, cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms
     W2, W3 = rng.standard_normal((n, N2, 3, 3)), rng.standard_normal((n, N3, N3, 3, 3, 3))
@@ -357,8 +357,8 @@ def test_strain_gradient_equals_differences(loss, tersoff):
 
 def test_gradient_through_the_compiled_function(tersoff):
     cells = supercells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (1, 1, 1))
-    fn = force_constants_fn(tersoff, cells)
-    reference, _ = force_constants(tersoff, cells)
+    fn = force_constants_fn(cells, tersoff)
+    reference, _ = force_constants(cells, tersoff)
     np.testing.assert_allclose(fn(tersoff.params).fc3, reference.fc3, rtol=0, atol=1e-11)
 
     def trace(params):
@@ -375,7 +375,7 @@ def test_gradient_through_the_compiled_function(tersoff):
 
 def test_forward_mode_is_refused(tersoff):
     cells = supercells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
-    plan, _, _ = plan_force_constants(tersoff, cells)
+    plan, _ = plan_force_constants(cells, tersoff)
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(lambda p: force_constants_at(tersoff.energy, p, plan).fc2, (tersoff.params,), (tersoff.params,))
 
@@ -386,24 +386,24 @@ def test_forward_mode_is_refused(tersoff):
 def test_single_precision_is_refused(tersoff):
     cells = supercells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
     with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
-        force_constants(tersoff, cells)
+        force_constants(cells, tersoff)
 
 
 def test_unknown_scheme_is_refused(tersoff):
     cells = supercells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (1, 1, 1))
     with pytest.raises(ValueError, match='"auto", "patterns" or "columns"'):
-        force_constants(tersoff, cells, scheme="dense")
+        force_constants(cells, tersoff, scheme="dense")
 
 
 def test_a_potential_without_parity(tersoff):
     """A part that changes sign in the mirror spoils the fit; with mirror images it averages out, to rounding."""
     cells = supercells_from_atoms(bulk("Si", a=5.432), (1, 1, 1), (2, 2, 2))
-    expected, _ = force_constants(tersoff, cells)
+    expected, _ = force_constants(cells, tersoff)
     chiral = dataclasses.replace(tersoff, energy=_chiral)
-    spoilt, report = force_constants(chiral, cells)
+    spoilt, report = force_constants(cells, chiral)
     assert report.residual[1] > 1e-3
     assert np.abs(spoilt.fc3 - expected.fc3).max() > 1e-3 * np.abs(expected.fc3).max()
-    fc, twice = force_constants(dataclasses.replace(chiral, parity=False), cells)
+    fc, twice = force_constants(cells, dataclasses.replace(chiral, parity=False))
     assert twice.evaluations == (2 * report.evaluations[0], 2 * report.evaluations[1])
     assert max(twice.residual) < 1e-12
     for a, b in ((fc.fc2, expected.fc2), (fc.fc3, expected.fc3)):
@@ -426,16 +426,16 @@ def test_report_says_what_is_wrong(tersoff):
     """A pair on the cutoff, a folded supercell, and a potential that is not invariant under the crystal's rotations."""
     ideal = bulk("Si", a=5.432)
     cells = supercells_from_atoms(ideal, (1, 1, 1), (1, 1, 1))
-    _, report = force_constants(tersoff, cells)
+    _, report = force_constants(cells, tersoff)
     assert any("folded" in message for message in report.warnings)
 
     on_cutoff = supercells_from_atoms(bulk("Si", a=2.7 * 4 / np.sqrt(3)), (1, 1, 1), (1, 1, 1))
-    _, report = force_constants(tersoff, on_cutoff)
+    _, report = force_constants(on_cutoff, tersoff)
     assert report.margin < 1e-6
     assert any("not smooth" in message for message in report.warnings)
 
     broken = dataclasses.replace(tersoff, energy=_anisotropic)
-    _, report = force_constants(broken, supercells_from_atoms(ideal, (2, 2, 2), (1, 1, 1)))
+    _, report = force_constants(supercells_from_atoms(ideal, (2, 2, 2), (1, 1, 1)), broken)
     assert report.residual[0] > 1e-3
     assert any(message.startswith("fc2: residual") for message in report.warnings)
 

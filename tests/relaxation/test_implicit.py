@@ -115,7 +115,7 @@ def test_derivative_of_the_geometry(tersoff, name):
     """dL/dθ and dx/dθ in both modes against new relaxations, and the value itself away from the reference."""
     d = direction(tersoff.params, 3)
     atoms = minimum(name, tersoff, tersoff.params)
-    freedom = plan_relaxation(tersoff, supercells_from_atoms(atoms, 1, 1, np.eye(3)).crystal)
+    freedom = plan_relaxation(supercells_from_atoms(atoms, 1, 1, np.eye(3)).crystal, tersoff)
 
     @jax.jit
     def of(params):
@@ -147,7 +147,7 @@ def test_plans_follow_the_crystal(tersoff, name):
         moments = [np.asarray(p.mesh.steps).T @ np.asarray(p.mesh.steps) for p in (got, reference)]
         np.testing.assert_allclose(*moments, rtol=1e-9, atol=1e-12)
     assert np.abs(np.asarray(wanted.mesh.steps) - np.asarray(plan.mesh.steps)).max() > 1e-5
-    constants, fresh = (plan_force_constants(tersoff, c)[0] for c in (cells, other))
+    constants, fresh = (plan_force_constants(c, tersoff)[0] for c in (cells, other))
     moved = moved_constants(constants, sites, other.crystal)
     for got, reference in ((moved.graph2, fresh.graph2), (moved.graph3, fresh.graph3)):
         np.testing.assert_allclose(got.positions, reference.positions, atol=1e-12)
@@ -164,7 +164,7 @@ def total_derivative(name, potential, supercells, mesh, d, h, broadening=None):
     cells = start(potential.params)
     slopes = []
     for follow in (True, False):
-        function = kappa_fn(potential, cells, mesh, relax=follow, broadening=broadening)
+        function = kappa_fn(cells, potential, mesh, relax=follow, broadening=broadening)
         slope, geometry = jax.grad(lambda p, f=function: (f(p)[0][0] @ weights, f(p)[1]), has_aux=True)(
             potential.params
         )
@@ -174,7 +174,7 @@ def total_derivative(name, potential, supercells, mesh, d, h, broadening=None):
 
     def again(s):
         params = along(potential.params, d, s * h)
-        fresh = kappa_fn(potential, start(params), mesh, relax=False, broadening=broadening)  # everything is made anew
+        fresh = kappa_fn(start(params), potential, mesh, relax=False, broadening=broadening)  # everything is made anew
         tensors, _ = fresh(params)
         return float(tensors[0] @ weights)
 
@@ -211,7 +211,7 @@ def test_total_derivative_of_kappa_mace(mace):
 
 def test_what_goes_wrong_is_said(tersoff):
     far = supercells_from_atoms(bulk("Si", a=5.0), 1, 1).crystal
-    freedom = plan_relaxation(tersoff, far)
+    freedom = plan_relaxation(far, tersoff)
     geometry = relaxed(tersoff.energy, tersoff.params, freedom, 1)
     assert not geometry.valid
     assert np.isnan(geometry.crystal.lattice).all()
@@ -220,7 +220,7 @@ def test_what_goes_wrong_is_said(tersoff):
 
     # 2.70 Å, the inner edge of the cutoff function, is crossed on the way from 2.72 Å to the minimum
     edge = supercells_from_atoms(bulk("Si", a=4 * 2.72 / np.sqrt(3)), 1, 1).crystal
-    geometry = relaxed(tersoff.energy, tersoff.params, plan_relaxation(tersoff, edge))
+    geometry = relaxed(tersoff.energy, tersoff.params, plan_relaxation(edge, tersoff))
     assert geometry.converged
     assert geometry.crossed
     with pytest.raises(InputError, match="across a cutoff"):
@@ -231,7 +231,7 @@ def test_nothing_to_relax(tersoff):
     """Diamond in a fixed cell has no freedom: the reference is the answer, whatever its stress."""
     atoms = bulk("Si", a=5.4)
     crystal = supercells_from_atoms(atoms, 1, 1).crystal
-    geometry = relaxed(tersoff.energy, tersoff.params, plan_relaxation(tersoff, crystal, cell=False))
+    geometry = relaxed(tersoff.energy, tersoff.params, plan_relaxation(crystal, tersoff, cell=False))
     assert geometry.valid
     assert geometry.amplitudes.shape == (0,)
     np.testing.assert_array_equal(geometry.crystal.lattice, crystal.lattice)

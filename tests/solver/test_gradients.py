@@ -45,7 +45,7 @@ def material(name: str, request):
 def everything(plan, fc, broadening, scattering, nac=None):
     """κ_TOT at every temperature, and the three kinds of linewidth of every irreducible mode."""
     waves = phonons(plan, fc.fc2, nac)
-    gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening, scattering, nac)
+    gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening=broadening, scattering=scattering, nac=nac)
     parts = tensors(waves, gamma.total, plan.mesh, plan.crystal, TEMPERATURES)
     return {
         "kappa": parts[0] + parts[1],
@@ -128,7 +128,7 @@ def test_born_charges_and_isotopes(shared):
 
     def function(x):
         born, scattering = x
-        return {"kappa": sum(kappa(plan, fc, TEMPERATURES, Gaussian(0.3), scattering, GonzeLee(born, dipoles)))[:, :3]}
+        return {"kappa": sum(kappa(plan, fc, TEMPERATURES, broadening=Gaussian(0.3), scattering=scattering, nac=GonzeLee(born, dipoles)))[:, :3]}
 
     born = jax.tree.map(jnp.asarray, data.born)
     x = (born, scattering_of(plan))
@@ -153,20 +153,20 @@ def test_tetrahedra_under_tracing_need_their_room(silicon):
     cells, fc = silicon
     plan = make_plan(cells, (2, 2, 2))
     with pytest.raises(ValueError, match="reserve"):
-        jax.jit(lambda x: kappa(plan, x, broadening=tetrahedron(plan)))(fc)
+        jax.jit(lambda x: kappa(plan, x, broadening=Tetrahedron.for_plan(plan)))(fc)
 
 
 def test_a_room_outgrown_is_reported(silicon):
     """Too many processes on shell for the reserved room: NaN and a flag, never a wrong number."""
     cells, fc = silicon
     plan = make_plan(cells, (7, 7, 7))
-    method = reserve(plan, fc)
+    method = Tetrahedron.for_plan(plan).with_capacity(plan, fc)
     assert method.capacity is not None
     assert method.capacity[0][0] > LEAST_CAPACITY
     small = dataclasses.replace(method, capacity=tuple((LEAST_CAPACITY // 2, *r[1:]) for r in method.capacity))
     waves = phonons(plan, fc.fc2)
     for broadening, fits in ((method, True), (small, False)):
-        gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening, scattering_of(plan))
+        gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening=broadening, scattering=scattering_of(plan))
         assert bool(gamma.overflow) != fits
         assert bool(np.isfinite(gamma.three_phonon).all()) == fits
 
@@ -185,7 +185,7 @@ def test_memory_of_the_backward_pass_is_that_of_one_group(silicon, broadening):
         @jax.value_and_grad
         def total(fc, many=many):
             waves = phonons(many, fc.fc2)
-            gamma = linewidths(many, fc, waves, TEMPERATURES, SMOOTH[broadening], Scattering(jnp.ones(2)))
+            gamma = linewidths(many, fc, waves, TEMPERATURES, broadening=SMOOTH[broadening], scattering=Scattering(jnp.ones(2)))
             return jnp.sum(gamma.three_phonon) + jnp.sum(gamma.isotope)
 
         sizes.append(total.lower(fc).compile().memory_analysis().temp_size_in_bytes)
@@ -224,7 +224,7 @@ def test_tetrahedra(request, record_property, name, dims):
     """
     cells, fc = material(name, request)
     plan = make_plan(cells, dims)
-    function = functools.partial(everything, plan, broadening=reserve(plan, fc), scattering=scattering_of(plan))
+    function = functools.partial(everything, plan, broadening=Tetrahedron.for_plan(plan).with_capacity(plan, fc), scattering=scattering_of(plan))
     steps, crossing = (1e-4, 3e-5), []
     for seed in range(20):
         direction = symmetric_direction(cells, fc, seed)

@@ -31,7 +31,7 @@ BROADENING = {
     "gaussian": lambda plan: Gaussian(0.3),
     "adaptive": lambda plan: AdaptiveGaussian(),
     "tetrahedron": tetrahedron,
-    "symmetrized": lambda plan: tetrahedron(plan, symmetrized=True),
+    "symmetrized": lambda plan: Tetrahedron.for_plan(plan, symmetrized=True),
 }
 STRUCTURES = {
     "zincblende": (lambda: bulk("SiC", "zincblende", a=4.32), (3, 3, 3), (2, 2, 2)),
@@ -48,7 +48,7 @@ def crystal(name):
 def conductivity(cells, fc, dims, broadening, symmetry=True) -> np.ndarray:
     """κ_TOT (3, 3) at 300 K"""
     plan = make_plan(cells, dims, symmetry)
-    solution = solve(plan, fc, (300.0,), BROADENING[broadening](plan))
+    solution = solve(plan, fc, (300.0,), broadening=BROADENING[broadening](plan))
     return np.asarray(solution.conductivity.kappa_TOT[0])[VOIGT]
 
 
@@ -272,7 +272,7 @@ def test_grain_of_gradients(fresh, broadening):
     """An accelerator's backward pass is a CPU's."""
     cells, fc = crystal("zincblende")
     plan = make_plan(cells, (4, 4, 4))
-    method = reserve(plan, fc) if broadening == "tetrahedron" else BROADENING[broadening](plan)
+    method = Tetrahedron.for_plan(plan).with_capacity(plan, fc) if broadening == "tetrahedron" else BROADENING[broadening](plan)
 
     def slope():
         total = lambda x: sum(k[0, :3].sum() for k in kappa(plan, x, broadening=method))  # noqa: E731

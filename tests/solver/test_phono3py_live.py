@@ -74,7 +74,7 @@ def strained():
 @functools.cache
 def low_symmetry():
     peer = new_peer(strained(), np.diag([3, 3, 3]), np.diag([2, 2, 2]), np.eye(3))
-    fc, _ = force_constants(tersoff(), cells_of(peer))
+    fc, _ = force_constants(cells_of(peer), tersoff())
     peer.fc2, peer.fc3 = np.array(fc.fc2), np.array(fc.fc3)
     return peer
 
@@ -124,8 +124,8 @@ def compare(peer, dims, sigma, monkeypatch):
     fc = ForceConstants(np.array(peer.fc2), np.array(peer.fc3))
     if len(fc.fc2) != cells.crystal.n_atoms:  # full arrays: the rows of the home atoms
         fc = ForceConstants(fc.fc2[cells.fc2_supercell.p2s_map], fc.fc3[cells.fc3_supercell.p2s_map])
-    broadening = tetrahedron(plan) if sigma is None else Gaussian(sigma)
-    ours = solve(plan, fc, TEMPERATURES, broadening)
+    broadening = Tetrahedron.for_plan(plan) if sigma is None else Gaussian(sigma)
+    ours = solve(plan, fc, TEMPERATURES, broadening=broadening)
     actual = np.array(ours.phonons.frequencies[plan.mesh.irreducible])
     actual[0, :3] = 0  # at Γ, where rounding in Φ2 is all there is, the peer sets them to 0
     np.testing.assert_allclose(actual, frequencies, rtol=0, atol=1e-6)

@@ -45,9 +45,9 @@ def wigner(shared, reference):
 def test_several_temperatures_at_once_are_separate_solutions(shared):
     material = load(shared, "Si")
     plan = make_plan(material.cells, (4, 4, 4))
-    together = solve(plan, material.constants, (50.0, 300.0, 1200.0), Gaussian(0.3))
+    together = solve(plan, material.constants, (50.0, 300.0, 1200.0), broadening=Gaussian(0.3))
     for index, T in enumerate((50.0, 300.0, 1200.0)):
-        alone = solve(plan, material.constants, (T,), Gaussian(0.3))
+        alone = solve(plan, material.constants, (T,), broadening=Gaussian(0.3))
         for name in ("kappa_P", "kappa_C", "mode_kappa_C", "heat_capacity"):
             a, b = getattr(together.conductivity, name)[index], getattr(alone.conductivity, name)[0]
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * np.abs(b).max())
@@ -164,7 +164,7 @@ def test_isotope_widths_with_the_last_bits_of_the_reference(shared, reference, m
     monkeypatch.setattr(onshell, "TIE", 0.0)
     monkeypatch.setattr(onshell, "weighted", lambda amplitude, x, cells, elastic: plain(amplitude, x, cells))
     plan, material, nac, stored = problem(shared, reference)
-    waves, method, n = phonons(plan, material.constants.fc2, nac), tetrahedron(plan), plan.crystal.n_atoms
+    waves, method, n = phonons(plan, material.constants.fc2, nac), Tetrahedron.for_plan(plan), plan.crystal.n_atoms
     f, around = peer_neighbourhoods(plan, method, stored)
     np.testing.assert_allclose(f, waves.frequencies, rtol=0, atol=1e-6)
     waves = dataclasses.replace(waves, frequencies=f)
@@ -220,7 +220,7 @@ def test_la2zr2o7_with_isotope_scattering(shared):
     waves = phonons(plan, material.constants.fc2, GonzeLee(material.born, dipole_plan(crystal, supercell)))
     np.testing.assert_allclose(waves.frequencies[mesh.irreducible], stored["frequency"], rtol=0, atol=1e-5)
 
-    method, n = tetrahedron(plan), crystal.n_atoms
+    method, n = Tetrahedron.for_plan(plan), crystal.n_atoms
     state = jax.jit(prepare)(waves, np.zeros((n, n, n, 3, 3, 3)), plan, stored["temperature"], method, None)
     points = jnp.asarray(mesh.irreducible)
 

@@ -61,14 +61,14 @@ def bonds():
     atoms, report = relax(bulk("Al", a=4.0), potential)
     assert report.converged
     atoms.info |= {"fc2_supercell": (3, 3, 3), "fc3_supercell": (3, 3, 3)}
-    return potential, atoms, gruneisen_by_strain(potential, default_supercells(atoms), MESH)[0]
+    return potential, atoms, gruneisen_by_strain(default_supercells(atoms), potential, MESH)[0]
 
 
 def test_bonds_by_third_order_and_by_strain(bonds):
     """In a supercell larger than twice the range they are the same number, mode by mode."""
     potential, atoms, ours = bonds
     cells = default_supercells(atoms)
-    other = gruneisen_by_third_order(cells, force_constants(potential, cells)[0], MESH)
+    other = gruneisen_by_third_order(cells, force_constants(cells, potential)[0], MESH)
     np.testing.assert_allclose(other.modes, ours.modes, atol=1e-8)
     assert np.abs(ours.modes).max() > 0.5
 
@@ -80,9 +80,9 @@ def test_third_order_and_strain_agree(tersoff, name):
     atoms, supercell = crystal_of(name)
     atoms, _ = relax(atoms, tersoff)
     cells = default_supercells(atoms, supercell, supercell)
-    fc, _ = force_constants(tersoff, cells)
+    fc, _ = force_constants(cells, tersoff)
     for relaxed_ions in (False, True) if name == "wurtzite" else (False,):
-        ours, second = gruneisen_by_strain(tersoff, cells, MESH, relaxed_ions)
+        ours, second = gruneisen_by_strain(cells, tersoff, MESH, relaxed_ions)
         other = gruneisen_by_third_order(cells, fc, MESH, relaxed_ions)
         np.testing.assert_allclose(second, fc.fc2, atol=1e-10)
         np.testing.assert_allclose(ours.modes, other.modes, atol=1e-6)
@@ -93,7 +93,7 @@ def test_a_supercell_within_the_range_tells_them_apart(bonds):
     """In 8 atoms a neighbour and its image are equally far and opposite: Φ3 is zero by symmetry, and its route blind."""
     potential, atoms, _ = bonds
     cells = default_supercells(atoms, (2, 2, 2), (2, 2, 2))
-    ours, second = gruneisen_by_strain(potential, cells, MESH)
+    ours, second = gruneisen_by_strain(cells, potential, MESH)
     fc = ForceConstants(second, np.zeros((1, 8, 8, 3, 3, 3)))
     other = gruneisen_by_third_order(cells, fc, MESH)
     assert np.abs(np.asarray(ours.modes) - other.modes).max() > 0.1

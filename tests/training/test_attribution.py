@@ -26,7 +26,7 @@ def populations(solution):
 def case():
     potential = load_potential("tersoff-1989")
     cells = supercells_from_atoms(bulk("Si", a=5.432), (2, 2, 2), (2, 2, 2))
-    material = make_material("Si", cells, potential, (3, 3, 3), scattering=Scattering())
+    material = make_material("Si", cells, potential, (3, 3, 3), scattering=Scattering(None))
     gradient = value_and_grad(material, potential.energy, populations)(potential.params)
     return potential, material, material.force_constants(potential.energy, potential.params), gradient
 

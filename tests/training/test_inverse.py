@@ -40,7 +40,7 @@ def silicon():
     """Supercells, plan, patterns, force constants and their solution as the reference."""
     cells, fc = analytic(bulk("Si", a=5.432))
     plan = make_plan(cells, (4, 4, 4))
-    solution = solve(plan, fc, [300.0], AdaptiveGaussian(), Scattering(plan.mass_variances))
+    solution = solve(plan, fc, [300.0], broadening=AdaptiveGaussian(), scattering=Scattering(plan.mass_variances))
     fits = [
         plan_fit(cells.crystal, supercell, order)[0]
         for supercell, order in ((cells.fc2_supercell, 2), (cells.fc3_supercell, 3))
@@ -68,10 +68,10 @@ def test_second_from_frequencies(silicon):
     found = fc2_from_frequencies(plan, fits[0], start, reference, report=lines.append)
     assert len(lines) == 5
     assert found.largest_error < 1e-6  # THz
-    waves = solve(plan, ForceConstants(found.fc2, fc.fc3), [300.0], AdaptiveGaussian()).phonons
+    waves = solve(plan, ForceConstants(found.fc2, fc.fc3), [300.0], broadening=AdaptiveGaussian()).phonons
     ours = np.asarray(waves.frequencies)[np.asarray(plan.mesh.irreducible)]
     assert np.abs(ours - reference.frequencies)[1:].max() < 1e-6  # the first is Γ, where acoustic modes are noise
-    start = solve(plan, ForceConstants(start, fc.fc3), [300.0], AdaptiveGaussian(), allow_imaginary=True).phonons
+    start = solve(plan, ForceConstants(start, fc.fc3), [300.0], broadening=AdaptiveGaussian(), allow_imaginary=True).phonons
     before = np.asarray(start.frequencies)[np.asarray(plan.mesh.irreducible)]
     assert np.abs(before - reference.frequencies)[1:].max() > 0.05
 
@@ -82,7 +82,7 @@ def test_third_from_modes(silicon):
     options = {"broadening": AdaptiveGaussian(), "iterations": 8}
     found = fc3_from_mode_kappa(plan, fits[1], fc.fc2, start, reference, **options)
     before, after = (
-        solve(plan, ForceConstants(fc.fc2, third), [300.0], AdaptiveGaussian(), Scattering(plan.mass_variances))
+        solve(plan, ForceConstants(fc.fc2, third), [300.0], broadening=AdaptiveGaussian(), scattering=Scattering(plan.mass_variances))
         for third in (start, found.fc3)
     )
     scores = [metrics.srme_of(s, plan.mesh, reference)[1][0] for s in (before, after)]
@@ -120,7 +120,7 @@ def pair():
     }
     teacher = student.with_params(params)
     cells, ours = analytic(bulk("Si", a=5.432))
-    theirs = jax.tree.map(np.asarray, force_constants(teacher, cells)[0])
+    theirs = jax.tree.map(np.asarray, force_constants(cells, teacher)[0])
     return student, teacher, cells, (theirs.fc2 - ours.fc2, theirs.fc3 - ours.fc3)
 
 

@@ -218,7 +218,7 @@ def test_the_seam_gives_what_jax_grad_of_the_whole_gives(silicon):
 
     def whole(params):
         fc = material.force_constants(potential.energy, params)
-        return jnp.log(sum(kappa(material.plan, fc))[0, :3].mean())
+        return jnp.log(sum(kappa(material.plan, fc, broadening=AdaptiveGaussian()))[0, :3].mean())
 
     expected = jax.grad(whole)(potential.params)
     found = value_and_grad(material, potential.energy, log_kappa)(potential.params).params

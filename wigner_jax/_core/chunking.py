@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from .tiling import grain
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,8 +18,8 @@ BYTES = 64 * 2**20  # of temporaries that one chunk may hold: out of cache anywa
 
 
 def chunk_size(bytes_per_item: int, limit: int = BYTES) -> int:
-    """Number of items, at least one, whose temporaries fit into `limit` bytes, or what an accelerator needs to be busy."""
-    return max(1, max(limit, grain().least_bytes) // max(1, bytes_per_item))
+    """Number of items, at least one, whose temporaries fit into `limit` bytes."""
+    return max(1, limit // max(1, bytes_per_item))
 
 
 # A map over chunks that looks its own items up in a table streams less memory, but its backward pass would add up one
@@ -72,9 +70,10 @@ def map_chunks(function: Callable[[Any], Any], items: Any, chunk: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(chunks * chunk, *x.shape[2:])[:count], results)
 
 
-def map_nonempty(function: Callable[..., Any], live: Array, items: tuple[Any, ...], remat: bool = True) -> Any:
-    """``function(*item)`` for every item that is `live`, zeros for the others, which cost nothing. Where pieces are
-    taken together (_core/tiling.py), a single one is computed whether it is live or not.
+def map_nonempty(
+    function: Callable[..., Any], live: Array, items: tuple[Any, ...], remat: bool = True, vectorised: bool = False
+) -> Any:
+    """``function(*item)`` for every item that is `live`, zeros for the others, which cost nothing.
 
     Static shapes are padded to the largest case, so that one compilation serves all; the padding is skipped here, one
     chunk at a time.
@@ -84,11 +83,12 @@ def map_nonempty(function: Callable[..., Any], live: Array, items: tuple[Any, ..
         live: (N,) bool.
         items: pytrees of arrays (N, ...), the arguments of `function`.
         remat: the backward pass recomputes an item's temporaries (jax.checkpoint) instead of keeping them.
+        vectorised: a single item is computed whether it is live or not (`Tiling.vectorised`).
 
     Returns:
         pytree of arrays (N, ...).
     """
-    if grain().together and len(live) == 1:
+    if vectorised and len(live) == 1:
         result = (jax.checkpoint(function) if remat else function)(*jax.tree.map(lambda x: x[0], items))
         return jax.tree.map(lambda x: x[None], result)
     shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], items))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +59,7 @@ def trim_malloc_after_compilation() -> None:
     To compile a large program XLA takes some hundred MB and frees them, but glibc keeps freed pages, and the next
     compilation, in the arenas of other threads, takes new ones: without this, κ of NaCl on 11 × 11 × 11 points with its
     derivative leaves a process with 1.4 GB of which it uses 0.6. Takes 10 to 70 ms. Other C libraries are left to
-    themselves. Entries to compiled programs call this; the first call counts.
+    themselves. A setting of the whole process, so the command line calls it and the library does not; the first call counts.
     """
     if (trim := _trim()) is None:
         return
@@ -69,7 +71,40 @@ def trim_malloc_after_compilation() -> None:
     jax.monitoring.register_event_duration_secs_listener(heard)
 
 
-__all__ = [
-    "evict_compiled_programs",
-    "trim_malloc_after_compilation",
-]
+def cache_folder() -> Path | None:
+    """Where compiled programs are kept between runs: the user's cache folder, or None where that cannot be written."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache")
+    folder = base / "wigner-jax"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path | None:
+    """Keep compiled programs on disk, so that the next process loads what this one compiled. Call it before any work.
+
+    Sets JAX's persistent compilation cache for the whole process; a folder that JAX knows already (the environment
+    variable JAX_COMPILATION_CACHE_DIR, or its configuration) is left alone unless one is given here.
+
+    Args:
+        folder: where to keep them; by default ``wigner-jax`` in the user's cache folder.
+
+    Returns:
+        the folder in use; None where there is none that can be written to.
+    """
+    known = getattr(jax.config, "jax_compilation_cache_dir", None)
+    if folder is None and known:
+        return Path(known)
+    chosen = cache_folder() if folder is None else Path(folder)
+    if chosen is not None:
+        jax.config.update("jax_compilation_cache_dir", str(chosen))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    return chosen
+
+
+__all__ = ["cache_folder", "enable_compilation_cache", "evict_compiled_programs", "trim_malloc_after_compilation"]

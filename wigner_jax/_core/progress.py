@@ -1,8 +1,9 @@
-"""Stages of long work: their times, and progress with an estimate of the rest."""
+"""Progress of long work: their times, and progress with an estimate of the rest."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
@@ -23,8 +24,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-class Stages:
-    """Names and times the stages of a run; on a terminal it shows the one in work, its progress and an ETA.
+FIRST_LINE = 10.0  # s, of a stage, before a log gets its first line
+LINE_EVERY = 30.0  # s, between two lines of a log
+
+
+class Progress:
+    """Names and times the stages of a run, and shows the one in work, how far it is and how long the rest will take.
+
+    On a terminal that is one line, which changes. Elsewhere (a log of a batch system) it is a line with a time stamp for
+    work that takes more than ten seconds, and another one every half minute.
 
     Args:
         stream: where to show progress; None shows nothing.
@@ -33,22 +41,35 @@ class Stages:
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
         self.times: dict[str, float] = {}
+        self._terminal = stream is not None and stream.isatty()
         self._name, self._start, self._shown = "", 0.0, 0.0
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """A stage: everything inside the block counts for `name`."""
         self._name, self._start, self._shown = name, time.perf_counter(), 0.0
-        self._show(f"{name} ...")
+        timer = None
+        if self._terminal:
+            self._show(f"{name} ...")
+        elif self.stream is not None:
+            self._shown = self._start + FIRST_LINE - LINE_EVERY
+            timer = threading.Timer(FIRST_LINE, self._show, (f"{name} ...",))
+            timer.daemon = True
+            timer.start()
         try:
             yield
         finally:
+            if timer is not None:
+                timer.cancel()
             self.times[name] = self.times.get(name, 0.0) + time.perf_counter() - self._start
-            self._show("")
+            if self._terminal:
+                self._show("")
 
     def progress(self, done: int, total: int) -> None:
         """Callback between chunks of work: `done` of `total` units are finished."""
         now = time.perf_counter()
-        if self.stream is None or (now - self._shown < 0.2 and done < total):
+        pause = 0.2 if self._terminal else LINE_EVERY
+        if self.stream is None or (now - self._shown < pause and (done < total or not self._terminal)):
             return
         self._shown = now
         elapsed = now - self._start
@@ -56,11 +77,12 @@ class Stages:
         self._show(f"{self._name}: {done}/{total}{rest}")
 
     def _show(self, text: str) -> None:
-        if self.stream is not None:
-            self.stream.write(f"\r\x1b[K{text}")
-            self.stream.flush()
+        if self.stream is None:
+            return
+        self.stream.write(f"\r\x1b[K{text}" if self._terminal else f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        self.stream.flush()
 
 
 def progress_stream(quiet: bool) -> TextIO | None:
-    """stderr if a person watches it and did not ask for quiet, else None."""
-    return sys.stderr if not quiet and sys.stderr.isatty() else None
+    """stderr, or None for those who ask for quiet."""
+    return None if quiet else sys.stderr

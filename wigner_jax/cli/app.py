@@ -7,12 +7,12 @@ import contextlib
 import importlib
 import os
 import sys
+import warnings
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._core.version import __version__
-from ..errors import InputError
+from ..errors import AccuracyWarning, ImaginaryModes, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ examples:
   wigner-jax kappa phono3py.yaml --mesh 19 19 19     force constants (fc2.hdf5, fc3.hdf5) of a phono3py calculation
   wigner-jax kappa POSCAR --potential tersoff-1989   any structure that ASE reads, any potential that knows its elements
   wigner-jax plot si.hdf5 -o si.png                  linewidths, κ(T) and cumulative κ
-  wigner-jax benchmark --potential nequix-mp-1 --structures solids.extxyz --reference dft.json.gz --out campaign
+  wigner-jax benchmark --potential nequix-mp-1 --structures solids.extxyz --reference dft.json.gz -o campaign
   wigner-jax train config.yaml                       a potential on energies, forces and stresses
 """
 
@@ -58,25 +58,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def cache_folder() -> Path | None:
-    """Where compiled programs are kept between runs: the user's cache folder, or None where that cannot be written."""
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR") is not None:
-        return None  # the user has chosen, JAX reads it itself
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache")
-    folder = base / "wigner-jax"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None
-
-
 def configure_jax(threads: int | None) -> None:
     """Double precision, one JAX device for each core, and the persistent compilation cache. Command line only."""
     import jax
+
+    from .._core.compile_cache import enable_compilation_cache, trim_malloc_after_compilation
 
     if threads is not None and threads < 1:
         raise InputError(f"--threads must be a positive number, got {threads}")
@@ -84,9 +70,8 @@ def configure_jax(threads: int | None) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # the backend runs already if a program calls main(): it keeps its devices
         jax.config.update("jax_num_cpu_devices", threads or cores)
-    if (folder := cache_folder()) is not None:
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    enable_compilation_cache()
+    trim_malloc_after_compilation()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,11 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 for an error inside; 2 for bad input; 3 for imaginary modes; 130 if interrupted; 141 if nobody reads the
         output any more. Errors are one line on stderr.
     """
-    parsed = build_parser().parse_args(arguments)
+    debug = False
     try:
+        parsed = build_parser().parse_args(arguments)
+        debug = parsed.debug
         if parsed.command != "models":
             configure_jax(getattr(parsed, "threads", None))
-        code = parsed.run(parsed)
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            warnings.simplefilter("always", AccuracyWarning)
+            code = parsed.run(parsed)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -109,10 +99,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
         return 141
+    except ImaginaryModes as error:
+        return _report(InputError(error.found, f"{error.remedy} (--allow-imaginary)"), 3, debug)
     except (ValueError, OSError, ImportError, PackageNotFoundError) as error:
-        return _report(error, getattr(error, "exit_code", 2), parsed.debug)
+        return _report(error, 2, debug)
     except Exception as error:
-        return _report(error, 1, parsed.debug)
+        return _report(error, 1, debug)
+
+
+def _note(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+    """Warnings of the package are one line on stderr; others are not for those who use the command line."""
+    if issubclass(category, AccuracyWarning):
+        print(f"note: {message}", file=sys.stderr)
 
 
 def _report(error: Exception, code: int, debug: bool) -> int:

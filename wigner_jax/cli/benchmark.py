@@ -1,4 +1,4 @@
-"""``wigner-jax benchmark``: a potential on many crystals against a reference. See campaign/ for what is kept."""
+"""``wigner-jax benchmark``: a potential on many crystals against a reference. See evaluation/records.py for what is kept."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._core.compile_cache import evict_compiled_programs
-from .._core.progress import Stages, duration, progress_stream
+from .._core.progress import Progress, duration, progress_stream
 from ..checks import temperatures_above_zero
 from ..errors import InputError
 from ..evaluation.gruneisen import read_gammas
 from ..evaluation.material import run_material
 from ..evaluation.records import open_campaign, read_record, record_path, write_record
-from ..evaluation.settings import GRUNEISEN, PROTOCOLS, EvaluationSettings
+from ..evaluation.settings import DERIVATIVES, GRUNEISEN, PROTOCOLS, EvaluationSettings
 from ..evaluation.tables import TYPES, details_of, write_matbench, write_tables
 from ..evaluation.timings import write_times
 from ..io.phonondb import read_phonondb, read_phonondb_structures
+from ..pipeline import any_model, derivatives_of, model_of
 from .report import times_table
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import ase
-    from ase.calculators.calculator import Calculator
 
-    from ..potentials.base import Potential
     from ..reference import Reference
 
 
@@ -47,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--structures", required=True, metavar="FILE.extxyz", help="with supercells and mesh in its info"
     )
     parser.add_argument("--reference", required=True, metavar="FILE.json[.gz]", help="mode-resolved conductivities")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="made if it is not there, continued if it is")
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="FOLDER", help="made if it is not there, continued if it is"
+    )
     parser.add_argument(
         "--only", nargs="+", metavar="mp-…|NAME|rs|zb|wz", help="these materials, or types of structure, alone"
     )
@@ -56,16 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol", choices=PROTOCOLS, default="k_srme", help="of the relaxation (newton: exact, with derivatives)"
     )
     parser.add_argument("--fmax", type=float, default=1e-4, metavar="eV/Å", help="where k_srme and matbench stop")
-    route = parser.add_mutually_exclusive_group()
-    route.add_argument(
-        "--ad", action="store_const", const="ad", dest="route", help="force constants by differentiation"
-    )
-    route.add_argument(
-        "--finite-displacement",
-        action="store_const",
-        const="finite-displacement",
-        dest="route",
-        help="force constants by displacements of 0.03 Å, as published numbers were made (needs phono3py)",
+    parser.add_argument(
+        "--derivatives",
+        choices=DERIVATIVES,
+        help="force constants by automatic differentiation, or by displacements of 0.03 Å as published numbers were made"
+        " (needs phono3py; default: as `wigner-jax models` says)",
     )
     parser.add_argument("--distance", type=float, default=0.03, metavar="Å", help="of finite displacements")
     parser.add_argument("-T", "--temperatures", nargs="+", type=float, default=[300.0], metavar="K")
@@ -95,9 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
         for t in temperatures:
             reference[one.info["mp_id"]].at(t)
     chosen = choose(structures, reference, arguments.only)
-    potential, route = _potential(arguments.potential, arguments.route)
+    potential = any_model(arguments.potential)
+    derivatives = derivatives_of(potential, arguments.derivatives)
     settings = EvaluationSettings(
-        arguments.potential, arguments.protocol, route, arguments.distance, temperatures, 1e6, arguments.broadening,
+        arguments.potential, arguments.protocol, derivatives, arguments.distance, temperatures, 1e6, arguments.broadening,
         arguments.gruneisen, arguments.gruneisen_reference, arguments.fmax,
     )  # fmt: skip
     if settings.gruneisen_reference is not None:
@@ -108,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     order = list(structures)
     todo = [m for m in chosen[index - 1 :: pieces] if read_record(record_path(arguments.out, m)) is None]
     for number, mp_id in enumerate(todo):
-        stages = Stages(progress_stream(arguments.quiet))
+        stages = Progress(progress_stream(arguments.quiet))
         record, result = run_material(structures[mp_id], _for(potential, structures[mp_id]), reference[mp_id], settings,
                                       stages)  # fmt: skip
         write_record(arguments.out, record, stages.times, result)
@@ -163,31 +160,12 @@ def _structures(path: str, reference: dict[str, Reference]) -> dict[str, ase.Ato
     return structures
 
 
-def _potential(name: str, route: str | None) -> tuple[Potential | Calculator, str]:
-    """The potential, and how its force constants are made unless the user says: as its card recommends."""
-    if name.startswith("ase:"):
-        from ..ifc.finite_displacement import calculator_of
-
-        if route == "ad":
-            raise InputError("--ad needs a JAX potential; an ASE calculator has finite displacements only")
-        return calculator_of(name[4:]), "finite-displacement"
-    from ..potentials.cards import recommended_route
-    from ..potentials.registry import load_potential
-
-    potential = load_potential(name)
-    return potential, route or recommended_route(potential)
-
-
-def _for(potential: Any, atoms: ase.Atoms) -> Any:
-    from ..potentials.base import Potential
-    from ..potentials.registry import restrict
-
-    if not isinstance(potential, Potential):
-        return potential
+def _for(model: Any, atoms: ase.Atoms) -> Any:
+    """The model for these atoms; as it is if it does not know them, which the record says then."""
     try:
-        return restrict(potential, atoms.numbers)
+        return model_of(model, atoms)
     except ValueError:
-        return potential  # unknown elements: the record says so
+        return model
 
 
 def line_of(record: dict[str, Any], times: dict[str, float], number: int, total: int) -> str:

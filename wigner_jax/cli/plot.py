@@ -35,7 +35,7 @@ Figures from stored files. Of a benchmark's folder: κ against the reference, an
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the subcommand."""
     parser.add_argument("file", metavar="FILE.hdf5|FOLDER", help="a kappa file or a record; or a benchmark's folder")
-    parser.add_argument("-o", "--output", metavar="FILE.png", help="default: FILE with the ending .png")
+    parser.add_argument("-o", "--out", metavar="FILE.png", help="default: FILE with the ending .png")
     parser.add_argument("--figure", choices=FIGURES, metavar="NAME", help="of a kappa file (default: summary)")
     parser.add_argument("--reference", metavar="FILE.json[.gz]", help="mode-resolved conductivities, on the same mesh")
     parser.add_argument(
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make one figure."""
-    output = writable(arguments.output or Path(arguments.file).with_suffix(".png"))
+    output = writable(arguments.out or Path(arguments.file).with_suffix(".png"))
     assert output is not None
     if Path(arguments.file).is_dir():
         from ..evaluation.figures import campaign_figure, read_table

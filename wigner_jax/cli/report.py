@@ -10,18 +10,10 @@ from .._core.progress import duration
 
 if TYPE_CHECKING:
     from .._core.pytree import Array
-    from ..types import Conductivity, Crystal
+    from ..types import Conductivity
 
 
 COMPONENTS = ("xx", "yy", "zz", "yz", "xz", "xy")
-
-
-def formula(crystal: Crystal) -> str:
-    """The contents of the primitive cell, for example Si2 or La4Zr4O14."""
-    from ..crystal.elements import SYMBOLS
-
-    numbers = list(crystal.numbers)
-    return "".join(SYMBOLS[z] + (str(numbers.count(z)) if numbers.count(z) > 1 else "") for z in dict.fromkeys(numbers))
 
 
 def average(kappa: Array) -> np.ndarray:

@@ -7,6 +7,13 @@ ASE's masses differ by up to 1.6e-4 relative, which is 1e-3 THz.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..types import Crystal
+
 # symbol: (atomic number, mass, variance); mass is None where the table has no value
 ELEMENTS: dict[str, tuple[int, float | None, float]] = {
     "H": (1, 1.00794, 0.00011460743),
@@ -129,3 +136,14 @@ ELEMENTS: dict[str, tuple[int, float | None, float]] = {
     "Uuo": (118, None, 0),
 }
 SYMBOLS = {number: symbol for symbol, (number, _, _) in ELEMENTS.items()}
+
+
+def natural_isotopes(crystal: Crystal) -> np.ndarray:
+    """Mass variances g = Σ_i c_i (1 - m_i/m̄)² of the natural abundances. (n,)"""
+    return np.array([ELEMENTS[SYMBOLS[int(z)]][2] for z in crystal.numbers], float)
+
+
+def formula(crystal: Crystal) -> str:
+    """The contents of the primitive cell, for example Si2 or La4Zr4O14."""
+    numbers = list(crystal.numbers)
+    return "".join(SYMBOLS[z] + (str(numbers.count(z)) if numbers.count(z) > 1 else "") for z in dict.fromkeys(numbers))

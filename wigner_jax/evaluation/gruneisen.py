@@ -93,10 +93,10 @@ def gamma_of(
             found = gruneisen_by_third_order(cells, constants, mesh)
         elif settings.gruneisen == "strain":
             if not isinstance(potential, Potential):
-                raise InputError("a derivative by strain needs a JAX potential: use --gruneisen volumes")
-            found, _ = gruneisen_by_strain(potential, cells, mesh)
+                raise InputError("a derivative by strain needs a JAX potential: choose the route volumes")
+            found, _ = gruneisen_by_strain(cells, potential, mesh)
         else:
-            distance = settings.distance if settings.route == "finite-displacement" else None
+            distance = settings.distance if settings.derivatives == "finite-displacement" else None
             options = VolumeSteps(distance=distance)
             found, report = gruneisen_by_volumes(atoms, potential, mesh, options)
             record["gamma_protocol"] |= {

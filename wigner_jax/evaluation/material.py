@@ -8,23 +8,26 @@ record, never an exception: one material does not stop a campaign.
 from __future__ import annotations
 
 import traceback
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from .._solve import Scattering, make_plan, natural_isotopes, phonons, solve, tetrahedron
+from .._solve import make_plan, phonons, solve
 from ..checks import imaginary_modes
 from ..crystal.symmetry import space_group
-from ..errors import ImaginaryModes, InputError
+from ..errors import AccuracyWarning, ImaginaryModes, InputError
+from ..ifc.autodiff import ForceConstantsReport
 from ..metrics import WORST, average, frequency_distance, mode_kappa, sre, srme
-from ..physics.bands import phonon_bands
 from ..physics.broadening.gaussian import AdaptiveGaussian
+from ..physics.broadening.tetrahedron import Tetrahedron
 from ..physics.conductivity import transporting
 from ..physics.spectra import beyond_limits
+from ..pipeline import make_force_constants
 from ..potentials.base import Potential
 from ..relaxation.ase_protocols import relax_k_srme
-from ..types import Crystal, Mesh, Solution
+from ..types import Crystal, Scattering
 from .gruneisen import gamma_of, gamma_start
 from .records import plain
 
@@ -32,14 +35,12 @@ if TYPE_CHECKING:
     import ase
     from ase.calculators.calculator import Calculator
 
-    from .._core.progress import Stages
+    from .._core.progress import Progress
     from ..reference import Reference
+    from ..solution import Solution
     from ..types import Conductivity, ForceConstants, Supercells
     from .records import Result
     from .settings import EvaluationSettings
-
-
-# what write_record keeps: the arguments of kappa_datasets, the mean free path in µm
 
 
 def run_material(
@@ -47,7 +48,7 @@ def run_material(
     potential: Potential | Calculator,
     reference: Reference,
     settings: EvaluationSettings,
-    stages: Stages,
+    stages: Progress,
 ) -> tuple[dict[str, Any], Result | None]:
     """Scores and facts of one material as JSON values, and the solution if there is one.
 
@@ -89,7 +90,7 @@ def run_material(
 
 
 def _solve(
-    atoms: ase.Atoms, potential: Potential | Calculator, reference: Reference, settings: EvaluationSettings, stages: Stages,
+    atoms: ase.Atoms, potential: Potential | Calculator, reference: Reference, settings: EvaluationSettings, stages: Progress,
     record: dict[str, Any],
 ) -> Result | None:  # fmt: skip
     """Fills the record as far as it gets."""
@@ -113,15 +114,14 @@ def _solve(
         with stages("gruneisen"):
             gamma_of(relaxed, potential, (cells, constants), settings, record)
     with stages("conductivity"):
-        broadening = AdaptiveGaussian() if settings.broadening == "adaptive" else tetrahedron(plan)
-        scattering = Scattering(natural_isotopes(cells.crystal), settings.boundary_mfp)
-        solution = solve(plan, constants, settings.temperatures, broadening, scattering)
+        broadening = AdaptiveGaussian() if settings.broadening == "adaptive" else Tetrahedron.for_plan(plan)
+        scattering = Scattering(boundary_mfp=settings.boundary_mfp)
+        solution = solve(plan, constants, settings.temperatures, broadening=broadening, scattering=scattering)
         jax.block_until_ready(solution.conductivity.kappa_P)
     _score(solution.conductivity, reference, record)
-    _regimes(solution, plan.mesh, record)
+    _regimes(solution, record)
     with stages("bands"):
-        bands = phonon_bands(plan, jax.numpy.asarray(constants.fc2))
-    return cells.crystal, plan.mesh, solution, settings.boundary_mfp, None, bands
+        return solution, solution.bands()
 
 
 def relax_by(
@@ -158,22 +158,14 @@ def _space_group(atoms: ase.Atoms) -> int:
 def _constants(
     atoms: ase.Atoms, potential: Potential | Calculator, settings: EvaluationSettings, record: dict[str, Any]
 ) -> tuple[Supercells, ForceConstants]:
-    from ..crystal.defaults import default_supercells
-    from ..ifc.autodiff import force_constants
-    from ..ifc.finite_displacement import finite_displacements
-    from ..potentials.calculator import WignerCalculator
-
-    if settings.route == "ad":
-        if not isinstance(potential, Potential):
-            raise InputError("automatic differentiation needs a JAX potential: use --finite-displacement")
-        cells = default_supercells(atoms)
-        constants, report = force_constants(potential, cells)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)  # they are notes of the record
+        made, report = make_force_constants(atoms, potential, settings.derivatives, distance=settings.distance)
+    if isinstance(report, ForceConstantsReport):
         record |= {"evaluations": report.evaluations, "residual": report.residual, "notes": list(report.warnings)}
-        return cells, constants
-    calculator = WignerCalculator(potential) if isinstance(potential, Potential) else potential
-    cells, constants, used = finite_displacements(atoms, calculator, distance=settings.distance)
-    record |= {"evaluations": used.calls, "notes": []}
-    return cells, constants
+    else:
+        record |= {"evaluations": report.calls, "notes": []}
+    return made
 
 
 def _compare_frequencies(frequencies: np.ndarray, reference: Reference, record: dict[str, Any]) -> None:
@@ -205,8 +197,9 @@ def _score(result: Conductivity, reference: Reference, record: dict[str, Any]) -
     }
 
 
-def _regimes(solution: Solution, mesh: Mesh, record: dict[str, Any]) -> None:
+def _regimes(solution: Solution, record: dict[str, Any]) -> None:
     """Shares of the modes beyond the Wigner and the Ioffe-Regel limit, at every temperature (physics/spectra.py)."""
+    mesh = solution.mesh
     frequencies = solution.phonons.frequencies[mesh.irreducible]
     carries = transporting(solution.phonons, mesh)
     wigner, ioffe_regel = beyond_limits(frequencies, solution.linewidths.total, mesh.weights, carries)

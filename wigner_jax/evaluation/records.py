@@ -26,9 +26,10 @@ from .settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from ..physics.bands import Bands
-    from ..types import Crystal, Mesh, Solution
+    from ..solution import Solution
 
-    Result = tuple[Crystal, Mesh, Solution, float, None, Bands | None]
+    #: the arguments of `kappa_datasets`
+    Result = tuple[Solution, Bands | None]
 
 
 def record_path(folder: str | Path, mp_id: str) -> Path:
@@ -53,7 +54,7 @@ def open_campaign(folder: str | Path, settings: EvaluationSettings) -> None:
             if different:
                 k = different[0]
                 raise InputError(
-                    f"{folder} holds a campaign with {k} {there[k]!r}, not {asked[k]!r}: give another --out, or the"
+                    f"{folder} holds a campaign with {k} {there[k]!r}, not {asked[k]!r}: name another folder, or the"
                     " same options"
                 )
         else:
@@ -62,9 +63,9 @@ def open_campaign(folder: str | Path, settings: EvaluationSettings) -> None:
             if not _alive(part):
                 part.unlink(missing_ok=True)
     except json.JSONDecodeError:
-        raise InputError(f"{folder}/settings.json is not readable: give another --out") from None
+        raise InputError(f"{folder}/settings.json is not readable: name another folder") from None
     except OSError as error:
-        raise InputError(f"cannot write to {folder} ({error.strerror or error}): give another --out") from None
+        raise InputError(f"cannot write to {folder} ({error.strerror or error}): name another folder") from None
 
 
 def _alive(part: Path) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from ..errors import InputError
 
 PROTOCOLS = ("k_srme", "matbench", "newton")
-ROUTES = ("ad", "finite-displacement")
+DERIVATIVES = ("ad", "finite-displacement")
 GRUNEISEN = ("volumes", "strain", "third")
 
 
@@ -17,7 +18,7 @@ class EvaluationSettings:
 
     potential: str  # name or path, as given
     protocol: str = "k_srme"  # of the relaxation: k_srme, matbench, newton
-    route: str = "ad"  # of the force constants: ad, finite-displacement
+    derivatives: Literal["ad", "finite-displacement"] = "ad"  # of the force constants: ad, finite-displacement
     distance: float = 0.03  # Å, of finite displacements
     temperatures: tuple[float, ...] = (300.0,)  # K
     boundary_mfp: float = 1e6  # µm
@@ -29,7 +30,7 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         for value, name, allowed in (
             (self.protocol, "protocol", PROTOCOLS),
-            (self.route, "route", ROUTES),
+            (self.derivatives, "derivatives", DERIVATIVES),
             (self.broadening, "broadening", ("tetrahedron", "adaptive")),
             (self.gruneisen, "route to γ", (None, *GRUNEISEN)),
         ):
@@ -38,12 +39,12 @@ class EvaluationSettings:
         if not 0 < self.fmax < float("inf"):
             raise InputError(f"fmax must be above 0 eV/Å, got {self.fmax:g}")
         if self.protocol == "newton" and self.fmax != EvaluationSettings.fmax:
-            raise InputError("fmax stops FIRE: protocol newton goes down to rounding, leave --fmax out")
+            raise InputError("fmax stops FIRE: protocol newton goes down to rounding, leave fmax out")
 
 
 __all__ = [
+    "DERIVATIVES",
     "GRUNEISEN",
     "PROTOCOLS",
-    "ROUTES",
     "EvaluationSettings",
 ]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._core.compile_cache import trim_malloc_after_compilation
 from .._core.pytree import Array, pytree
 from .._core.taylor_mode import second_derivative
+from ..errors import AccuracyWarning
 from ..potentials.neighbor_list import graph_of
 from ..types import ForceConstants, Supercell, Supercells
 from .displacement_patterns import Fit, FitInfo, plan_fit
@@ -147,24 +148,36 @@ class ForceConstantsReport:
     seconds_evaluate: float  # compilation included
 
 
+class PlanReport(NamedTuple):
+    """What planning found.
+
+    Attributes:
+        fc2, fc3: size, scheme and condition of the two fits.
+        margin: Å, nearest pair to a distance at which the potential is not smooth.
+    """
+
+    fc2: FitInfo
+    fc3: FitInfo
+    margin: float
+
+
 def plan_force_constants(
+    supercells: Supercells,
     potential: Potential,
-    cells: Supercells,
     *,
     seed: int = 0,
     scheme: str = "auto",
     cache: Path | None = None,
-) -> tuple[ForceConstantsPlan, tuple[FitInfo, FitInfo], float]:
+) -> tuple[ForceConstantsPlan, PlanReport]:
     """Graphs, patterns and factorised normal equations. Host; numpy leaves.
 
     Args:
         seed, scheme, cache: as for `plan.patterns.plan_fit`.
 
     Returns:
-        plan, (info of Φ2, info of Φ3), margin in Å.
+        plan, report.
     """
-    trim_malloc_after_compilation()
-    crystal, lattice = cells.crystal, np.asarray(cells.crystal.lattice)
+    crystal, lattice = supercells.crystal, np.asarray(supercells.crystal.lattice)
 
     def one(supercell: Supercell, order: int) -> tuple[Graph, float, Fit, FitInfo]:
         positions = supercell.positions_in(crystal)
@@ -172,9 +185,9 @@ def plan_force_constants(
         graph = graph_of(supercell.matrix @ lattice, positions, numbers, potential)
         return (*graph, *plan_fit(crystal, supercell, order, seed, scheme, cache, potential.parity))
 
-    graph2, margin2, fit2, info2 = one(cells.fc2_supercell, 2)
-    graph3, margin3, fit3, info3 = one(cells.fc3_supercell, 3)
-    return ForceConstantsPlan(graph2, graph3, fit2, fit3), (info2, info3), min(margin2, margin3)
+    graph2, margin2, fit2, info2 = one(supercells.fc2_supercell, 2)
+    graph3, margin3, fit3, info3 = one(supercells.fc3_supercell, 3)
+    return ForceConstantsPlan(graph2, graph3, fit2, fit3), PlanReport(info2, info3, min(margin2, margin3))
 
 
 def force_constants_at(energy: Energy, params: Params, plan: ForceConstantsPlan) -> ForceConstants:
@@ -184,13 +197,15 @@ def force_constants_at(energy: Energy, params: Params, plan: ForceConstantsPlan)
     )
 
 
-def force_constants_fn(potential: Potential, cells: Supercells, **options: Any) -> Callable[[Params], ForceConstants]:
+def force_constants_fn(
+    supercells: Supercells, potential: Potential, **options: Any
+) -> Callable[[Params], ForceConstants]:
     """params → ForceConstants at fixed geometry, compiled once and differentiable with jax.grad.
 
     Options are those of `plan_force_constants`. Plan and parameters are arguments of the compiled function.
     """
     require_float64()
-    plan, _, _ = plan_force_constants(potential, cells, **options)
+    plan, _ = plan_force_constants(supercells, potential, **options)
     plan = jax.device_put(plan)
     compiled = jax.jit(force_constants_at, static_argnums=0)
     return lambda params: compiled(potential.energy, params, plan)
@@ -207,8 +222,8 @@ _recover = jax.jit(recover)
 
 
 def force_constants(
+    supercells: Supercells,
     potential: Potential,
-    cells: Supercells,
     *,
     params: Params | None = None,
     progress: Progress = None,
@@ -223,13 +238,17 @@ def force_constants(
         chunk: evaluations per compiled call; the result does not depend on it.
         **options: `seed`, `scheme` and `cache` of `plan_force_constants`.
 
+    Warns:
+        AccuracyWarning: for each line of `ForceConstantsReport.warnings`.
+
     Raises:
         ValueError: without float64, for an element the potential does not know, or for a supercell that does not fit.
     """
     require_float64()
     params = potential.params if params is None else params
     started = time.perf_counter()
-    plan, infos, margin = plan_force_constants(potential, cells, **options)
+    plan, planned_as = plan_force_constants(supercells, potential, **options)
+    infos, margin = (planned_as.fc2, planned_as.fc3), planned_as.margin
     planned = time.perf_counter()
     results, residuals = [], []
     for name, graph, fit in (("fc2", plan.graph2, plan.fit2), ("fc3", plan.graph3, plan.fit3)):
@@ -246,6 +265,9 @@ def force_constants(
         phi, residual = _recover(fit, jnp.concatenate(rows))
         results.append(phi)
         residuals.append(float(residual))
+    messages = _warnings(supercells, potential, (residuals[0], residuals[1]), margin)
+    for message in messages:
+        warnings.warn(message, AccuracyWarning, stacklevel=2)
     report = ForceConstantsReport(
         evaluations=(infos[0].n_evaluations, infos[1].n_evaluations),
         parameters=(infos[0].n_parameters, infos[1].n_parameters),
@@ -253,7 +275,7 @@ def force_constants(
         residual=(residuals[0], residuals[1]),
         scheme=(infos[0].scheme, infos[1].scheme),
         margin=margin,
-        warnings=_warnings(potential, cells, (residuals[0], residuals[1]), margin),
+        warnings=messages,
         seconds_plan=planned - started,
         seconds_evaluate=time.perf_counter() - planned,
     )
@@ -261,7 +283,7 @@ def force_constants(
 
 
 def _warnings(
-    potential: Potential, cells: Supercells, residuals: tuple[float, float], margin: float
+    supercells: Supercells, potential: Potential, residuals: tuple[float, float], margin: float
 ) -> tuple[str, ...]:
     """In words, what a user should know about these force constants."""
     messages = []
@@ -275,8 +297,8 @@ def _warnings(
         messages.append(f"a pair lies {margin:.1e} Å from a distance where {potential.name} is not smooth")
     folded = [
         name
-        for name, cell in (("fc2", cells.fc2_supercell), ("fc3", cells.fc3_supercell))
-        if potential.cutoff > _inscribed(cell.matrix @ np.asarray(cells.crystal.lattice))
+        for name, cell in (("fc2", supercells.fc2_supercell), ("fc3", supercells.fc3_supercell))
+        if potential.cutoff > _inscribed(cell.matrix @ np.asarray(supercells.crystal.lattice))
     ]
     if folded:
         messages.append(

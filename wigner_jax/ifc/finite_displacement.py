@@ -51,7 +51,7 @@ def finite_displacements(
     symmetrize: bool = True,
     symprec: float = SYMPREC,
     progress: Callable[[str, int, int], None] | None = None,
-) -> tuple[Supercells, ForceConstants, DisplacementReport]:
+) -> tuple[tuple[Supercells, ForceConstants], DisplacementReport]:
     """Φ2 and Φ3 of a crystal by finite displacements of one and of two atoms.
 
     Args:
@@ -66,7 +66,7 @@ def finite_displacements(
         progress: called as progress("fc2" | "fc3", calls done, calls in all).
 
     Returns:
-        cells, force constants, report. The crystal is phono3py's primitive cell (``atoms.info["primitive_matrix"]``,
+        (supercells, force constants), report. The crystal is phono3py's primitive cell (``atoms.info["primitive_matrix"]``,
         else found by spglib).
 
     Raises:
@@ -97,7 +97,7 @@ def finite_displacements(
             peer.symmetrize_fc3(use_symfc_projector=True)
         except AssertionError:  # symfc's, of an empty basis
             raise InputError("symmetry leaves no force constants in one of the supercells: take a larger one") from None
-    return (*peer_constants(peer), DisplacementReport((len(forces["fc2"]), len(forces["fc3"])), distance))
+    return peer_constants(peer), DisplacementReport((len(forces["fc2"]), len(forces["fc3"])), distance)
 
 
 def harmonic_displacements(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import h5py
 import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..physics.bands import Bands
-    from ..types import Crystal, Mesh, Solution
+    from ..types import Conductivity, Linewidths, Mesh, Phonons, Plan, Scattering
 
 
 def default_filename(dims: Sequence[int]) -> str:
@@ -28,14 +28,24 @@ def default_filename(dims: Sequence[int]) -> str:
     return f"kappa-m{''.join(str(int(d)) for d in dims)}.hdf5"
 
 
-def write_kappa_hdf5(
-    path: str | Path,
-    crystal: Crystal,
-    mesh: Mesh,
-    solution: Solution,
-    boundary_mfp: float | None = None,
-    sigma: float | None = None,
-) -> None:
+class Solved(Protocol):
+    """What a kappa file is made from: a `Solution`."""
+
+    @property
+    def phonons(self) -> Phonons: ...
+    @property
+    def linewidths(self) -> Linewidths: ...
+    @property
+    def conductivity(self) -> Conductivity: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def scattering(self) -> Scattering: ...
+    @property
+    def broadening(self) -> Any: ...
+
+
+def write_kappa_hdf5(path: str | Path, solution: Solved, bands: Bands | None = None) -> None:
     """Write everything a solution holds at the irreducible points, so that phono3py's tools read it.
 
     Datasets (P irreducible points, m modes, T temperatures; THz, Å, eV, W/(m K)):
@@ -58,12 +68,12 @@ def write_kappa_hdf5(
     Raises:
         InputError: the folder cannot be written to.
     """
-    write_datasets(path, kappa_datasets(crystal, mesh, solution, boundary_mfp, sigma))
+    write_datasets(path, kappa_datasets(solution, bands))
 
 
 def write_datasets(path: str | Path, data: dict[str, Any]) -> None:
     """Write the datasets of `kappa_datasets`; completely or not at all, InputError if the folder cannot be written to."""
-    with atomic_write(path, "choose another place with -o") as part, h5py.File(part, "w") as file:
+    with atomic_write(path) as part, h5py.File(part, "w") as file:
         put_datasets(file, data)
 
 
@@ -100,10 +110,7 @@ def _as_dict(group: h5py.Group) -> dict[str, Any]:
     return {k: _as_dict(v) if isinstance(v, h5py.Group) else v[()] for k, v in group.items()}
 
 
-def kappa_datasets(
-    crystal: Crystal, mesh: Mesh, solution: Solution, boundary_mfp: float | None = None, sigma: float | None = None,
-    bands: Bands | None = None,
-) -> dict[str, Any]:  # fmt: skip
+def kappa_datasets(solution: Solved, bands: Bands | None = None) -> dict[str, Any]:
     """The datasets of `write_kappa_hdf5` by name, as plot/ and other readers use them.
 
     Args:
@@ -112,6 +119,7 @@ def kappa_datasets(
     from .._core.version import __version__
 
     conductivity, linewidths, phonons = solution.conductivity, solution.linewidths, solution.phonons
+    crystal, mesh = solution.plan.crystal, solution.plan.mesh
     at = np.asarray(mesh.irreducible)
     frequency = np.asarray(phonons.frequencies)[at]
     V = np.asarray(phonons.velocity_operator)
@@ -148,9 +156,9 @@ def kappa_datasets(
         "crystal/numbers": np.array(crystal.numbers),
         "crystal/masses": np.asarray(crystal.masses),
     }
-    if boundary_mfp is not None:
-        data["boundary_mfp"] = float(boundary_mfp)
-    if sigma is not None:
+    if solution.scattering.boundary_mfp is not None:
+        data["boundary_mfp"] = float(solution.scattering.boundary_mfp)
+    if (sigma := getattr(solution.broadening, "sigma", None)) is not None:
         data["sigma"] = float(sigma)
     if bands is not None:
         data |= {

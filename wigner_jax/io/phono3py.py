@@ -27,9 +27,9 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times f
 
 
 class Phono3pyData(NamedTuple):
-    """What a phono3py calculation holds: ``cells, force_constants, born = read_phono3py(path)``."""
+    """What a phono3py calculation holds: ``supercells, force_constants, born = read_phono3py(path)``."""
 
-    cells: Supercells
+    supercells: Supercells
     force_constants: ForceConstants
     born: BornCharges | None  # from the yaml, or from a BORN file beside it
 

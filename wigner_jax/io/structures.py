@@ -2,37 +2,55 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import AccuracyWarning, InputError
 
 if TYPE_CHECKING:
     import ase
 
 
-def read_structure(path: str | Path) -> ase.Atoms:
-    """Read the (last) structure of any file that ASE reads; it must be periodic with distinct atoms.
+def read_structure(path: str | Path, index: int | str | None = None) -> ase.Atoms:
+    """Read a structure of any file that ASE reads; it must be periodic with distinct atoms.
+
+    Args:
+        path: the file; ``file@index`` chooses as ASE does.
+        index: which structure of a file with several, from 0 (negative: from the end).
+
+    Warns:
+        AccuracyWarning: the file has several structures and none was chosen; the last is read.
 
     Raises:
         InputError: no such file, not readable as a structure, not periodic, or atoms that coincide.
     """
     import ase.io
 
+    name, _, chosen = str(path).rpartition("@")
+    if index is None and name and not Path(path).exists() and Path(name).is_file():
+        path, index = name, chosen
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no structure file {path}: check the name")
     try:
-        atoms = ase.io.read(path)
+        frames = list(ase.io.iread(path, ":"))
     except Exception as error:  # ASE's readers raise whatever their parsers raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"ASE cannot read {path} as a structure ({reason[:120]}): check the file and its extension"
         ) from error
-    if isinstance(atoms, list):
-        atoms = atoms[-1]
+    if not frames:
+        raise InputError(f"{path} holds no structures")
+    if index is None and len(frames) > 1:
+        message = f"{path} holds {len(frames)} structures, and the last one is read: choose one by its index"
+        warnings.warn(message, AccuracyWarning, stacklevel=2)
+    try:
+        atoms = frames[-1 if index is None else int(index)]
+    except (ValueError, IndexError):
+        raise InputError(f"{path} has no structure {index!r}", f"give an index from 0 to {len(frames) - 1}") from None
     if len(atoms) == 0:
         raise InputError(f"{path} holds no atoms")
     if not np.all(atoms.pbc) or abs(atoms.cell.volume) < 1e-6:

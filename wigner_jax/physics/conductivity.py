@@ -22,7 +22,12 @@ from ..units import CUTOFF_FREQUENCY, K_B, KAPPA, THZ_TO_EV
 from .degeneracy import same_degenerate_set
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._core.pytree import Array
+
+    #: frequencies (P, m) THz, all above 0, and a temperature () K → (P, m, m) eV/K, symmetric
+    HeatCapacityMatrix = Callable[[Array, Array], Array]
 
 VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))  # xx, yy, zz, yz, xz, xy
 
@@ -51,15 +56,56 @@ def transporting(phonons: Phonons, mesh: Mesh) -> Array:
     return (frequencies > CUTOFF_FREQUENCY) & ~(at_zone_centre[:, None] & acoustic)
 
 
-def _pairs(frequencies: Array, linewidths: Array, carries: Array, temperature: Array) -> Array:
+def wigner_heat_capacity(frequencies: Array, temperature: Array) -> Array:
+    """The heat-capacity matrix of the Wigner equation, C_ss' = ¼ (f_s + f_s') (C_s/f_s + C_s'/f_s').
+
+    Simoncelli, Marzari, Mauri, PRX 12, 041011 (2022), eq. 49. Its diagonal is C_s.
+
+    Args:
+        frequencies: (..., m) THz, all above 0.
+        temperature: () K.
+
+    Returns:
+        (..., m, m) eV/K, symmetric.
+    """
+    f = frequencies
+    C = heat_capacity(f, temperature)[0] / f
+    return (f[..., :, None] + f[..., None, :]) * (C[..., :, None] + C[..., None, :]) / 4
+
+
+def green_kubo_heat_capacity(frequencies: Array, temperature: Array) -> Array:
+    """The heat-capacity matrix of the quasi-harmonic Green–Kubo theory, C_ss' = (h² f_s f_s'/T) (n_s - n_s')/(h f_s' - h f_s).
+
+    Isaeva, Barbalinardo, Donadio, Baroni, Nat. Commun. 10, 3853 (2019), eq. 7. With x = hf/k_B T and d = (x_s' - x_s)/2 it is
+    k_B x_s x_s' (sinh d / d) / (4 sinh(x_s/2) sinh(x_s'/2)), which is regular where two frequencies meet: there it is C_s.
+
+    Args:
+        frequencies: (..., m) THz, all above 0.
+        temperature: () K.
+
+    Returns:
+        (..., m, m) eV/K, symmetric.
+    """
+    x = frequencies * (THZ_TO_EV / K_B) / temperature
+    a, b = x[..., :, None], x[..., None, :]
+    d = jnp.abs(b - a) / 2
+    apart = d > 1e-4
+    safe = jnp.where(apart, d, 1.0)
+    # (1 - e^-2d)/2d and (1 - e^-x) instead of sinh, which overflows: e^d e^-a/2 e^-b/2 = e^-min(a, b)
+    ratio = jnp.where(apart, -jnp.expm1(-2 * safe) / (2 * safe), 1 - d)
+    return K_B * a * b * ratio * jnp.exp(-jnp.minimum(a, b)) / (jnp.expm1(-a) * jnp.expm1(-b))
+
+
+def _pairs(
+    frequencies: Array, linewidths: Array, carries: Array, temperature: Array, matrix: HeatCapacityMatrix
+) -> Array:
     """C_ss' Γ_ss' / [(f_s - f_s')² + Γ_ss'²] at one temperature, 0 where a mode carries no heat. (P, m, m) eV/K/THz"""
     live = carries & (linewidths > 0)
     f = jnp.where(live, frequencies, 1.0)
     γ = jnp.where(live, linewidths, 1.0)
-    C = heat_capacity(frequencies, temperature)[0] / f
     pair = live[:, :, None] & live[:, None, :]
     Γ = γ[:, :, None] + γ[:, None, :]
-    C_pair = (f[:, :, None] + f[:, None, :]) * (C[:, :, None] + C[:, None, :]) / 4
+    C_pair = matrix(f, temperature)
     return jnp.where(pair, C_pair * Γ / ((f[:, :, None] - f[:, None, :]) ** 2 + Γ**2), 0.0)
 
 
@@ -91,7 +137,12 @@ def _prefactor(mesh: Mesh, crystal: Crystal) -> tuple[Array, Array]:
 
 
 def conductivity(
-    phonons: Phonons, linewidths: Array, mesh: Mesh, crystal: Crystal, temperatures: Array
+    phonons: Phonons,
+    linewidths: Array,
+    mesh: Mesh,
+    crystal: Crystal,
+    temperatures: Array,
+    heat_capacity_matrix: HeatCapacityMatrix = wigner_heat_capacity,
 ) -> Conductivity:
     """κ and its resolution by modes and pairs of modes, at every temperature.
 
@@ -101,6 +152,7 @@ def conductivity(
         phonons: on the mesh, velocity operator at its irreducible points.
         linewidths: (T, P, m) THz, total half widths; equal inside degenerate blocks.
         temperatures: (T,) K, those of the linewidths.
+        heat_capacity_matrix: C_ss' of frequencies (P, m) THz and one temperature; another one makes another theory of transport.
 
     Returns:
         mode arrays hold the sum over the star of each irreducible point: Σ over (p, s) of mode_kappa_P[t], and over
@@ -114,7 +166,7 @@ def conductivity(
 
     def at(item: tuple[Array, Array]) -> tuple[Array, Array]:
         temperature, widths = item
-        mode_kappa = _pairs(frequencies, widths, carries, temperature)[..., None] * tensors
+        mode_kappa = _pairs(frequencies, widths, carries, temperature, heat_capacity_matrix)[..., None] * tensors
         return jnp.sum(jnp.where(same, mode_kappa, 0.0), axis=-2), jnp.where(same, 0.0, mode_kappa)
 
     temperatures = jnp.asarray(temperatures)
@@ -131,7 +183,12 @@ def conductivity(
 
 
 def kappa_tensors(
-    phonons: Phonons, linewidths: Array, mesh: Mesh, crystal: Crystal, temperatures: Array
+    phonons: Phonons,
+    linewidths: Array,
+    mesh: Mesh,
+    crystal: Crystal,
+    temperatures: Array,
+    heat_capacity_matrix: HeatCapacityMatrix = wigner_heat_capacity,
 ) -> tuple[Array, Array]:
     """κ_P and κ_C alone, (T, 6) each: `conductivity` without its mode-resolved arrays, one temperature at a time."""
     frequencies = phonons.frequencies[mesh.irreducible]
@@ -143,7 +200,7 @@ def kappa_tensors(
     @jax.checkpoint
     def at(item: tuple[Array, Array]) -> tuple[Array, Array]:
         temperature, widths = item
-        pairs = _pairs(frequencies, widths, carries, temperature) * scale[:, None, None]
+        pairs = _pairs(frequencies, widths, carries, temperature, heat_capacity_matrix) * scale[:, None, None]
         split = jnp.stack([jnp.where(same, pairs, 0.0), jnp.where(same, 0.0, pairs)])
         κ = jnp.einsum("xpst,pstv->xv", split, tensors) @ average.T / mesh.qpoints.shape[0]
         return κ[0], κ[1]

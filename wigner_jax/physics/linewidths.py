@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from .._core.chunking import map_nonempty
+from .._core.chunking import BYTES, map_nonempty
 from .._core.pytree import pytree
-from .._core.tiling import grain
+from .._core.tiling import tiling_for
 from ..units import CUTOFF_FREQUENCY, INTERACTION, K_B, LINEWIDTH, THZ_TO_EV
-from .broadening.base import Broadening, Pairs, Strength
 from .degeneracy import degenerate_averages
 from .matrix_elements import (
     contract_over_R2,
@@ -33,16 +32,19 @@ from .matrix_elements import (
     planes_to_rods,
 )
 from .mesh_index import third_point
+from .pairs import Broadening, Pairs, Strength
+from .phonons import compiled_phonons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.pytree import Array
-    from ..types import Phonons, Plan, TripletBucket
-    from .broadening.tetrahedron import Tetrahedron
+    from .._core.tiling import Tiling
+    from ..types import ForceConstants, Phonons, Plan, TripletBucket
+    from .phonons import LongRange
 
 
-@pytree()
+@pytree("tiling")
 class State:
     """What every q-point looks up."""
 
@@ -54,6 +56,7 @@ class State:
     entries: tuple[Array, ...]  # Φ3 by cells
     occupation: Array  # (Q, m, T)
     broadening: Any  # the broadening's tables
+    tiling: Tiling
 
 
 @pytree()
@@ -90,7 +93,13 @@ def bose_einstein(frequencies: Array, temperatures: Array) -> Array:
 
 
 def prepare(
-    phonons: Phonons, third: Array, plan: Plan, temperatures: Array, broadening: Broadening, velocities: Array | None
+    phonons: Phonons,
+    third: Array,
+    plan: Plan,
+    temperatures: Array,
+    broadening: Broadening,
+    velocities: Array | None,
+    tiling: Tiling,
 ) -> State:
     """Tables for all q-points; differentiable in phonons and third."""
     f = phonons.frequencies
@@ -103,8 +112,21 @@ def prepare(
         projectors.reshape(-1, f.size),
         gather_third(third, plan.fc3_table),
         bose_einstein(f, jnp.asarray(temperatures)),
-        broadening.prepare(f, velocities, plan.mesh),
+        broadening.prepare(f, velocities, plan.mesh, tiling),
+        tiling,
     )
+
+
+compiled_prepare = jax.jit(prepare, static_argnames="tiling")
+
+
+def state_of(
+    plan: Plan, fc: ForceConstants, broadening: Broadening, nac: LongRange | None, tiling: Tiling | None = None
+) -> State:
+    """`prepare` from force constants, where occupations do not matter (at 1 K)."""
+    tiling = tiling_for() if tiling is None else tiling
+    waves = compiled_phonons(plan, fc.fc2, nac, max(BYTES, tiling.least_bytes))
+    return compiled_prepare(waves, fc.fc3, plan, jnp.ones(1), broadening, None, tiling=tiling)
 
 
 def divisor(n: int, most: float) -> int:
@@ -112,13 +134,12 @@ def divisor(n: int, most: float) -> int:
     return max(d for d in range(1, n + 1) if n % d == 0 and d <= max(1, most))
 
 
-def group_size(bucket: TripletBucket, modes: int) -> int:
+def group_size(bucket: TripletBucket, modes: int, tiling: Tiling) -> int:
     """q-points of a bucket that are treated as one group: a power of two."""
-    chosen = grain()
-    if not chosen.together:
-        return chosen.group
+    if not tiling.vectorised:
+        return tiling.group
     count, R, X = bucket.weights.shape
-    most = min(chosen.group, chosen.strength_bytes // (8 * R * X * modes**3), 2 ** (count - 1).bit_length())
+    most = min(tiling.group, tiling.strength_bytes // (8 * R * X * modes**3), 2 ** (count - 1).bit_length())
     return 2 ** max(0, most.bit_length() - 1)
 
 
@@ -143,21 +164,27 @@ def three_phonon(
     bucket: TripletBucket, leg: Leg, cells: Array, state: State, plan: Plan, broadening: Broadening
 ) -> tuple[Array, Array]:
     """γ of one q. Args: bucket of one member; cells from `contract_over_R2`. Returns (T, m), overflow."""
-    dims = plan.mesh.dims
+    dims, tiling = plan.mesh.dims, state.tiling
     m = len(leg.frequencies)
     R, X = bucket.weights.shape
-    chunk = divisor(R, min(grain().rods, grain().rod_bytes / (16 * X * m**3)))
-    S = divisor(m, grain().strength_bytes / (8 * R * X * m**2))
+    chunk = divisor(R, min(tiling.rods, tiling.rod_bytes / (16 * X * m**3)))
+    S = divisor(m, tiling.strength_bytes / (8 * R * X * m**2))
     first, second, weight = legs(bucket, jnp.asarray(plan.mesh.irreducible)[bucket.members], dims, chunk)
     pairs = Pairs(first, second, weight, state.occupation)
     live = jnp.any(weight.reshape(-1, chunk * X) > 0, axis=1)
 
     def some_modes(items: tuple[Array, Array]) -> tuple[Array, Array]:
         e0, f0 = items
-        spectra = planes_to_rods(cells, e0, bucket.planes, plan.fc3_table, dims)
+        spectra = planes_to_rods(cells, e0, bucket.planes, plan.fc3_table, dims, tiling)
         places = tuple(x.reshape(R // chunk, -1, *x.shape[1:]) for x in (bucket.rods, first, second))
         strength = Strength(
-            look_up, partial(interaction_strength, dims), live, plan.fc3_table, (spectra, state.rotation), places
+            look_up,
+            partial(interaction_strength, dims),
+            tiling.vectorised,
+            live,
+            plan.fc3_table,
+            (spectra, state.rotation),
+            places,
         )
         return broadening.three_phonon(state.broadening, pairs, f0, strength)
 
@@ -187,7 +214,7 @@ def mode_groups(some_modes: Callable[[Any], tuple[Array, Array]], groups: Any) -
 def isotope(leg: Leg, state: State, variances: Array, broadening: Broadening) -> tuple[Array, Array]:
     """γ of one q by mass disorder. Returns (m,), overflow."""
     (Q, m), f0 = state.frequencies.shape, leg.frequencies
-    S = divisor(m, grain().strength_bytes / (8 * Q * m))
+    S = divisor(m, state.tiling.strength_bytes / (8 * Q * m))
     # factors of f0 are applied here: outside the sum, its derivative would need the sum itself
     alive = jnp.where(f0 > CUTOFF_FREQUENCY, f0, 0.0)
     bra = (leg.projectors * jnp.repeat(jnp.asarray(variances), 9)[:, None] * (jnp.pi / 4 / Q * alive**2)).T
@@ -218,35 +245,22 @@ def bucket_linewidths(
     def group(members: TripletBucket, legs: Leg) -> tuple[Array, Array, Array]:
         q = jnp.asarray(plan.mesh.qpoints)[jnp.asarray(plan.mesh.irreducible)[members.members]]
         cells = contract_over_R2(q, state.entries, plan.fc3_table)
-        if grain().together:
+        if state.tiling.vectorised:
             return jax.vmap(one)(members, legs, cells)
-        return map_nonempty(one, jnp.any(members.weights > 0, axis=(1, 2)), (members, legs, cells))
+        live = jnp.any(members.weights > 0, axis=(1, 2))
+        return map_nonempty(one, live, (members, legs, cells))
 
-    size = divisor(len(bucket.members), group_size(bucket, state.frequencies.shape[1]))
+    size = divisor(len(bucket.members), group_size(bucket, state.frequencies.shape[1], state.tiling))
     q = jnp.asarray(plan.mesh.irreducible)[bucket.members]
     projectors = state.projectors.reshape(len(state.projectors), -1, len(state.frequencies))[:, :, q]
     members = (bucket, Leg(state.frequencies[q], state.rotation[q], jnp.moveaxis(projectors, -1, 0)))
     grouped = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, size, *x.shape[1:]), members)
-    results = map_nonempty(group, jnp.any(grouped[0].weights > 0, axis=(1, 2, 3)), grouped)
+    live = jnp.any(grouped[0].weights > 0, axis=(1, 2, 3))
+    results = map_nonempty(group, live, grouped, vectorised=state.tiling.vectorised)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
-
-
-def needed_capacity(bucket: TripletBucket, state: State, plan: Plan, broadening: Tetrahedron) -> tuple[Array, ...]:
-    """Largest numbers of three-phonon items, degenerate triplets and isotope items at any q of a bucket."""
-
-    def one(member: TripletBucket) -> tuple[Array, ...]:
-        q = jnp.asarray(plan.mesh.irreducible)[member.members]
-        f0 = state.frequencies[q]
-        pairs = Pairs(*legs(member, q, plan.mesh.dims, 1), state.occupation)
-        isotope_items = jnp.sum(broadening.one_window(state.broadening, f0)[1])
-        return (*broadening.count(state.broadening, pairs, f0), isotope_items)
-
-    at_once = group_size(bucket, state.frequencies.shape[1]) if grain().together else None
-    return tuple(x.max() for x in jax.lax.map(one, bucket, batch_size=at_once))
 
 
 __all__ = [
     "bucket_linewidths",
-    "needed_capacity",
     "prepare",
 ]

@@ -26,11 +26,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._core.tiling import grain
 from ..units import CUTOFF_FREQUENCY
 
 if TYPE_CHECKING:
     from .._core.pytree import Array
+    from .._core.tiling import Tiling
     from ..types import Crystal, FC3Table, Mesh
 
 
@@ -131,7 +131,9 @@ def shifted(points: Array, start: Array, period: int, re: Array, im: Array) -> t
     return re * cos - im * sin, re * sin + im * cos
 
 
-def planes_to_rods(cells: Array, e0: Array, planes: Array, table: FC3Table, dims: tuple[int, int, int]) -> Array:
+def planes_to_rods(
+    cells: Array, e0: Array, planes: Array, table: FC3Table, dims: tuple[int, int, int], tiling: Tiling
+) -> Array:
     """Leg 0 rotated into modes, H_s[(j b)(k c), D] = Σ_ia e0[s, ia] G[ia, jb, kc, D], and its z and y passes.
 
     Component block by component block (on a CPU), so that the data stay in cache; D runs last, so that nothing is
@@ -163,9 +165,9 @@ def planes_to_rods(cells: Array, e0: Array, planes: Array, table: FC3Table, dims
             y = transform_axis(jnp.arange(table.box[1]), dims[1], *z)
             return jnp.stack(shifted(jnp.arange(dims[1]), table.y_start, dims[1], *y))
 
-        return grain().map(atoms, places)
+        return tiling.map(atoms, places)
 
-    return grain().map(components, cells)
+    return tiling.map(components, cells)
 
 
 def pick_rods(spectra: Array, rods: Array) -> Array:

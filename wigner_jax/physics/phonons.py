@@ -8,12 +8,13 @@ exp(2πi G·(r_j - r_i)), and its q-derivative holds no origin-dependent terms, 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from .._core.chunking import chunk_size, map_chunks
+from .._core.chunking import BYTES, chunk_size, map_chunks
 from ..types import Crystal, FC2Table, Phonons
 from ..units import CUTOFF_FREQUENCY, SQRT_EV_A2_AMU_TO_THZ
 from .degeneracy import degenerate_averages
@@ -21,6 +22,7 @@ from .eigh import eigh, frequencies_of
 
 if TYPE_CHECKING:
     from .._core.pytree import Array
+    from ..types import Plan
 
 
 class LongRange(Protocol):
@@ -110,14 +112,19 @@ def _gradient(qpoints: Array, constants: Array, crystal: Crystal, table: FC2Tabl
     return _hermitian(dD.reshape(-1, 3, size, size))
 
 
-def _chunk(crystal: Crystal, table: FC2Table, nac: LongRange | None, matrices: int) -> int:
+def _chunk(crystal: Crystal, table: FC2Table, nac: LongRange | None, matrices: int, chunk_bytes: int) -> int:
     """q-points a chunk, for kernels that hold `matrices` complex (3n, 3n) matrices a point."""
     size = 16 * (matrices * 9 * crystal.n_atoms**2 + 8 * table.vectors.shape[0])
-    return chunk_size(size + (0 if nac is None else nac.bytes_per_point(crystal, table)))
+    return chunk_size(size + (0 if nac is None else nac.bytes_per_point(crystal, table)), chunk_bytes)
 
 
 def dynamical_matrix(
-    qpoints: Array, second: Array, crystal: Crystal, table: FC2Table, nac: LongRange | None = None
+    qpoints: Array,
+    second: Array,
+    crystal: Crystal,
+    table: FC2Table,
+    nac: LongRange | None = None,
+    chunk_bytes: int = BYTES,
 ) -> Array:
     """D_ia,jb(q) = (M_i M_j)^-1/2 Σ_R Φ_ia,jb(R) exp(2πi q·(r_j + R - r_i)), its Hermitian part.
 
@@ -131,22 +138,36 @@ def dynamical_matrix(
     """
     constants = _lattice_constants(second, crystal, table, nac)
     return map_chunks(
-        lambda q: _matrix(q, constants, crystal, table, nac), jnp.asarray(qpoints), _chunk(crystal, table, nac, 6)
+        lambda q: _matrix(q, constants, crystal, table, nac),
+        jnp.asarray(qpoints),
+        _chunk(crystal, table, nac, 6, chunk_bytes),
     )
 
 
 def dynamical_matrix_gradient(
-    qpoints: Array, second: Array, crystal: Crystal, table: FC2Table, nac: LongRange | None = None
+    qpoints: Array,
+    second: Array,
+    crystal: Crystal,
+    table: FC2Table,
+    nac: LongRange | None = None,
+    chunk_bytes: int = BYTES,
 ) -> Array:
     """∂D/∂q_c in Cartesian components of q (1/Å, without 2π), exact. (Q, 3, 3n, 3n) complex, eV/Å²/amu Å"""
     constants = _lattice_constants(second, crystal, table, nac)
     return map_chunks(
-        lambda q: _gradient(q, constants, crystal, table, nac), jnp.asarray(qpoints), _chunk(crystal, table, nac, 24)
+        lambda q: _gradient(q, constants, crystal, table, nac),
+        jnp.asarray(qpoints),
+        _chunk(crystal, table, nac, 24, chunk_bytes),
     )
 
 
 def frequencies_and_eigenvectors(
-    qpoints: Array, second: Array, crystal: Crystal, table: FC2Table, nac: LongRange | None = None
+    qpoints: Array,
+    second: Array,
+    crystal: Crystal,
+    table: FC2Table,
+    nac: LongRange | None = None,
+    chunk_bytes: int = BYTES,
 ) -> tuple[Array, Array]:
     """Solution of D e_s = λ_s e_s, f_s = sign(λ_s) √|λ_s|.
 
@@ -157,7 +178,7 @@ def frequencies_and_eigenvectors(
         frequencies (Q, m) THz, ascending; eigenvectors (Q, 3n, m), columns are modes.
     """
     # The diagonalisation stays outside the rematerialised chunks: see eigh.
-    values, vectors = eigh(dynamical_matrix(qpoints, second, crystal, table, nac))
+    values, vectors = eigh(dynamical_matrix(qpoints, second, crystal, table, nac, chunk_bytes))
     return frequencies_of(values), vectors
 
 
@@ -169,7 +190,7 @@ def _slopes(frequencies: Array) -> tuple[Array, Array]:
 
 def velocity_operator(
     qpoints: Array, solution: tuple[Array, Array], second: Array, crystal: Crystal, table: FC2Table,
-    nac: LongRange | None = None,
+    nac: LongRange | None = None, chunk_bytes: int = BYTES,
 ) -> Array:  # fmt: skip
     """V^c_ss'(q) = ⟨e_s| ∂D/∂q_c |e_s'⟩ / (f_s + f_s'), the published Wigner operator.
 
@@ -195,12 +216,12 @@ def velocity_operator(
         total = jnp.where(both, safe[:, :, None] + safe[:, None, :], 1.0)
         return jnp.where(both[..., None], SQRT_EV_A2_AMU_TO_THZ**2 * elements / total[..., None], 0.0)
 
-    return map_chunks(operator, (jnp.asarray(qpoints), *solution), _chunk(crystal, table, nac, 36))
+    return map_chunks(operator, (jnp.asarray(qpoints), *solution), _chunk(crystal, table, nac, 36, chunk_bytes))
 
 
 def group_velocities(
     qpoints: Array, solution: tuple[Array, Array], second: Array, crystal: Crystal, table: FC2Table,
-    nac: LongRange | None = None,
+    nac: LongRange | None = None, chunk_bytes: int = BYTES,
 ) -> Array:  # fmt: skip
     """v_s = ⟨e_s| ∂D/∂q |e_s⟩ / 2f_s, averaged over degenerate blocks, which makes it a function of the physics alone.
 
@@ -223,12 +244,12 @@ def group_velocities(
         velocity = jnp.where(moves[:, None], SQRT_EV_A2_AMU_TO_THZ**2 * slopes / (2 * safe[:, None]), 0.0)
         return jnp.einsum("qst,qct->qsc", degenerate_averages(f), velocity)
 
-    return map_chunks(diagonal, (jnp.asarray(qpoints), *solution), _chunk(crystal, table, nac, 30))
+    return map_chunks(diagonal, (jnp.asarray(qpoints), *solution), _chunk(crystal, table, nac, 30, chunk_bytes))
 
 
 def phonons(
     qpoints: Array, irreducible: Array, second: Array, crystal: Crystal, table: FC2Table,
-    nac: LongRange | None = None,
+    nac: LongRange | None = None, chunk_bytes: int = BYTES,
 ) -> Phonons:  # fmt: skip
     """The harmonic solution on all `qpoints` and the velocity operator at the `irreducible` ones.
 
@@ -238,9 +259,18 @@ def phonons(
         second: (n, N2, 3, 3) eV/Å², compact.
         table: plan/fc2_table.fourier_table(crystal, fc2 supercell).
         nac: long-range part, physics/nac.py.
+        chunk_bytes: of temporaries, of one chunk of q-points.
     """
     qpoints = jnp.asarray(qpoints)
-    frequencies, eigenvectors = frequencies_and_eigenvectors(qpoints, second, crystal, table, nac)
+    frequencies, eigenvectors = frequencies_and_eigenvectors(qpoints, second, crystal, table, nac, chunk_bytes)
     chosen = (frequencies[irreducible], eigenvectors[irreducible])
-    velocity = velocity_operator(qpoints[irreducible], chosen, second, crystal, table, nac)
+    velocity = velocity_operator(qpoints[irreducible], chosen, second, crystal, table, nac, chunk_bytes)
     return Phonons(frequencies, eigenvectors, velocity)
+
+
+@partial(jax.jit, static_argnums=3)
+def compiled_phonons(plan: Plan, fc2: Array, nac: LongRange | None, chunk_bytes: int) -> Phonons:
+    """`phonons` on the mesh of a plan."""
+    return phonons(
+        plan.mesh.qpoints, plan.mesh.irreducible, fc2, plan.crystal, plan.fc2_table, nac, chunk_bytes=chunk_bytes
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ase.optimize import FIRE
 
 from ..crystal.from_ase import masses_of
 from ..crystal.symmetry import SYMPREC, space_group
-from ..errors import InputError
+from ..errors import AccuracyWarning, InputError
 from ..potentials.base import Potential
 from ..potentials.calculator import WignerCalculator
 from ..types import Crystal
@@ -79,6 +80,8 @@ def relax_k_srme(
         message="; ".join(stages.messages),
     )
     current.calc = None
+    if report.message:
+        warnings.warn(f"relaxation: {report.message}", AccuracyWarning, stacklevel=2)
     return current, report
 
 

@@ -87,7 +87,7 @@ class Geometry:
         return self
 
 
-def plan_relaxation(potential: Potential, crystal: Crystal, cell: bool = True) -> Freedom:
+def plan_relaxation(crystal: Crystal, potential: Potential, cell: bool = True) -> Freedom:
     """The allowed deformations of a crystal that obeys its space group to rounding (`Supercells.crystal` does).
 
     Args:

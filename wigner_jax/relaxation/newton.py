@@ -9,6 +9,7 @@ pure strain, without rotation), the order of the atoms and the space group are k
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from ..crystal.from_ase import masses_of
 from ..crystal.symmetry import SYMPREC, SpaceGroup, space_group, symmetrized
+from ..errors import AccuracyWarning
 from ..ifc.autodiff import require_float64
 from ..potentials.neighbor_list import graph_of
 from ..types import Crystal
@@ -72,6 +74,9 @@ def relax(
     Returns:
         a copy of `atoms` at the minimum (positions not wrapped), and the report.
 
+    Warns:
+        AccuracyWarning: with the report's message, if there is one.
+
     Raises:
         ValueError: without float64, for a structure that is not periodic, or an element the potential does not know.
     """
@@ -118,7 +123,10 @@ def relax(
             state = trial
         else:
             radius = min(radius, float(np.linalg.norm(step))) / 4
-    return _finish(atoms, crystal, group, state, steps, done(state), (len(strains), len(modes)), symprec)
+    relaxed, report = _finish(atoms, crystal, group, state, steps, done(state), (len(strains), len(modes)), symprec)
+    if report.message:
+        warnings.warn(f"relaxation: {report.message}", AccuracyWarning, stacklevel=2)
+    return relaxed, report
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -62,7 +62,7 @@ def mean_gruneisen(modes: Array, capacity: Array) -> Array:
     return jnp.tensordot(capacity, modes, axes=2) / jnp.sum(capacity, axis=(1, 2)).reshape(-1, *[1] * (modes.ndim - 2))
 
 
-def elastic_constants(potential: Potential, crystal: Crystal) -> np.ndarray:
+def elastic_constants(crystal: Crystal, potential: Potential) -> np.ndarray:
     """Elastic constants of a relaxed crystal, ions relaxed, from second derivatives of the energy. (6, 6) eV/Å³
 
     With E(ε, u) of one cell, u the displacements: c = (1/V) [E_εε - E_εu (E_uu)⁺ E_uε], translations left out.
@@ -71,7 +71,7 @@ def elastic_constants(potential: Potential, crystal: Crystal) -> np.ndarray:
     return (strain + mixed @ response) / abs(np.linalg.det(np.asarray(crystal.lattice)))
 
 
-def internal_response(potential: Potential, crystal: Crystal) -> np.ndarray:
+def internal_response(crystal: Crystal, potential: Potential) -> np.ndarray:
     """How the atoms of a relaxed crystal move under strain, -(E_uu)⁺ E_uε, without translations. (n, 3, 6) Å, Voigt
 
     Of the potential itself; `physics.gruneisen.internal_strain` has the same from the Φ2 of a supercell.
@@ -112,7 +112,7 @@ def _energy_hessian(potential: Potential, graph: Array) -> Array:
 
 
 def thermal_expansion(
-    potential: Potential, cells: Supercells, plan: Plan, fc: ForceConstants, phonons: Phonons,
+    cells: Supercells, potential: Potential, plan: Plan, fc: ForceConstants, phonons: Phonons,
     temperatures: Sequence[float], relaxed_ions: bool = True,
 ) -> Expansion:  # fmt: skip
     """Grüneisen parameters and thermal expansion of a relaxed crystal.
@@ -130,7 +130,7 @@ def thermal_expansion(
     capacity = heat_capacity(jnp.where(f > CUTOFF_FREQUENCY, f, 0.0), T) * jnp.asarray(plan.mesh.weights)[:, None]
     total = jnp.sum(capacity, axis=(1, 2)) / len(plan.mesh.qpoints)
     gamma = mean_gruneisen(modes, capacity)
-    elastic = elastic_constants(potential, crystal)
+    elastic = elastic_constants(crystal, potential)
     compliance = np.linalg.inv(elastic)
     volume = abs(np.linalg.det(np.asarray(crystal.lattice)))
     alpha = gamma @ compliance * total[:, None] / volume

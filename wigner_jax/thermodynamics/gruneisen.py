@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from .._core.pytree import Array
     from ..ifc.displacement_patterns import Fit
     from ..potentials.graph import Graph
-    from ..types import Crystal, FC2Table, ForceConstants, Mesh, Source, Supercells
+    from ..solution import Solution
+    from ..types import Crystal, FC2Table, ForceConstants, Mesh, Supercells
     from .strain_derivatives import StrainTables
 
 
@@ -124,24 +125,23 @@ def gruneisen_by_third_order(
     return _of(plan, f, modes)
 
 
-def gruneisen_of(
-    lattice_waves: Phonons, mesh: Mesh, source: Source, tables: StrainTables, relaxed_ions: bool = True
-) -> ModeGruneisen:
-    """`gruneisen_by_third_order` from phonons that are there already, for losses: differentiable in both.
+def gruneisen_of(solution: Solution, tables: StrainTables, relaxed_ions: bool = True) -> ModeGruneisen:
+    """`gruneisen_by_third_order` from a solution that is there already, for losses: differentiable in its phonons and
+    force constants.
 
     Args:
-        lattice_waves: on the whole mesh, from the source's Φ2 without a non-analytic correction.
-        source: `Solution.source`.
-        tables: of its cells, from `physics.gruneisen.strain_tables`.
+        solution: without a non-analytic correction.
+        tables: of its supercells, from `strain_tables`.
     """
+    mesh = solution.mesh
     at = jnp.asarray(mesh.irreducible)
     points = (mesh.qpoints, at)
-    modes = gruneisen(lattice_waves, points, source.constants, tables, source.crystal, relaxed_ions)
-    return _of(mesh, lattice_waves.frequencies[at], jnp.mean(modes[..., :3], axis=-1))
+    modes = gruneisen(solution.phonons, points, solution.force_constants, tables, solution.crystal, relaxed_ions)
+    return _of(mesh, solution.phonons.frequencies[at], jnp.mean(modes[..., :3], axis=-1))
 
 
 def gruneisen_by_strain(
-    potential: Potential, cells: Supercells, mesh: Sequence[int], relaxed_ions: bool = True
+    cells: Supercells, potential: Potential, mesh: Sequence[int], relaxed_ions: bool = True
 ) -> tuple[ModeGruneisen, Array]:
     """∂Φ2/∂ ln V by automatic differentiation in the Φ2 supercell, for an isotropic strain.
 
@@ -157,7 +157,7 @@ def gruneisen_by_strain(
     graph, fit = _graph(potential, crystal, cells)
     moves = np.zeros((crystal.n_atoms, 3))
     if relaxed_ions:
-        moves = internal_response(potential, crystal)[:, :, :3].sum(axis=-1)
+        moves = internal_response(crystal, potential)[:, :, :3].sum(axis=-1)
     direction = (np.eye(3) / 3, moves[supercell.primitive_index] / 3)
     second, change, _ = _slope(potential.energy, potential.params, graph, fit, direction)
     plan = make_mesh(crystal, mesh)

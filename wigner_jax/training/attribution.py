@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from .._core.pytree import Array
     from ..potentials.base import Energy, Params
-    from ..types import Crystal, ForceConstants, Solution, Supercell
+    from ..solution import Solution
+    from ..types import Crystal, ForceConstants, Supercell
     from .frames import Frame
     from .on_conductivity.material import Material
 

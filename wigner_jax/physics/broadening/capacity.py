@@ -1,12 +1,48 @@
-"""Static sizes for the lists of on-shell processes."""
+"""Static sizes for the lists of on-shell processes: measured once, with a margin, rounded so that compounds share programs."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
-def rounded_capacity(needed: tuple[int, ...], margin: float) -> Capacity:
+import jax
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ...types import TripletBucket
+
+#: largest numbers of (three-phonon items, triplets with degenerate modes, isotope items) at any one q of a bucket
+Capacity = tuple[int, int, int]
+
+LEAST_CAPACITY = 4096  # every one is this or larger by powers of two and three: pieces of items and LANES divide it
+
+
+def measured(
+    buckets: Sequence[TripletBucket],
+    needs: Callable[[TripletBucket], Capacity],
+    margin: float,
+    sample: int | None = None,
+) -> tuple[Capacity, ...]:
+    """Capacities from the needs of all q-points, or of `sample` q-points of every bucket, evenly spread.
+
+    Args:
+        needs: the largest needs among the members of a bucket.
+        margin: extra share.
+    """
+    found = []
+    for bucket in buckets:
+        count = len(bucket.members)
+        chosen = np.arange(count) if sample is None else np.unique(np.linspace(0, count - 1, sample).astype(int))
+        some = jax.tree.map(lambda x: x[chosen], bucket)  # noqa: B023
+        found.append(rounded_capacity(needs(some), margin))
+    return tuple(found)
+
+
+def rounded_capacity(needed: Capacity, margin: float) -> Capacity:
     """Static sizes for measured needs: with a margin, up to the next 2^k or 1.5·2^k, so that compounds share compilations.
 
-    Room that is not needed costs next to nothing: items are weighted chunk by chunk, and empty chunks are skipped.
+    Capacity that is not needed costs next to nothing: items are weighted chunk by chunk, and empty chunks are skipped.
     """
 
     def up(count: int, least: int) -> int:
@@ -19,11 +55,4 @@ def rounded_capacity(needed: tuple[int, ...], margin: float) -> Capacity:
     return up(three, LEAST_CAPACITY), up(degenerate, 64), up(one, LEAST_CAPACITY)
 
 
-LEAST_CAPACITY = 4096  # every room is this or larger by powers of two and three: pieces of items and LANES divide it
-#: room for (three-phonon items, triplets with degenerate modes, isotope items) at any one q of a bucket
-Capacity = tuple[int, int, int]
-
-
-__all__ = [
-    "rounded_capacity",
-]
+__all__ = ["Capacity", "measured", "rounded_capacity"]

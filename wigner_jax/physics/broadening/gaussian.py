@@ -13,16 +13,19 @@ from ..._core.pytree import pytree
 
 if TYPE_CHECKING:
     from ..._core.pytree import Array
-    from ...types import Mesh
-    from .base import Pairs, Strength
+    from ..._core.tiling import Tiling
+    from ...types import Mesh, Plan
+    from ..linewidths import State
+    from ..pairs import Pairs, Strength
 
 
-@pytree()
+@pytree("tiling")
 class GaussianTables:
     """Per mesh point, for the Gaussian broadenings."""
 
     frequencies: Array  # (Q, m) THz
     slopes: Array | None  # (Q, m, 3) THz, v·s_μ (Mesh.steps): change of the frequency from one mesh point to the next
+    tiling: Tiling
 
 
 def normal(x: Array, inverse: Array) -> Array:
@@ -34,7 +37,13 @@ def normal(x: Array, inverse: Array) -> Array:
 class _Smooth:
     """The sums that both Gaussians share; they differ in σ."""
 
-    def reserved(self, bucket: int) -> Any:
+    has_capacity = True
+
+    def for_bucket(self, bucket: int) -> Any:
+        return self
+
+    def sized(self, plan: Plan, state: State, margin: float, sample: int | None = None) -> Any:
+        """Itself: there are no lists."""
         return self
 
     def inverse(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
@@ -70,7 +79,8 @@ class _Smooth:
         if tables.slopes is not None:
             looked_up += [tables.slopes[pairs.first], tables.slopes[pairs.second]]
         items = (strength.items, *(strength.split(x) for x in (pairs.weight, *looked_up)))
-        return jnp.sum(map_nonempty(chunk, strength.live, items), axis=0), jnp.zeros((), bool)
+        parts = map_nonempty(chunk, strength.live, items, vectorised=strength.vectorised)
+        return jnp.sum(parts, axis=0), jnp.zeros((), bool)
 
     def one_phonon(self, tables: GaussianTables, f0: Array, strength: Array) -> tuple[Array, Array]:
         """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t Q). Returns (s,), and False."""
@@ -88,8 +98,8 @@ class Gaussian(_Smooth):
     needs_velocities = False
     averages = False
 
-    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> GaussianTables:
-        return GaussianTables(frequencies, None)
+    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling) -> GaussianTables:
+        return GaussianTables(frequencies, None, tiling)
 
     def inverse(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
         return 1 / jnp.asarray(self.sigma), 1 / jnp.asarray(self.sigma)
@@ -118,10 +128,10 @@ class AdaptiveGaussian(_Smooth):
     needs_velocities = True
     averages = False
 
-    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> GaussianTables:
+    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling) -> GaussianTables:
         assert velocities is not None
         step = jnp.asarray(mesh.steps)
-        return GaussianTables(frequencies, velocities @ step.T)
+        return GaussianTables(frequencies, velocities @ step.T, tiling)
 
     def _inverse(self, slope: Array) -> Array:
         width = jnp.asarray(self.floor) ** 2 + jnp.asarray(self.scale) ** 2 / 12 * jnp.sum(slope**2, axis=-1)

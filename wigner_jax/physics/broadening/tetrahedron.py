@@ -3,7 +3,7 @@
 Of all mode triplets a few percent conserve energy anywhere in the neighbourhood of (q', q''). They are found first, and
 the weights are computed for them alone. For a channel and a pair of modes (t, u) the values ± f_t ± f_u at the vertices
 span an interval; the leg-0 modes inside it are consecutive, so that a *window* (start, count) describes them. The items
-are expanded into a list whose room is a static number: measured beforehand (plan_rooms in linewidths.py), checked here,
+are expanded into a list whose room is a static number: measured beforehand (`Tetrahedron.with_capacity`), checked here,
 reported as an overflow. The selection is integer data and carries no derivative; it does not have to, since the weights
 vanish at its border.
 """
@@ -11,7 +11,7 @@ vanish at its border.
 from __future__ import annotations
 
 import dataclasses
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -19,15 +19,20 @@ import jax.numpy as jnp
 
 from ..._core.chunking import map_nonempty, with_derivative_of
 from ..._core.pytree import pytree
-from ..._core.tiling import grain
+from ...errors import InputError
+from ...plan.tetrahedra import make_tetrahedra
 from ..degeneracy import degenerate_averages
+from ..linewidths import State, group_size, legs, state_of
 from ..mesh_index import neighbours
-from .base import Pairs, Strength, in_chunks
+from ..pairs import Pairs, Strength, in_chunks
+from .capacity import Capacity, measured
 from .tetrahedron_weights import _least, _most, weighted
 
 if TYPE_CHECKING:
     from ..._core.pytree import Array
-    from ...types import Mesh, Tetrahedra
+    from ..._core.tiling import Tiling
+    from ...types import ForceConstants, Mesh, Plan, Tetrahedra, TripletBucket
+    from ..phonons import LongRange
     from .capacity import Capacity
 
 
@@ -37,7 +42,7 @@ TIE = 1e-7  # THz: in elastic scattering, frequencies closer than this are the s
 SIGN_T, SIGN_U = (1.0, -1.0, 1.0), (1.0, 1.0, -1.0)
 
 
-@pytree()
+@pytree("tiling")
 class TetrahedronTables:
     """Frequencies (negative ones clamped to 0), those of the neighbours of every mesh point, and blocks."""
 
@@ -50,6 +55,7 @@ class TetrahedronTables:
     high: Array  # (m, Q)
     blocks: Array  # (Q, m, m) averaging over degenerate blocks
     degenerate: Array  # (Q,) bool, has a block of several modes
+    tiling: Tiling
 
 
 @pytree("capacity")
@@ -62,16 +68,52 @@ class Tetrahedron:
     needs_velocities = False
     averages = True
 
-    def reserved(self, bucket: int) -> Tetrahedron:
-        """The same with the room of one bucket."""
+    @property
+    def has_capacity(self) -> bool:
+        return self.capacity is not None
+
+    @classmethod
+    def for_plan(cls, plan: Plan, symmetrized: bool = False) -> Tetrahedron:
+        """The linear tetrahedron method on the plan's mesh.
+
+        Args:
+            symmetrized: cut the mesh into its Delaunay cells, averaged over the ways to divide those (invariant under the
+                point group and the choice of the primitive cell; one to four times the work), instead of the given
+                micro-cell along its shortest diagonal (phono3py's choice).
+        """
+        return cls(make_tetrahedra(plan.crystal, plan.mesh.dims, symmetrized))
+
+    def with_capacity(
+        self, plan: Plan, fc: ForceConstants, nac: LongRange | None = None, margin: float = 0.25
+    ) -> Tetrahedron:
+        """The same with capacity for the on-shell processes of these force constants, for use under jit and grad.
+
+        Args:
+            nac: what `kappa` will be given.
+            margin: extra share, for force constants that will change. Linewidths are NaN where it does not suffice, and
+                `Linewidths.overflow` says so.
+        """
+        return self.sized(plan, state_of(plan, fc, self, nac), margin)
+
+    def sized(self, plan: Plan, state: State, margin: float, sample: int | None = None) -> Tetrahedron:
+        """See physics/pairs.py."""
+        needs = partial(self._needs, state=state, plan=plan)
+        return dataclasses.replace(self, capacity=measured(plan.triplets, needs, margin, sample))
+
+    def _needs(self, bucket: TripletBucket, state: State, plan: Plan) -> tuple[int, int, int]:
+        three, degenerate, one = (int(x) for x in _needed(bucket, state, plan, self))
+        return three, degenerate, one
+
+    def for_bucket(self, bucket: int) -> Tetrahedron:
+        """The same with the capacity of one bucket."""
         if self.capacity is None:
-            raise ValueError(
-                "tetrahedron integration needs its room reserved before it is traced (jit, grad): "
-                "pass broadening=reserve(plan, force_constants, broadening), or use AdaptiveGaussian()"
+            raise InputError(
+                "the tetrahedron method has no capacity for its lists, which must be measured before tracing (jit, grad)",
+                "pass broadening=Tetrahedron.for_plan(plan).with_capacity(plan, fc), or AdaptiveGaussian()",
             )
         return dataclasses.replace(self, capacity=(self.capacity[bucket],))
 
-    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> TetrahedronTables:
+    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling) -> TetrahedronTables:
         Q, m = frequencies.shape
         index = neighbours(jnp.arange(Q, dtype=jnp.int32), jnp.asarray(self.tetrahedra.neighbours), mesh.dims)
         clamped = jnp.where(frequencies > 0, frequencies, 0.0)
@@ -83,7 +125,7 @@ class Tetrahedron:
         opposite = flat[mirror]
         single = (flat.astype(jnp.float32), opposite.astype(jnp.float32))
         index = (index, index[mirror])
-        return TetrahedronTables(clamped.ravel(), index, flat, opposite, single, low, high, blocks, degenerate)
+        return TetrahedronTables(clamped.ravel(), index, flat, opposite, single, low, high, blocks, degenerate, tiling)
 
     # -- three phonons ---------------------------------------------------------------------------------------------
 
@@ -112,12 +154,13 @@ class Tetrahedron:
                 code.append(start * 1024 + jnp.where(weight > 0, stop - start, 0))
             return jnp.stack(code)
 
-        chunks = in_chunks(pairs, _triplet_chunk(pairs))
-        code = map_nonempty(chunk, jnp.any(chunks[2] > 0, axis=1), chunks).reshape(-1, chunks[0].shape[1])
+        chunks = in_chunks(pairs, _triplet_chunk(pairs, tables.tiling))
+        live = jnp.any(chunks[2] > 0, axis=1)
+        code = map_nonempty(chunk, live, chunks, vectorised=tables.tiling.vectorised).reshape(-1, chunks[0].shape[1])
         return code // 1024, code % 1024
 
     def count(self, tables: TetrahedronTables, pairs: Pairs, f0: Array) -> tuple[Array, Array]:
-        """Room that one q needs: three-phonon items, triplets with degenerate modes."""
+        """Capacity that one q needs: three-phonon items, triplets with degenerate modes."""
         return self.count_of(self.windows(tables, pairs, f0)[1], tables, pairs)
 
     @staticmethod
@@ -141,12 +184,12 @@ class Tetrahedron:
     def three_phonon(
         self, tables: TetrahedronTables, pairs: Pairs, f0: Array, strength: Strength
     ) -> tuple[Array, Array]:
-        """γ of the leg-0 modes `f0` (s,) from |V|². (T, s), and whether the room was too small."""
+        """γ of the leg-0 modes `f0` (s,) from |V|². (T, s), and whether the capacity was too small."""
         assert self.capacity is not None
         room, degenerate_room, _ = self.capacity[0]
         start, count = self.windows(tables, pairs, f0)
         needed = self.count_of(count, tables, pairs)
-        items = expand(start, count, room)
+        items = expand(start, count, room, tables.tiling)
         power = self._averaged(tables, pairs, strength.all(), degenerate_room)
         parts = Parts(power, pairs, f0, tables, self.tetrahedra)
         gamma = with_derivative_of(_item_by_item, _table_by_table, parts, items)
@@ -165,7 +208,7 @@ class Tetrahedron:
         return start, stop - start
 
     def one_phonon(self, tables: TetrahedronTables, f0: Array, strength: Array) -> tuple[Array, Array]:
-        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t Q). Returns (s,), and whether the room was too small.
+        """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t Q). Returns (s,), and whether the capacity was too small.
 
         Elastic scattering meets its own star: f_t = f0 exactly, often on whole faces of tetrahedra, where the weight
         jumps. Taken at face value, rounding errors of 1e-15 THz decide (phono3py's isotope linewidths of single modes
@@ -174,7 +217,7 @@ class Tetrahedron:
         assert self.capacity is not None
         room, S, (m, Q), power = self.capacity[0][2], len(f0), tables.low.shape, strength.reshape(-1)
         start, count = self.one_window(tables, f0)
-        t, q, mode, valid = expand(start, count, room)
+        t, q, mode, valid = expand(start, count, room, tables.tiling)
         power = jnp.where(valid, power[mode * (m * Q) + t * Q + q], 0.0)
 
         def weigh(power: Array, f: Array, s: Array, q: Array, t: Array) -> Array:
@@ -182,8 +225,25 @@ class Tetrahedron:
             gamma = weighted(power[:, None], jnp.where(jnp.abs(x) < TIE, 0.0, x), self.tetrahedra, elastic=True)
             return gamma[:, 0] @ jax.nn.one_hot(s, S, dtype=gamma.dtype)
 
-        *items, valid = _in_blocks((power, f0[mode], mode, q, t, valid))
-        return jnp.sum(map_nonempty(weigh, valid[:, 0], tuple(items)), axis=0), jnp.sum(count) > room
+        *items, valid = _in_blocks((power, f0[mode], mode, q, t, valid), tables.tiling)
+        parts = map_nonempty(weigh, valid[:, 0], tuple(items), vectorised=tables.tiling.vectorised)
+        return jnp.sum(parts, axis=0), jnp.sum(count) > room
+
+
+@jax.jit
+def _needed(bucket: TripletBucket, state: State, plan: Plan, broadening: Tetrahedron) -> tuple[Array, ...]:
+    """Largest numbers of three-phonon items, degenerate triplets and isotope items at any q of a bucket."""
+
+    def one(member: TripletBucket) -> tuple[Array, ...]:
+        q = jnp.asarray(plan.mesh.irreducible)[member.members]
+        f0 = state.frequencies[q]
+        pairs = Pairs(*legs(member, q, plan.mesh.dims, 1), state.occupation)
+        isotope_items = jnp.sum(broadening.one_window(state.broadening, f0)[1])
+        return (*broadening.count(state.broadening, pairs, f0), isotope_items)
+
+    tiling = state.tiling
+    at_once = group_size(bucket, state.frequencies.shape[1], tiling) if tiling.vectorised else None
+    return tuple(x.max() for x in jax.lax.map(one, bucket, batch_size=at_once))
 
 
 class Parts(NamedTuple):
@@ -196,26 +256,34 @@ class Parts(NamedTuple):
     tetrahedra: Tetrahedra
 
 
-def _triplet_chunk(pairs: Pairs) -> int:
+def _triplet_chunk(pairs: Pairs, tiling: Tiling) -> int:
     """Triplets in a chunk of windows."""
-    return grain().pieces(len(pairs.first), grain().triplets)
+    return tiling.pieces(len(pairs.first), tiling.triplets)
 
 
-def _in_blocks(items: tuple[Array, ...]) -> tuple[Array, ...]:
-    size = grain().pieces(len(items[0]), grain().items)
+def _in_blocks(items: tuple[Array, ...], tiling: Tiling) -> tuple[Array, ...]:
+    size = tiling.pieces(len(items[0]), tiling.items)
     return tuple(x.reshape(-1, size, *x.shape[1:]) for x in items)
 
 
 def _item_by_item(parts: Parts, items: tuple[Array, ...]) -> Array:
     """γ (T, s) of the items, each block of them looked up by itself."""
-    blocks = _in_blocks(items)
-    return jnp.sum(map_nonempty(lambda *b: _weigh(parts, *_look_up(parts, b)), blocks[3][:, 0], blocks), axis=0)
+    tiling = parts.tables.tiling
+    blocks = _in_blocks(items, tiling)
+    return jnp.sum(
+        map_nonempty(
+            lambda *b: _weigh(parts, *_look_up(parts, b)), blocks[3][:, 0], blocks, vectorised=tiling.vectorised
+        ),
+        axis=0,
+    )
 
 
 def _table_by_table(parts: Parts, items: tuple[Array, ...]) -> Array:
     """The same, all items looked up at once."""
-    blocks = _in_blocks(_look_up(parts, items))
-    return jnp.sum(map_nonempty(lambda *b: _weigh(parts, *b), _in_blocks(items)[3][:, 0], blocks), axis=0)
+    tiling = parts.tables.tiling
+    blocks = _in_blocks(_look_up(parts, items), tiling)
+    live = _in_blocks(items, tiling)[3][:, 0]
+    return jnp.sum(map_nonempty(lambda *b: _weigh(parts, *b), live, blocks, vectorised=tiling.vectorised), axis=0)
 
 
 def _look_up(parts: Parts, items: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -225,7 +293,7 @@ def _look_up(parts: Parts, items: tuple[Array, ...]) -> tuple[Array, ...]:
     row, u = row // m, row % m
     row, t = row // m, row % m
     chunk, channel = row // 3, row % 3
-    i = chunk * _triplet_chunk(pairs) + lane
+    i = chunk * _triplet_chunk(pairs, tables.tiling) + lane
     strength = jnp.where(valid, power.reshape(-1)[((i * m + u) * m + t) * S + mode] * pairs.weight[i], 0.0)
     first, second = pairs.first[i], pairs.second[i]
     occupation = pairs.occupation.reshape(-1, T)
@@ -285,9 +353,9 @@ def _elastic_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> 
     return elastic_values(*primals), tangents[0][tables.neighbours[0][:, q] * len(tables.low) + t] - tangents[1]
 
 
-def running_maximum(x: Array) -> Array:
+def running_maximum(x: Array, tiling: Tiling) -> Array:
     """Of integers ≥ 0, in pieces side by side: five times faster on a CPU than jax.lax.cummax, which is logarithmic."""
-    if grain().together:
+    if tiling.vectorised:
         return jax.lax.cummax(x)
     pieces = x.reshape(LANES, -1).T
 
@@ -300,7 +368,7 @@ def running_maximum(x: Array) -> Array:
     return jnp.maximum(inside, before).T.ravel()
 
 
-def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array, Array]:
+def expand(start: Array, count: Array, room: int, tiling: Tiling) -> tuple[Array, Array, Array, Array]:
     """A list of (row, lane, consecutive mode) from windows; lanes slowest, so that one triplet's items are neighbours.
 
     A running sum over the rows with all lanes at once, one scatter and one running maximum: on a CPU, where both are
@@ -317,7 +385,7 @@ def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array, 
     def step(total: Array, c: Array) -> tuple[Array, Array]:
         return total + c, total
 
-    if grain().together:
+    if tiling.vectorised:
         after = jnp.cumsum(count, axis=0, dtype=count.dtype)
         totals, before = after[-1], after - count
     else:
@@ -326,7 +394,7 @@ def expand(start: Array, count: Array, room: int) -> tuple[Array, Array, Array, 
     label = jnp.arange(lanes, dtype=jnp.int32) * rows + jnp.arange(rows, dtype=jnp.int32)[:, None]
     # an empty window shares its place with the next one, whose label is larger
     label = jnp.zeros(room, jnp.int32).at[place].max(label, mode="drop")
-    label = running_maximum(label)
+    label = running_maximum(label, tiling)
     item = jnp.arange(room, dtype=jnp.int32)
     valid = item < jnp.sum(totals)
     row, lane = label % rows, label // rows

@@ -23,9 +23,10 @@ import numpy as np
 from scipy.optimize import least_squares, minimize
 
 from ... import metrics
-from ..._solve import Scattering, linewidths, phonons, reserve
+from ..._solve import Scattering, linewidths, phonons
 from ...errors import InputError
 from ...ifc.least_squares import apply, design_transpose, expand, normal_solve
+from ...physics.broadening.tetrahedron import Tetrahedron
 from ...physics.conductivity import conductivity
 from ...physics.phonons import frequencies_and_eigenvectors
 from ...types import ForceConstants
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..._core.pytree import Array
     from ...ifc.displacement_patterns import Fit
-    from ...physics.broadening.base import Broadening
+    from ...physics.pairs import Broadening
     from ...reference import Reference
     from ...types import Plan
 
@@ -166,13 +167,13 @@ def fc3_from_mode_kappa(
     size = float(jnp.linalg.norm(c0))
     waves, scattering = phonons(plan, second), Scattering(plan.mass_variances)
     if broadening is None:
-        broadening = reserve(plan, ForceConstants(second, start), margin=0.5)
+        broadening = Tetrahedron.for_plan(plan).with_capacity(plan, ForceConstants(second, start), margin=0.5)
     expected = jnp.asarray(reference.mode_kappa[at])
     floor = FLOOR * float(jnp.mean(expected))
 
     def loss(x: Array) -> tuple[Array, tuple[Array, Array]]:
         fc = ForceConstants(second, expand(fit, c0 + size * x))
-        gamma = linewidths(plan, fc, waves, T, broadening, scattering)
+        gamma = linewidths(plan, fc, waves, T, broadening=broadening, scattering=scattering)
         result = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
         modes = metrics.mode_kappa(result)[0]
         wanted = jnp.maximum(expected, 0) + floor

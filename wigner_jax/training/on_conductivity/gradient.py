@@ -29,10 +29,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._core.pytree import pytree
-from ..._solve import Scattering, linewidths, phonons
+from ..._solve import linewidths, phonons
 from ...ifc.autodiff import directional_energy, summed_gradient
 from ...ifc.least_squares import pattern_weights
-from ...types import ForceConstants, Linewidths, Solution, Source
+from ...solution import Solution
+from ...types import ForceConstants, Linewidths, Scattering
 from .material import Conditions, Material, conductivity, subset
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def value_and_fc_cotangent(
 
     waves = phonons(material.plan, fc.fc2, material.nac)
     T, scattering = material.conditions.temperatures, material.conditions.scattering
-    gamma = linewidths(material.plan, fc, waves, T, material.broadening, scattering, material.nac)
+    gamma = linewidths(
+        material.plan, fc, waves, T, broadening=material.broadening, scattering=scattering, nac=material.nac
+    )
 
     def rest(inputs: tuple[ForceConstants, Conditions], three: Array, isotope: Array) -> tuple[Array, Any]:
         solution = _harmonic(material, inputs[0], inputs[1], three, isotope)
@@ -150,7 +153,7 @@ def _harmonic(material: Material, fc: ForceConstants, conditions: Conditions, th
     gamma = Linewidths(three, isotope, boundary, jnp.zeros((), bool))
     T = conditions.temperatures
     found = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
-    return Solution(waves, gamma, found, Source(plan.crystal, fc))
+    return Solution(waves, gamma, found, plan, fc, conditions.scattering, material.broadening, material.nac)
 
 
 def _part(material: Material, inputs: Any, points: np.ndarray, bars: list[Array]) -> Any:
@@ -162,7 +165,15 @@ def _part(material: Material, inputs: Any, points: np.ndarray, bars: list[Array]
         plan = conditions.plan(some)
         waves = phonons(plan, fc.fc2, material.nac)
         scattering = Scattering(conditions.scattering.isotope)
-        gamma = linewidths(plan, fc, waves, conditions.temperatures, material.broadening, scattering, material.nac)
+        gamma = linewidths(
+            plan,
+            fc,
+            waves,
+            conditions.temperatures,
+            broadening=material.broadening,
+            scattering=scattering,
+            nac=material.nac,
+        )
         return jnp.vdot(bars[0], gamma.three_phonon) + jnp.vdot(bars[1], gamma.isotope)
 
     return jax.grad(projected)(inputs)

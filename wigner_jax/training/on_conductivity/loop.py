@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..._core.pytree import Array
     from ...potentials.base import Params
-    from ...types import Solution
+    from ...solution import Solution
     from ..frames import Frame
     from ..model import Model
     from .material import Material

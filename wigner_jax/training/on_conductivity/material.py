@@ -10,27 +10,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._core.pytree import host_data, pytree
-from ..._solve import Scattering, linewidths, make_plan, phonons, reserve
+from ..._solve import SCATTERING, linewidths, make_plan, phonons
 from ...errors import InputError
 from ...ifc.autodiff import ForceConstantsPlan, force_constants_at, plan_force_constants
 from ...physics import conductivity as transport
 from ...physics.broadening.gaussian import AdaptiveGaussian
 from ...physics.broadening.tetrahedron import Tetrahedron
-from ...types import ForceConstants, Solution, Source, TripletBucket
+from ...solution import Solution
+from ...types import ForceConstants, Scattering, TripletBucket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from ..._core.pytree import Array
-    from ...physics.broadening.base import Broadening
+    from ...physics.pairs import Broadening
     from ...physics.phonons import LongRange
     from ...potentials.base import Energy, Params, Potential
     from ...reference import Reference
     from ...types import Plan, Supercells
 
 
-ROOM_MARGIN = 0.5  # of tetrahedra's reserved rooms: force constants change in training
+CAPACITY_MARGIN = 0.5  # of the tetrahedra's lists: force constants change in training
 
 
 @pytree()
@@ -81,9 +82,9 @@ def solution_of(
     """The solver without its host checks: differentiable in `fc` and `conditions`."""
     plan, T = conditions.plan(plan), conditions.temperatures
     waves = phonons(plan, fc.fc2, nac)
-    gamma = linewidths(plan, fc, waves, T, broadening, conditions.scattering, nac)
+    gamma = linewidths(plan, fc, waves, T, broadening=broadening, scattering=conditions.scattering, nac=nac)
     found = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
-    return Solution(waves, gamma, found, Source(plan.crystal, fc))
+    return Solution(waves, gamma, found, plan, fc, conditions.scattering, broadening, nac)
 
 
 def make_material(
@@ -94,7 +95,7 @@ def make_material(
     temperatures: Sequence[float] = (300.0,),
     *,
     broadening: Broadening | None = None,
-    scattering: Scattering | None = None,
+    scattering: Scattering = SCATTERING,
     nac: LongRange | None = None,
     reference: Reference | None = None,
     cache: Path | None = None,
@@ -120,18 +121,17 @@ def make_material(
         reference.require_mesh(plan.mesh)
         for t in T:
             reference.at(float(t))
-    constants, _, _ = plan_force_constants(potential, cells, cache=cache)
-    scattering = Scattering(plan.mass_variances) if scattering is None else scattering
+    constants, _ = plan_force_constants(cells, potential, cache=cache)
+    scattering = Scattering(scattering.variances(plan), scattering.boundary_mfp)  # numbers, to differentiate by
     given = Conditions(T, cells.crystal.masses, scattering)
     conditions = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x, float)), given)  # integers have no derivative
     broadening = AdaptiveGaussian() if broadening is None else broadening
     plan, constants = jax.device_put((plan, constants))
     material = Material(name, cells, plan, constants, conditions, broadening, nac, reference)
-    if isinstance(broadening, Tetrahedron) and broadening.capacity is None:
-        rooms = reserve(
-            plan, material.force_constants(potential.energy, potential.params), broadening, nac, ROOM_MARGIN
-        )
-        material = dataclasses.replace(material, broadening=rooms)
+    if isinstance(broadening, Tetrahedron) and not broadening.has_capacity:
+        fc = material.force_constants(potential.energy, potential.params)
+        sized = broadening.with_capacity(plan, fc, nac, CAPACITY_MARGIN)
+        material = dataclasses.replace(material, broadening=sized)
     return material
 
 

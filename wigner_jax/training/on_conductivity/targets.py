@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..._core.pytree import Array
     from ...reference import Reference
-    from ...types import Solution
+    from ...solution import Solution
     from .material import Material
 
 
@@ -102,9 +102,7 @@ def _term(target: Target, T: np.ndarray, material: Material) -> Callable[[Soluti
             raise InputError(f"{name}: value of target gruneisen must not be 0")
 
         def gamma_loss(s: Solution) -> Array:
-            if s.source is None:
-                raise ValueError("Grüneisen parameters need the solution's source: take it from Material.solution")
-            return losses.gruneisen_loss(gruneisen_of(s.phonons, plan.mesh, s.source, tables).average(T), value)
+            return losses.gruneisen_loss(gruneisen_of(s, tables).average(T), value)
 
         return gamma_loss
     if target.kind == "experiment":

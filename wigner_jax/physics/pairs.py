@@ -1,3 +1,21 @@
+"""What the linewidth kernels hand to a broadening, and what a broadening is.
+
+A broadening replaces δ(f) on a finite mesh. It is a small object that offers
+
+    prepare(frequencies, velocities, mesh, tiling) → tables               per mesh
+    three_phonon(tables, pairs, f0, strength) → (T, s), overflow          per irreducible q; strength by chunks
+    one_phonon(tables, f0, strength) → (s,), overflow                     per irreducible q: isotope scattering
+    sized(plan, state, margin) → itself                                   with capacity for the lists that it needs
+
+and says whether it needs velocities, and whether isotope strengths come averaged over degenerate sets of the other leg.
+three_phonon returns the half width of leg-0 modes, summed over q' and both other modes,
+
+    γ_s = Σ w |V|²_{uts} {(n_t + n_u + 1) δ(f0 - f_t - f_u) + (n_t - n_u) [δ(f0 + f_t - f_u) - δ(f0 - f_t + f_u)]}.
+
+The linear tetrahedron method (broadening/tetrahedron.py) is the default for numbers; the Gaussians (broadening/gaussian.py)
+are smooth in the frequencies, and the choice for gradients.
+"""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -5,14 +23,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from ..._core.chunking import map_nonempty, with_derivative_of
-from ..._core.pytree import pytree
+from .._core.chunking import map_nonempty, with_derivative_of
+from .._core.pytree import pytree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..._core.pytree import Array
-    from ...types import Mesh
+    from .._core.pytree import Array
+    from .._core.tiling import Tiling
+    from ..types import Mesh, Plan
+    from .linewidths import State
 
 
 @pytree()
@@ -30,6 +50,7 @@ class Strength(NamedTuple):
 
     look_up: Callable[..., tuple[Array, ...]]  # tables and the places of one chunk -> its items
     compute: Callable[..., Array]  # constants and the items of one chunk -> (c, u, t, s)
+    vectorised: bool  # whether chunks are taken side by side (Tiling)
     live: Array  # (chunks,) bool
     constants: Any
     tables: tuple[Array, ...]
@@ -51,14 +72,14 @@ class Strength(NamedTuple):
 
     def all(self) -> Array:
         """(t, u, t, s) of all triplets, 0 for those of dead chunks."""
-        look_up, compute = self[:2]
+        look_up, compute, vectorised = self[:3]
 
         def value(live: Array, constants: Any, tables: tuple[Array, ...], places: tuple[Array, ...]) -> Array:
-            return map_nonempty(lambda *p: compute(constants, *look_up(tables, p)), live, places)
+            return map_nonempty(lambda *p: compute(constants, *look_up(tables, p)), live, places, vectorised=vectorised)
 
         def differentiated(*parts: Any) -> Array:
-            strength = Strength(look_up, compute, *parts)
-            return map_nonempty(strength.power, strength.live, strength.items)
+            strength = Strength(look_up, compute, vectorised, *parts)
+            return map_nonempty(strength.power, strength.live, strength.items, vectorised=vectorised)
 
         constants = jax.lax.stop_gradient(self.constants)
         power = with_derivative_of(value, differentiated, self.live, constants, self.tables, self.places)
@@ -74,9 +95,19 @@ class Broadening(Protocol):
     @property
     def averages(self) -> bool: ...
 
-    def reserved(self, bucket: int) -> Broadening: ...
+    @property
+    def has_capacity(self) -> bool: ...
 
-    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh) -> Any: ...
+    def for_bucket(self, bucket: int) -> Broadening:
+        """The same with what one bucket of q-points needs of it."""
+        ...
+
+    def sized(self, plan: Plan, state: State, margin: float, sample: int | None = None) -> Broadening:
+        """The same with capacity for the processes of these phonons: measured at every q-point, or at `sample` of each
+        bucket, with a margin. Broadenings without lists return themselves."""
+        ...
+
+    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling) -> Any: ...
 
     def three_phonon(self, tables: Any, pairs: Pairs, f0: Array, strength: Strength) -> tuple[Array, Array]: ...
 

@@ -1,0 +1,93 @@
+"""What the solver returns: everything it computed, and what it computed it from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._core.pytree import pytree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+    from .physics.bands import Bands
+    from .physics.pairs import Broadening
+    from .physics.phonons import LongRange
+    from .types import Conductivity, Crystal, ForceConstants, Linewidths, Mesh, Phonons, Plan, Scattering
+
+
+@pytree("report")
+class Solution:
+    """Phonons, linewidths and conductivity, resolved by mode, with the crystal, mesh and force constants behind them.
+
+    A pytree, so that losses can see all of it. `save` and `plot` work on the host.
+    """
+
+    #: frequencies and eigenvectors on the mesh, velocity operator at its irreducible points
+    phonons: Phonons
+    #: half widths at half maximum by their cause, THz
+    linewidths: Linewidths
+    #: κ, κ_P, κ_C and their resolution by modes, W/(m K)
+    conductivity: Conductivity
+    #: crystal, mesh and the tables of both
+    plan: Plan
+    #: Φ2 and Φ3
+    force_constants: ForceConstants
+    #: what scatters besides three phonons
+    scattering: Scattering
+    #: how energy conservation was integrated
+    broadening: Broadening
+    #: non-analytic correction, or None
+    nac: LongRange | None = None
+    #: how structure and force constants came about (`pipeline.Report`); None where they were given
+    report: Any = None
+
+    @property
+    def crystal(self) -> Crystal:
+        """The primitive cell."""
+        return self.plan.crystal
+
+    @property
+    def mesh(self) -> Mesh:
+        """The q-mesh and its symmetry."""
+        return self.plan.mesh
+
+    def bands(self) -> Bands | None:
+        """Frequencies along the high-symmetry path; None where seekpath is not installed or finds no path."""
+        from .physics.bands import phonon_bands
+
+        return phonon_bands(self.plan, self.force_constants.fc2, self.nac)
+
+    def datasets(self, bands: bool = True) -> dict[str, Any]:
+        """The datasets of the kappa file by name, as `save` writes and `wigner_jax.plot` draws them.
+
+        Args:
+            bands: whether frequencies along the high-symmetry path are among them.
+        """
+        from .io.kappa_hdf5 import kappa_datasets
+
+        return kappa_datasets(self, self.bands() if bands else None)
+
+    def save(self, path: str | Path, bands: bool = True) -> None:
+        """Write the kappa file, in phono3py's HDF5 schema with the Wigner terms (`io.write_kappa_hdf5`).
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        from .io.kappa_hdf5 import write_datasets
+
+        write_datasets(path, self.datasets(bands))
+
+    def plot(self, figure: str = "summary", temperature: float | None = None) -> Figure:
+        """A figure by its name in `wigner_jax.plot.FIGURES`. Needs matplotlib (extra `plot`).
+
+        Args:
+            temperature: K, of what holds for one temperature; the one nearest to 300 K by default.
+        """
+        from .plot.figures import make_figure
+
+        return make_figure(figure, self.datasets(), temperature)
+
+
+__all__ = ["Solution"]
