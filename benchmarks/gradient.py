@@ -62,8 +62,8 @@ def loss(plan: Any, fc: Any, broadening: Any) -> Any:
 
 
 def broadening_of(name: str, plan: Any, fc: Any) -> Any:
-    from wigner_jax._solve import reserve
     from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
+    from wigner_jax.physics.broadening.tetrahedron import Tetrahedron
 
     if name == "tetrahedron":
         return Tetrahedron.for_plan(plan).with_capacity(plan, fc)
@@ -211,7 +211,9 @@ def temporaries(plan: Any, fc: Any, broadening: Any) -> tuple[float, float]:
     import jax.numpy as jnp
     import numpy as np
 
-    from wigner_jax._solve import natural_isotopes, phonons
+    from wigner_jax._core.tiling import tiling_for
+    from wigner_jax._solve import phonons
+    from wigner_jax.crystal.elements import natural_isotopes
     from wigner_jax.physics import linewidths as widths
     from wigner_jax.physics.phonons import group_velocities
 
@@ -219,10 +221,12 @@ def temporaries(plan: Any, fc: Any, broadening: Any) -> tuple[float, float]:
     if broadening.needs_velocities:
         solution = (waves.frequencies, waves.eigenvectors)
         velocities = jax.jit(group_velocities)(plan.mesh.qpoints, solution, fc.fc2, plan.crystal, plan.fc2_table, None)
-    state = jax.jit(widths.prepare)(waves, fc.fc3, plan, jnp.array([TEMPERATURE]), broadening, velocities)
+    state = widths.compiled_prepare(
+        waves, fc.fc3, plan, jnp.array([TEMPERATURE]), broadening, velocities, tiling=tiling_for()
+    )
     variances = jnp.asarray(natural_isotopes(plan.crystal))
     chosen = int(np.argmax([b.weights.shape[1] for b in plan.triplets]))
-    rest = (plan, variances, broadening.reserved(chosen))
+    rest = (plan, variances, broadening.for_bucket(chosen))
 
     def total(state: Any, bucket: Any, plan: Any, variances: Any, broadening: Any) -> Any:
         three, isotope, _ = widths.bucket_linewidths(bucket, state, plan, variances, broadening)

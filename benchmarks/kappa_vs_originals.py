@@ -235,14 +235,14 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
         raise SystemExit(f"{job['model']} on {job['compound']}: {record['failure']}")
     import numpy as np
 
-    cells = round(abs(np.linalg.det(atoms.cell.array) / np.linalg.det(result[0].lattice)))
+    cells = round(abs(np.linalg.det(atoms.cell.array) / np.linalg.det(result[0].crystal.lattice)))
     return {
         "kappa": record["kappa"][0],
         "kappa_P": float(np.mean(record["kappa_P"][0][:3])),
         "kappa_C": float(np.mean(record["kappa_C"][0][:3])),
         "kappa_DFT": record["kappa_DFT"][0],
         "SRME": record["SRME"][0],
-        "volume": float(abs(np.linalg.det(result[0].lattice)) * cells),
+        "volume": float(abs(np.linalg.det(result[0].crystal.lattice)) * cells),
         "evaluations": record["evaluations"],
         "notes": record["notes"],
         "stages_s": stages.times,

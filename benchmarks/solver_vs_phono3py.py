@@ -105,18 +105,10 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from wigner_jax._solve import (
-        Scattering,
-        linewidths,
-        make_plan,
-        natural_isotopes,
-        phonons,
-        reserve,
-        solve,
-        tetrahedron,
-    )
+    from wigner_jax._solve import linewidths, make_plan, phonons, solve
     from wigner_jax.io.phono3py import read_phono3py
     from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
+    from wigner_jax.physics.broadening.tetrahedron import Tetrahedron
 
     import_s, compilations = time.perf_counter() - started, Compilations()
     wait = jax.block_until_ready
@@ -155,11 +147,11 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
     if job["broadening"] == "tetrahedron":
         ready = ready.with_capacity(plan, fc, margin=0.0)
     waves = wait(phonons(plan, fc.fc2))
-    arguments = (plan, fc, waves, np.array([TEMPERATURE]), ready, Scattering(natural_isotopes(plan.crystal)))
-    wait(linewidths(*arguments))
+    arguments = (plan, fc, waves, np.array([TEMPERATURE]))
+    wait(linewidths(*arguments, broadening=ready))
     result |= {
         "plan_s": median(times_of(lambda: make_plan(cells, job["mesh"]), repeats)),
-        "kernel_s": median(times_of(lambda: wait(linewidths(*arguments)), repeats)),
+        "kernel_s": median(times_of(lambda: wait(linewidths(*arguments, broadening=ready)), repeats)),
         "solve_s": median(solve_times),
         "solve_times": solve_times,
         "compile_s": max(0.0, first_s - median(solve_times)),
@@ -179,14 +171,19 @@ def _temporaries(plan: Any, fc: Any, waves: Any, broadening: Any) -> float:
     import jax
     import jax.numpy as jnp
 
-    from wigner_jax._solve import natural_isotopes
+    from wigner_jax._core.tiling import tiling_for
+    from wigner_jax.crystal.elements import natural_isotopes
     from wigner_jax.physics import linewidths as widths
 
-    state = jax.jit(widths.prepare)(waves, fc.fc3, plan, jnp.array([TEMPERATURE]), broadening, None)
+    state = widths.compiled_prepare(
+        waves, fc.fc3, plan, jnp.array([TEMPERATURE]), broadening, None, tiling=tiling_for()
+    )
     variances = jnp.asarray(natural_isotopes(plan.crystal))
     sizes = []
     for number_, bucket in enumerate(plan.triplets):
-        lowered = jax.jit(widths.bucket_linewidths).lower(bucket, state, plan, variances, broadening.reserved(number_))
+        lowered = jax.jit(widths.bucket_linewidths).lower(
+            bucket, state, plan, variances, broadening.for_bucket(number_)
+        )
         sizes.append(temporary_mb(lowered.compile()))
     return max(sizes)
 

@@ -68,7 +68,9 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     peer.symmetrize_fc3(use_symfc_projector=True)
     cells, constants = peer_constants(peer)
     plan = make_plan(cells, atoms.info["q_mesh"])
-    seconds, solution = seconds_of(lambda: solve(plan, constants, (300.0,), broadening=None, scattering=Scattering(plan.mass_variances, 1e6)))
+    seconds, solution = seconds_of(
+        lambda: solve(plan, constants, (300.0,), broadening=None, scattering=Scattering(plan.mass_variances, 1e6))
+    )
     ours = [float(x[0]) for x in srme_of(solution, plan.mesh, reference)]
     modes = stored["mode_kappa_TOT"][..., :3].mean(axis=-1)
     kappa = stored["kappa_TOT_RTA"][:, :3].mean(axis=1)

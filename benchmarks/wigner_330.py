@@ -137,9 +137,10 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
     """Ours; and κ_TOT of our Wigner equation with the peer's linewidths: both kinds, or one and ours of the other."""
     configure_jax(job["threads"])
 
-    from wigner_jax._solve import make_plan, solve, tetrahedron
+    from wigner_jax._solve import make_plan, solve
     from wigner_jax.io.phono3py import read_phono3py
     from wigner_jax.physics.broadening.gaussian import Gaussian
+    from wigner_jax.physics.broadening.tetrahedron import Tetrahedron
     from wigner_jax.physics.conductivity import conductivity
 
     cells, fc, _ = read_phono3py(job["yaml"])

@@ -10,14 +10,15 @@ import jax
 import numpy as np
 from reference_materials import load
 
-from wigner_jax._solve import Scattering, make_plan, natural_isotopes, solve
+from wigner_jax._solve import make_plan, solve
+from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.ifc.autodiff import force_constants
 from wigner_jax.physics.broadening.gaussian import Gaussian
 from wigner_jax.physics.nac import GonzeLee
 from wigner_jax.plan.dipoles import dipole_plan
 from wigner_jax.potentials.registry import load_potential
-from wigner_jax.types import ForceConstants
+from wigner_jax.types import ForceConstants, Scattering
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,11 @@ def solved(shared: Path, reference: str):
     plan, material, nac, stored = problem(shared, reference)
     broadening = Gaussian(0.1) if "sigma" in reference else None
     scattering = Scattering(natural_isotopes(plan.crystal), 1e6)
-    return plan, solve(plan, material.constants, (300.0,), broadening=broadening, scattering=scattering, nac=nac), stored
+    return (
+        plan,
+        solve(plan, material.constants, (300.0,), broadening=broadening, scattering=scattering, nac=nac),
+        stored,
+    )
 
 
 @functools.cache

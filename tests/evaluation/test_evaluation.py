@@ -52,7 +52,11 @@ def inputs(tmp_path_factory):
         cells = default_supercells(relaxed, (2, 2, 2), (2, 2, 2))
         plan = make_plan(cells, MESH)
         solution = solve(
-            plan, force_constants(cells, potential)[0], (300.0, 600.0), broadening=None, scattering=Scattering(plan.mass_variances, 1e6)
+            plan,
+            force_constants(cells, potential)[0],
+            (300.0, 600.0),
+            broadening=None,
+            scattering=Scattering(plan.mass_variances, 1e6),
         )
         at = np.asarray(plan.mesh.irreducible)
         f = np.asarray(solution.phonons.frequencies)[at]

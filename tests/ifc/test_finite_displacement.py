@@ -31,7 +31,9 @@ def test_they_converge_to_automatic_differentiation():
     exact = sizes(force_constants(cells, potential)[0])
     errors, calls = [], []
     for distance in (0.04, 0.02):
-        (_, constants), report = finite_displacements(silicon(), WignerCalculator(potential), **SMALL, distance=distance)
+        (_, constants), report = finite_displacements(
+            silicon(), WignerCalculator(potential), **SMALL, distance=distance
+        )
         errors.append(sizes(constants) / exact - 1)
         calls.append(report.calls)
     assert np.abs(errors[1]).max() < 0.02

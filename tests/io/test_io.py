@@ -33,7 +33,8 @@ from wigner_jax.physics.bands import Bands
 from wigner_jax.physics.conductivity import conductivity
 from wigner_jax.plan.band_path import high_symmetry_path
 from wigner_jax.plan.mesh import make_mesh
-from wigner_jax.types import Linewidths, Phonons, Solution
+from wigner_jax.solution import Solution
+from wigner_jax.types import Linewidths, Phonons
 
 NON_DIAGONAL = [[-1, 1, 1], [1, -1, 1], [1, 1, -1]]
 

@@ -12,10 +12,10 @@ import pytest
 from scipy.integrate import quad
 from solved_problems import richardson
 
-from wigner_jax.physics.pairs import Pairs, Strength
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian, normal
 from wigner_jax.physics.broadening.tetrahedron_weights import integration_weight, vertex_slopes, vertex_weight
 from wigner_jax.physics.mesh_index import neighbours
+from wigner_jax.physics.pairs import Pairs, Strength
 from wigner_jax.plan.mesh import make_mesh
 from wigner_jax.plan.tetrahedra import DIAGONALS, make_tetrahedra
 from wigner_jax.types import Crystal, Tetrahedra

@@ -26,7 +26,8 @@ from wigner_jax.plot.figures import FIGURES, make_figure
 from wigner_jax.plot.harmonic import molar_heat_capacity, path_ticks
 from wigner_jax.plot.style import new_figure
 from wigner_jax.plot.transport import coherences, plot_coherences, plot_spectrum
-from wigner_jax.types import Linewidths, Solution
+from wigner_jax.solution import Solution
+from wigner_jax.types import Linewidths
 
 MESH = (4, 4, 4)
 PHONO3PY = [

@@ -16,13 +16,16 @@ from ase.build import bulk
 from reference_materials import load
 from solved_problems import analytic, contract, richardson, stepped, symmetric_direction
 
-from wigner_jax._solve import Scattering, kappa, linewidths, make_plan, natural_isotopes, phonons, reserve, tetrahedron
+from wigner_jax._solve import kappa, linewidths, make_plan, phonons
+from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.physics.broadening.capacity import LEAST_CAPACITY
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
+from wigner_jax.physics.broadening.tetrahedron import Tetrahedron
 from wigner_jax.physics.conductivity import kappa_tensors
 from wigner_jax.physics.mesh_index import third_point
 from wigner_jax.physics.nac import GonzeLee
 from wigner_jax.plan.dipoles import dipole_plan
+from wigner_jax.types import Scattering
 
 tensors = jax.jit(kappa_tensors)
 TEMPERATURES = jnp.array([100.0, 300.0])
@@ -128,7 +131,13 @@ def test_born_charges_and_isotopes(shared):
 
     def function(x):
         born, scattering = x
-        return {"kappa": sum(kappa(plan, fc, TEMPERATURES, broadening=Gaussian(0.3), scattering=scattering, nac=GonzeLee(born, dipoles)))[:, :3]}
+        return {
+            "kappa": sum(
+                kappa(
+                    plan, fc, TEMPERATURES, broadening=Gaussian(0.3), scattering=scattering, nac=GonzeLee(born, dipoles)
+                )
+            )[:, :3]
+        }
 
     born = jax.tree.map(jnp.asarray, data.born)
     x = (born, scattering_of(plan))
@@ -185,7 +194,9 @@ def test_memory_of_the_backward_pass_is_that_of_one_group(silicon, broadening):
         @jax.value_and_grad
         def total(fc, many=many):
             waves = phonons(many, fc.fc2)
-            gamma = linewidths(many, fc, waves, TEMPERATURES, broadening=SMOOTH[broadening], scattering=Scattering(jnp.ones(2)))
+            gamma = linewidths(
+                many, fc, waves, TEMPERATURES, broadening=SMOOTH[broadening], scattering=Scattering(jnp.ones(2))
+            )
             return jnp.sum(gamma.three_phonon) + jnp.sum(gamma.isotope)
 
         sizes.append(total.lower(fc).compile().memory_analysis().temp_size_in_bytes)
@@ -224,7 +235,9 @@ def test_tetrahedra(request, record_property, name, dims):
     """
     cells, fc = material(name, request)
     plan = make_plan(cells, dims)
-    function = functools.partial(everything, plan, broadening=Tetrahedron.for_plan(plan).with_capacity(plan, fc), scattering=scattering_of(plan))
+    function = functools.partial(
+        everything, plan, broadening=Tetrahedron.for_plan(plan).with_capacity(plan, fc), scattering=scattering_of(plan)
+    )
     steps, crossing = (1e-4, 3e-5), []
     for seed in range(20):
         direction = symmetric_direction(cells, fc, seed)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import itertools
 
 import jax
@@ -18,9 +17,10 @@ from ase.build import bulk
 from scipy.spatial.transform import Rotation
 from solved_problems import analytic
 
-from wigner_jax._core.tiling import ACCELERATOR, GRAINS, Tiling
-from wigner_jax._solve import kappa, make_plan, reserve, solve, tetrahedron
+from wigner_jax._core.tiling import ACCELERATOR, Tiling
+from wigner_jax._solve import kappa, make_plan, solve
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
+from wigner_jax.physics.broadening.tetrahedron import Tetrahedron
 from wigner_jax.plan import triplets
 from wigner_jax.types import ForceConstants, Supercells
 
@@ -30,7 +30,7 @@ VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
 BROADENING = {
     "gaussian": lambda plan: Gaussian(0.3),
     "adaptive": lambda plan: AdaptiveGaussian(),
-    "tetrahedron": tetrahedron,
+    "tetrahedron": Tetrahedron.for_plan,
     "symmetrized": lambda plan: Tetrahedron.for_plan(plan, symmetrized=True),
 }
 STRUCTURES = {
@@ -45,10 +45,10 @@ def crystal(name):
     return analytic(structure(), fc2, fc3)
 
 
-def conductivity(cells, fc, dims, broadening, symmetry=True) -> np.ndarray:
+def conductivity(cells, fc, dims, broadening, symmetry=True, tiling=None) -> np.ndarray:
     """κ_TOT (3, 3) at 300 K"""
     plan = make_plan(cells, dims, symmetry)
-    solution = solve(plan, fc, (300.0,), broadening=BROADENING[broadening](plan))
+    solution = solve(plan, fc, (300.0,), broadening=BROADENING[broadening](plan), tiling=tiling)
     return np.asarray(solution.conductivity.kappa_TOT[0])[VOIGT]
 
 
@@ -225,26 +225,15 @@ def test_the_mesh_breaks_the_symmetry_that_it_lacks():
     assert len(make_plan(crystal("zincblende")[0], (3, 4, 5)).mesh.rotations) < 48
 
 
-# ---------------------------------------------------------------- grain
-
-
-@pytest.fixture
-def fresh(monkeypatch):
-    """Compile anew: chunk sizes are read when a function is traced."""
-    module = importlib.import_module("wigner_jax._solve")
-    for name in ("_bucket", "_room", "_state"):
-        function = getattr(module, name).__wrapped__
-        monkeypatch.setattr(module, name, jax.jit(lambda *args, function=function: function(*args)))
-    return monkeypatch
-
+# ---------------------------------------------------------------- tiling
 
 SMALL = Tiling(
-    group=3, together=False, strength_bytes=2**14, rod_bytes=2**15, rods=4, triplets=56, items=256, least_bytes=0
+    group=3, vectorised=False, strength_bytes=2**14, rod_bytes=2**15, rods=4, triplets=56, items=256, least_bytes=0
 )
 PAIRS = ACCELERATOR._replace(group=2)  # of eight q-points
 SPLIT = ACCELERATOR._replace(strength_bytes=2**15)  # every q-point alone, and one mode of leg 0 at a time
-GRAINED = pytest.mark.parametrize(
-    ("grain", "broadening"),
+TILED = pytest.mark.parametrize(
+    ("tiling", "broadening"),
     [
         pytest.param(SMALL, "gaussian", id="small-gaussian"),
         pytest.param(SMALL, "tetrahedron", id="small-tetrahedron"),
@@ -256,29 +245,31 @@ GRAINED = pytest.mark.parametrize(
 )
 
 
-@GRAINED
-def test_grain(fresh, broadening, grain):
+@TILED
+def test_tiling(monkeypatch, broadening, tiling):
     """Nothing depends on how much is held at a time; sizes that do not divide the work included."""
     reference = expected("zincblende", (4, 4, 4), broadening)
-    fresh.setitem(GRAINS, "cpu", grain)
-    if grain is SMALL:
-        fresh.setattr(triplets, "ROD_CHUNK", 3)
-    actual = conductivity(*crystal("zincblende"), (4, 4, 4), broadening)
+    if tiling is SMALL:
+        monkeypatch.setattr(triplets, "ROD_CHUNK", 3)
+    actual = conductivity(*crystal("zincblende"), (4, 4, 4), broadening, tiling=tiling)
     assert error(actual, reference) < TOLERANCE
 
 
 @pytest.mark.parametrize("broadening", ["tetrahedron", pytest.param("adaptive", marks=pytest.mark.slow)])
-def test_grain_of_gradients(fresh, broadening):
+def test_tiling_of_gradients(broadening):
     """An accelerator's backward pass is a CPU's."""
     cells, fc = crystal("zincblende")
     plan = make_plan(cells, (4, 4, 4))
-    method = Tetrahedron.for_plan(plan).with_capacity(plan, fc) if broadening == "tetrahedron" else BROADENING[broadening](plan)
+    method = (
+        Tetrahedron.for_plan(plan).with_capacity(plan, fc)
+        if broadening == "tetrahedron"
+        else BROADENING[broadening](plan)
+    )
 
-    def slope():
-        total = lambda x: sum(k[0, :3].sum() for k in kappa(plan, x, broadening=method))  # noqa: E731
+    def slope(tiling=None):
+        total = lambda x: sum(k[0, :3].sum() for k in kappa(plan, x, broadening=method, tiling=tiling))  # noqa: E731
         return jax.tree.map(np.asarray, jax.grad(total)(fc))
 
     reference = slope()
-    fresh.setitem(GRAINS, "cpu", ACCELERATOR)
-    for a, b in zip(jax.tree.leaves(slope()), jax.tree.leaves(reference), strict=True):
+    for a, b in zip(jax.tree.leaves(slope(ACCELERATOR)), jax.tree.leaves(reference), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * np.abs(b).max())  # single precision: tetrahedra's slopes

@@ -11,9 +11,11 @@ from ase.build import bulk
 from reference_materials import crystal_of, supercell_of
 from solved_problems import tersoff
 
-from wigner_jax._solve import make_plan, natural_isotopes, solve, tetrahedron
+from wigner_jax._solve import make_plan, solve
+from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.ifc.autodiff import force_constants
 from wigner_jax.physics.broadening.gaussian import Gaussian
+from wigner_jax.physics.broadening.tetrahedron import Tetrahedron
 from wigner_jax.types import ForceConstants, Supercells
 
 phono3py = pytest.importorskip("phono3py")

@@ -13,12 +13,14 @@ import pytest
 from reference_materials import load
 from solved_problems import REFERENCES, problem, solved
 
-from wigner_jax._solve import make_plan, natural_isotopes, phonons, solve, tetrahedron
+from wigner_jax._solve import make_plan, phonons, solve
+from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.crystal.supercells import make_supercell
 from wigner_jax.physics.broadening import tetrahedron as onshell
 from wigner_jax.physics.broadening import tetrahedron_weights as tetrahedra
 from wigner_jax.physics.broadening.capacity import LEAST_CAPACITY
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
+from wigner_jax.physics.broadening.tetrahedron import Tetrahedron
 from wigner_jax.physics.conductivity import conductivity, mode_kappa_total
 from wigner_jax.physics.linewidths import Leg, isotope, prepare
 from wigner_jax.physics.nac import GonzeLee

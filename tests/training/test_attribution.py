@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from wigner_jax._solve import Scattering
 from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.potentials.registry import load_potential
 from wigner_jax.training import attribution
 from wigner_jax.training.frames import labelled
 from wigner_jax.training.on_conductivity.gradient import value_and_grad
 from wigner_jax.training.on_conductivity.material import make_material
-from wigner_jax.types import ForceConstants
+from wigner_jax.types import ForceConstants, Scattering
 
 
 def populations(solution):

@@ -12,7 +12,7 @@ from ase.build import bulk
 from solved_problems import analytic, tersoff
 
 from wigner_jax import metrics
-from wigner_jax._solve import Scattering, make_plan, solve
+from wigner_jax._solve import make_plan, solve
 from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.crystal.supercells import make_supercell
 from wigner_jax.crystal.symmetry import space_group
@@ -32,7 +32,7 @@ from wigner_jax.training.few_frames.frames_from_constants import (
 )
 from wigner_jax.training.few_frames.inverse import fc2_from_frequencies, fc3_from_mode_kappa, parameters
 from wigner_jax.training.frames import predict
-from wigner_jax.types import ForceConstants
+from wigner_jax.types import ForceConstants, Scattering
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,9 @@ def test_second_from_frequencies(silicon):
     waves = solve(plan, ForceConstants(found.fc2, fc.fc3), [300.0], broadening=AdaptiveGaussian()).phonons
     ours = np.asarray(waves.frequencies)[np.asarray(plan.mesh.irreducible)]
     assert np.abs(ours - reference.frequencies)[1:].max() < 1e-6  # the first is Γ, where acoustic modes are noise
-    start = solve(plan, ForceConstants(start, fc.fc3), [300.0], broadening=AdaptiveGaussian(), allow_imaginary=True).phonons
+    start = solve(
+        plan, ForceConstants(start, fc.fc3), [300.0], broadening=AdaptiveGaussian(), allow_imaginary=True
+    ).phonons
     before = np.asarray(start.frequencies)[np.asarray(plan.mesh.irreducible)]
     assert np.abs(before - reference.frequencies)[1:].max() > 0.05
 
@@ -82,7 +84,13 @@ def test_third_from_modes(silicon):
     options = {"broadening": AdaptiveGaussian(), "iterations": 8}
     found = fc3_from_mode_kappa(plan, fits[1], fc.fc2, start, reference, **options)
     before, after = (
-        solve(plan, ForceConstants(fc.fc2, third), [300.0], broadening=AdaptiveGaussian(), scattering=Scattering(plan.mass_variances))
+        solve(
+            plan,
+            ForceConstants(fc.fc2, third),
+            [300.0],
+            broadening=AdaptiveGaussian(),
+            scattering=Scattering(plan.mass_variances),
+        )
         for third in (start, found.fc3)
     )
     scores = [metrics.srme_of(s, plan.mesh, reference)[1][0] for s in (before, after)]

@@ -11,9 +11,11 @@ import pytest
 from ase.build import bulk
 
 from wigner_jax import metrics
-from wigner_jax._solve import Scattering, kappa, natural_isotopes
+from wigner_jax._solve import kappa
+from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.errors import InputError
+from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian
 from wigner_jax.potentials.registry import load_potential
 from wigner_jax.relaxation.newton import relax
 from wigner_jax.thermodynamics.gruneisen import gruneisen_by_third_order
@@ -21,6 +23,7 @@ from wigner_jax.training.on_conductivity.gradient import Sampling, systematic, v
 from wigner_jax.training.on_conductivity.material import make_material, pad_to_common_shapes, solution_of, subset
 from wigner_jax.training.on_conductivity.targets import Target, make_loss
 from wigner_jax.training.parameters import adapt
+from wigner_jax.types import Scattering
 
 
 def log_kappa(solution):

@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-T",
-        "--temperature",
+        "--temperatures",
+        dest="temperature",
         type=float,
         metavar="K",
         help="of what holds for one temperature (default: nearest to 300)",

@@ -43,6 +43,10 @@ class Solved(Protocol):
     def scattering(self) -> Scattering: ...
     @property
     def broadening(self) -> Any: ...
+    @property
+    def nac(self) -> Any: ...
+    @property
+    def report(self) -> Any: ...
 
 
 def write_kappa_hdf5(path: str | Path, solution: Solved, bands: Bands | None = None) -> None:
@@ -77,17 +81,36 @@ def write_datasets(path: str | Path, data: dict[str, Any]) -> None:
         put_datasets(file, data)
 
 
+#: units of the datasets, as attributes beside the numbers
+UNITS = {
+    "temperature": "K", "frequency": "THz", "group_velocity": "THz Å", "gv_by_gv": "(THz Å)^2", "heat_capacity": "eV/K",
+    "gamma": "THz", "gamma_isotope": "THz", "gamma_boundary": "THz", "boundary_mfp": "µm", "sigma": "THz",
+    "kappa": "W/(m K)", "mode_kappa": "W/(m K)", "kappa_P_RTA": "W/(m K)", "kappa_C": "W/(m K)",
+    "kappa_TOT_RTA": "W/(m K)", "mode_kappa_P_RTA": "W/(m K)", "mode_kappa_C": "W/(m K)", "kappa_C_map": "W/(m K)",
+    "kappa_C_map_edges": "THz", "velocity_operator": "THz Å", "qpoint": "reduced", "crystal/lattice": "Å",
+    "crystal/positions": "reduced", "crystal/masses": "amu", "bands/qpoint": "reduced", "bands/distance": "1/Å",
+    "bands/frequency": "THz",
+}  # fmt: skip
+
+
 def put_datasets(file: h5py.File, data: dict[str, Any]) -> None:
-    """The datasets of `kappa_datasets` into an open file, arrays compressed."""
+    """The datasets of `kappa_datasets` into an open file, arrays compressed, with their units as attributes."""
     for name, value in data.items():
+        if name == "attributes":
+            file.attrs.update(value)
+            continue
         large = getattr(value, "size", 0) > 64
-        file.create_dataset(name, data=value, compression="gzip" if large else None)
+        dataset = file.create_dataset(name, data=value, compression="gzip" if large else None)
+        if name in UNITS:
+            dataset.attrs["unit"] = UNITS[name]
     if "mode_kappa" in file:
         file["mode_kappa"].attrs["meaning"] = "populations + share of coherences; adds up to kappa = kappa_TOT_RTA"
 
 
 def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:
     """Every dataset of a kappa HDF5 file, ours or phono3py's, by name; groups become nested dicts.
+
+    The attributes of the file (structure, model, method; not in phono3py's) are a dict by the name ``attributes``.
 
     Raises:
         InputError: unreadable, truncated, or without frequency and temperature.
@@ -97,6 +120,8 @@ def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as file:
             result = _as_dict(file)
+            if file.attrs:
+                result["attributes"] = {name: _plain(value) for name, value in file.attrs.items()}
     except (OSError, RuntimeError) as error:
         raise InputError(f"cannot read {path}: it is truncated or not an HDF5 file") from error
     if missing := [name for name in ("temperature", "frequency", "gamma", "weight") if name not in result]:
@@ -104,6 +129,11 @@ def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:
             f"{path} is not a kappa file (no {', '.join(missing)}): give one written by wigner-jax or phono3py"
         )
     return result
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as Python has it."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _as_dict(group: h5py.Group) -> dict[str, Any]:
@@ -127,6 +157,7 @@ def kappa_datasets(solution: Solved, bands: Bands | None = None) -> dict[str, An
     edges = np.asarray(bin_edges(frequency))
     pairs = np.asarray(conductivity.mode_kappa_C)[..., :3].mean(axis=-1)
     data: dict[str, Any] = {
+        "attributes": _attributes(solution),
         "version": np.bytes_(f"wigner-jax {__version__}"),
         "mesh": np.array(mesh.dims, dtype="int64"),
         "temperature": np.asarray(conductivity.temperatures, dtype=float),
@@ -169,6 +200,35 @@ def kappa_datasets(solution: Solved, bands: Bands | None = None) -> dict[str, An
             "bands/label": np.array(bands.path.labels, dtype=bytes),
         }
     return data
+
+
+def _attributes(solution: Solved) -> dict[str, Any]:
+    """What the numbers rest on, as attributes of the file."""
+    from .._core.version import __version__
+
+    broadening, scattering = solution.broadening, solution.scattering
+    isotope = (
+        scattering.isotope if isinstance(scattering.isotope, str) else "none" if scattering.isotope is None else "given"
+    )
+    found: dict[str, Any] = {
+        "program": "wigner-jax",
+        "program_version": __version__,
+        "theory": "Wigner transport equation, relaxation-time approximation",
+        "broadening": type(broadening).__name__,
+        "isotope_scattering": isotope,
+        "non_analytic_correction": "none" if solution.nac is None else type(solution.nac).__name__,
+    }
+    if solution.report is not None:
+        report = solution.report
+        found |= {
+            "structure": report.structure,
+            "model": report.model,
+            "derivatives": report.derivatives,
+            "relaxed": report.relaxation is not None,
+            "sum_rule_residual_fc2": report.sum_rules[0],
+            "sum_rule_residual_fc3": report.sum_rules[1],
+        }
+    return found
 
 
 def _gv_by_gv(frequency: np.ndarray, V: np.ndarray, mesh: Mesh) -> np.ndarray:

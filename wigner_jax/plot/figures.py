@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..crystal.elements import SYMBOLS
 from ..errors import InputError
 from .harmonic import plot_bands, plot_dos, plot_heat_capacity
-from .style import Data, group, new_figure, open_frame
+from .style import GREY, Data, group, new_figure, open_frame
 from .transport import plot_coherences, plot_cumulative, plot_free_paths, plot_kappa, plot_lifetimes, plot_spectrum
 
 if TYPE_CHECKING:
@@ -48,8 +51,8 @@ def make_figure(
     if reference is not None:
         reference.require_mesh(data["mesh"], data.get("qpoint"))
     if name == "summary":
-        return summary_figure(data, temperature, reference)
-    if name == "spectral":
+        figure = summary_figure(data, temperature, reference)
+    elif name == "spectral":
         figure = new_figure(11, 3.4)
         axes = figure.subplots(1, 3)
         plot_spectrum(axes[0], data, temperature, reference)
@@ -70,10 +73,24 @@ def make_figure(
             "dos": lambda: plot_dos(ax, data, reference),
             "heat-capacity": lambda: plot_heat_capacity(ax, data, reference),
         }[name]()
-    if name not in ("bands", "coherence"):
+    if name not in ("bands", "coherence", "summary"):
         for ax in figure.axes:
             open_frame(ax)
+    figure.suptitle(caption(data), x=0.01, ha="left", fontsize=8, color=GREY)
     return figure
+
+
+def caption(data: Data) -> str:
+    """What the figure shows, in a line: compound, model, mesh, as far as the file says."""
+    known, crystal = data.get("attributes", {}), group(data, "crystal")
+    parts = []
+    if crystal is not None and "numbers" in crystal:
+        numbers = [int(z) for z in crystal["numbers"]]
+        kinds = dict.fromkeys(numbers)
+        parts.append("".join(SYMBOLS[z] + (str(numbers.count(z)) if numbers.count(z) > 1 else "") for z in kinds))
+    parts += [str(known[name]) for name in ("model",) if known.get(name)]
+    parts.append("mesh " + "×".join(str(int(n)) for n in np.ravel(data["mesh"])))
+    return ", ".join(parts)
 
 
 def summary_figure(data: Data, temperature: float | None = None, reference: Reference | None = None) -> Figure:

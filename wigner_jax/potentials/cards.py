@@ -149,7 +149,7 @@ _BUNDLED = (
         "mace-bundled", "MACE", (3, 8, 11, 12, 13, 14, 17, 20, 31, 32, 33, 35), 6.0, 121_305, "MIT", 3,
         _MACE_SMOOTH + ". For Si, Ge, LiCl, LiBr, NaCl, NaBr, MgO, CaO, GaAs and AlAs near equilibrium, and nothing else"
         " of these elements: the file mace-bundled.md beside the model has its errors",
-        "distilled from nequix-mp-1-pft by benchmarks/train_bundled.py",
+        "distilled from nequix-mp-1-pft by benchmarks/studies/train_bundled.py",
     ),
 )  # fmt: skip
 #: All cards by name, in the order of the table that the command line prints.

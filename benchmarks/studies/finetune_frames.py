@@ -1,6 +1,6 @@
 """Three DFT frames instead of a hundred: κ of NaCl after the smallest change of a published potential that fits them.
 
-    python benchmarks/finetune_frames.py --out benchmarks/results/finetune_frames_cpu.json
+    python benchmarks/studies/finetune_frames.py --out benchmarks/results/finetune_frames_cpu.json
 
 Data: 100 frames of 64 atoms (PBEsol, every atom displaced by 0.03 Å at random) and, for Φ2, frames of 512 atoms, as they come
 with phono3py's example NaCl-rd. All of them give Φ2 and Φ3 by symfc, and κ at 300 K on 11×11×11 points (tetrahedra, isotopes,
@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what all benchmarks share
 from common import SHARED, TEMPERATURE, add_output, environment, read_rows, save_rows, table
 from tuning import NACL_FRAMES, add_student, dft_frames, mode_targets, relative_error
 
@@ -195,7 +197,7 @@ def kappa_trained(
     cells, constants = truth.small
     plan = make_plan(cells, MESH)
     solution = solve(plan, constants, (TEMPERATURE,), broadening=AdaptiveGaussian())
-    reference = reference_of(solution, plan.mesh, "NaCl-rd", "NaCl", 225)
+    reference = reference_of(solution, "NaCl-rd", "NaCl", 225)
     material = make_material("NaCl", cells, start, MESH, reference=reference)
     steps = arguments.kappa_steps
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-4, steps, alpha=0.1), b1=0.8, b2=0.95)

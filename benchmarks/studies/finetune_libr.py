@@ -1,6 +1,6 @@
 """Bring a published potential to the DFT conductivity of LiBr, mode by mode, and say what was reached.
 
-    python benchmarks/finetune_libr.py --out benchmarks/results/finetune_libr_cpu.json
+    python benchmarks/studies/finetune_libr.py --out benchmarks/results/finetune_libr_cpu.json
 
 Start: nequix-mp-1 at the DFT geometry. Reference: that of κ_SRME (PBE, 300 K, no non-analytic term, 19×19×19, Φ2 of 512 atoms,
 Φ3 of 64): frequencies and conductivities of all modes; no force, no energy, no frame from DFT. Three steps:
@@ -26,11 +26,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what all benchmarks share
 from common import SHARED, environment, write_json
 from tuning import add_student, dft_frames, relative_error
 

@@ -1,6 +1,6 @@
 """The bundled MACE model: labels of a teacher, least squares, validation. Each step is one command; all together:
 
-    python benchmarks/train_bundled.py template label constants larger fit validate --teacher nequix-mp-1-pft --work build
+    python benchmarks/studies/train_bundled.py template label constants larger fit validate --teacher nequix-mp-1-pft --work build
 
     template   an untrained model file, by mace-torch (needs it; only the architecture of this file is used afterwards)
     label      energies, forces and stresses of the teacher for random supercells of the compounds, rattled and strained
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from wigner_jax.potentials.graph import Graph
     from wigner_jax.types import Supercells
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ELEMENTS = tuple(sorted({int(z) for name in bundled.COMPOUNDS for z in prototype(name).numbers}))
 CELLS = 8  # primitive cells in a structure
 AMPLITUDES = (0.01, 0.02, 0.04, 0.07, 0.12)  # Å
@@ -316,7 +316,7 @@ def validate(arguments: argparse.Namespace) -> None:
 # {arguments.model.stem}
 
 A MACE model with one interaction ({CHANNELS} channels, l up to 3, products of three, cutoff {CUTOFF:g} Å, linear readout)
-for {", ".join(arguments.compounds)}, made by `benchmarks/train_bundled.py`.
+for {", ".join(arguments.compounds)}, made by `benchmarks/studies/train_bundled.py`.
 
 Distilled from {teacher} (MIT): it is meant to give that model's conductivities, whatever those are worth. The teacher
 labelled {total - count} random supercells of sixteen atoms (rattled by up to {max(AMPLITUDES)} Å, strained by a few per cent),

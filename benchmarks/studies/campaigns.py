@@ -1,6 +1,6 @@
 """Published potentials on phononDB-PBE: `wigner-jax benchmark` for each, its scores, its times, the published numbers beside.
 
-    python benchmarks/campaigns.py --potentials nequix-mp-1 sevennet-l3i5 --out benchmarks/results/campaigns
+    python benchmarks/studies/campaigns.py --potentials nequix-mp-1 sevennet-l3i5 --out benchmarks/results/campaigns
 
 `--processes N` runs as many shards side by side, on one GPU too (set XLA_PYTHON_CLIENT_PREALLOCATE=false there).
 κ_SRME's protocol at 300 K, force constants as the potential's card recommends (`--route ad` or `finite-displacement` for the
@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what all benchmarks share
 from common import SHARED, device_facts, environment, median, run_worker, serve, table, write_json
 
 PUBLISHED = {"m3gnet-mp-2021.2.8-matgl": "m3gnet"}  # columns of published/kappa_srme.csv that have another name there

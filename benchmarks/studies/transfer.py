@@ -1,6 +1,6 @@
 """Does fine-tuning on the conductivity of some compounds help others? Rotating folds, with and without replay.
 
-    python benchmarks/transfer.py --out benchmarks/results/transfer_cpu.json
+    python benchmarks/studies/transfer.py --out benchmarks/results/transfer_cpu.json
 
 Twenty rocksalt and zincblende compounds, chosen before anything was run: four folds of three rocksalts and two
 zincblendes. For every fold the last layer and the readout of nequix-mp-1 are trained on the DFT mode conductivities of the
@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # what all benchmarks share
 from common import SHARED, add_output, environment, read_rows, save_rows, table
 from tuning import add_student, light_cells, mode_targets, rattled
 
