@@ -35,6 +35,9 @@ def crystal_of(data: Data) -> Crystal | None:
     return Crystal(np.asarray(found["lattice"]), np.asarray(found["positions"]), np.asarray(found["masses"]), numbers)
 
 
+CROWDED = 0.1  # of the path: ticks closer than this lean away from each other
+
+
 def plot_bands(ax: Axes, data: Data, reference: Reference | None = None) -> None:
     """Bands along the high-symmetry path; the reference's frequencies where its mesh meets the path.
 
@@ -61,6 +64,12 @@ def plot_bands(ax: Axes, data: Data, reference: Reference | None = None) -> None
     if frequency.min() < -IMAGINARY:
         ax.axhline(0, c=GREY, lw=0.8)
     ax.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
+    for (x, _), (after, _), left, right in zip(
+        ticks, ticks[1:], ax.get_xticklabels(), ax.get_xticklabels()[1:], strict=False
+    ):
+        if after - x < CROWDED * (distance[-1] - distance[0]):  # neighbours that would run into each other
+            left.set_horizontalalignment("right")
+            right.set_horizontalalignment("left")
     ax.set(xlim=(distance[0], distance[-1]), ylabel="frequency (THz)")
     ax.set_ylim(0.0 if frequency.min() > -IMAGINARY else 1.05 * float(frequency.min()), 1.05 * float(frequency.max()))
     ax.set_title("bands", loc="left")
