@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ase.build import bulk
-
 if TYPE_CHECKING:
     import ase
 
@@ -50,6 +48,8 @@ def prototype(name: str) -> ase.Atoms:
     `atoms.info` carries ``name``, ``fc2_supercell`` and ``fc3_supercell``, the default supercells of this cell, as the
     structures of a benchmark set do.
     """
+    from ase.build import bulk
+
     if name not in _PROTOTYPES:
         raise ValueError(
             f"no built-in structure {name!r}; available: {', '.join(_PROTOTYPES)}, or give a structure file"

@@ -30,8 +30,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import linalg, sparse
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .._core.atomic_write import atomic_write
 from .._core.pytree import Array, pytree
@@ -40,6 +38,8 @@ from .single_atom_patterns import single_atom_columns
 from .symmetry_basis import Basis, columns_of, operations_on, symmetric_basis
 
 if TYPE_CHECKING:
+    from scipy import sparse
+
     from ..types import Crystal, Supercell
 
 DENSE_LIMIT = 15_000  # parameters; 1.8 GB and about a minute of Cholesky on two cores
@@ -191,6 +191,8 @@ def _pattern_count(basis: Basis) -> int:
 
 def _random_patterns(basis: Basis, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Gaussian patterns until cond(A) < 300. Returns patterns (K, 1, N, 3), Cholesky factor and cond(A)."""
+    from scipy import linalg
+
     rng = np.random.default_rng(seed)
     N = basis.translations.shape[1]
     blocks = _blocks(basis)
@@ -219,6 +221,8 @@ def _random_patterns(basis: Basis, seed: int) -> tuple[np.ndarray, np.ndarray, f
 
 def _blocks(basis: Basis) -> list[sparse.csr_array]:
     """C sorted for the design: for each (home atom i, component α) a matrix (n_b, rows (K β) or (K β)(L γ))."""
+    from scipy import sparse
+
     C = columns_of(basis).tocoo()
     n, N, m = len(basis.home), basis.translations.shape[1], basis.order
     atoms, components = np.divmod(C.row, 3**m)
@@ -235,6 +239,8 @@ def _blocks(basis: Basis) -> list[sparse.csr_array]:
 
 def _accumulate(M: np.ndarray, basis: Basis, blocks: list[sparse.csr_array], patterns: np.ndarray) -> np.ndarray:
     """M + Σ over patterns of AᵀA; only the lower triangle is kept."""
+    from scipy import linalg
+
     translated = patterns[:, basis.translations].reshape(-1, patterns.shape[1] * 3).T.copy()  # (3N, K L)
     width, count = len(translated) ** (basis.order - 1), translated.shape[1]
     batch = max(1, min(count, int(2e8 / (8 * width)), 1 + 4096 // len(blocks)))
@@ -248,6 +254,9 @@ def _accumulate(M: np.ndarray, basis: Basis, blocks: list[sparse.csr_array], pat
 
 def _condition(M: np.ndarray, factor: np.ndarray) -> float:
     """cond(A) = √cond(AᵀA) to about a percent, by Lanczos on M and on its inverse."""
+    from scipy import linalg
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
     n = len(M)
     if n < 500:
         values = linalg.eigvalsh(M, lower=True)

@@ -20,12 +20,13 @@ from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from .._core.pytree import Array, pytree
 from ..crystal.symmetry import space_group
 
 if TYPE_CHECKING:
+    from scipy import sparse
+
     from ..types import Crystal, Supercell
 
 
@@ -215,6 +216,8 @@ def tuple_blocks(basis: Basis, x: np.ndarray) -> np.ndarray:
 
 def columns_of(basis: Basis) -> sparse.csr_array:
     """C as a sparse matrix, rows (x, component). (X 3^m, n_parameters)"""
+    from scipy import sparse
+
     X, d = np.asarray(basis.legs).shape
     rows, columns, values = [], [], []
     for start in range(0, X, 8192):  # 27 x 27 doubles a tuple: 48 MB at a time

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import h5py
 import numpy as np
 import spglib
 
@@ -18,6 +17,8 @@ from ..units import KAPPA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import h5py
 
     from ..physics.bands import Bands
     from ..types import Conductivity, Linewidths, Mesh, Phonons, Plan, Scattering
@@ -77,6 +78,8 @@ def write_kappa_hdf5(path: str | Path, solution: Solved, bands: Bands | None = N
 
 def write_datasets(path: str | Path, data: dict[str, Any]) -> None:
     """Write the datasets of `kappa_datasets`; completely or not at all, InputError if the folder cannot be written to."""
+    import h5py
+
     with atomic_write(path) as part, h5py.File(part, "w") as file:
         put_datasets(file, data)
 
@@ -115,6 +118,8 @@ def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: unreadable, truncated, or without frequency and temperature.
     """
+    import h5py
+
     if not Path(path).is_file():
         raise InputError(f"no file {path}: check the name")
     try:
@@ -137,6 +142,8 @@ def _plain(value: Any) -> Any:
 
 
 def _as_dict(group: h5py.Group) -> dict[str, Any]:
+    import h5py
+
     return {k: _as_dict(v) if isinstance(v, h5py.Group) else v[()] for k, v in group.items()}
 
 

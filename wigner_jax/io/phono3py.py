@@ -8,9 +8,7 @@ import lzma
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
-import yaml
 
 from ..checks import check_force_constants, require_finite
 from ..crystal.elements import ELEMENTS
@@ -23,7 +21,6 @@ from ..types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
 from .born import born_from_yaml, read_born
 
 OPENERS = {".xz": lzma.open, ".lzma": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster, where it is there
 
 
 class Phono3pyData(NamedTuple):
@@ -89,9 +86,12 @@ def read_phono3py(
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The contents of a (compressed) phono3py yaml; raises InputError if it is not one."""
+    import yaml
+
     try:
         with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:  # type: ignore[operator]
-            data = yaml.load(file, Loader=LOADER)
+            # libyaml is ten times faster, where it is there
+            data = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except FileNotFoundError:
         raise InputError(f"no file {path}: check the name") from None
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -173,6 +173,8 @@ def _read_constants(
     path: Path, names: tuple[str, ...], supercell: Supercell, rows: np.ndarray | None, order: int
 ) -> tuple[np.ndarray, Supercell]:
     """Compact force constants (n, N, [N,] 3, 3 [, 3]) in the order of the primitive atoms, and their supercell."""
+    import h5py
+
     if not path.is_file():
         raise InputError(f"no file {path}: put phono3py's {path.name} beside the yaml")
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.neighborlist import primitive_neighbor_list
 
 from ..errors import InputError
 from .graph import MARGIN_REACH, OVERLAP, Bonds, Graph
@@ -42,6 +41,8 @@ def graph_of(
     Raises:
         InputError: two atoms closer than 0.3 Å.
     """
+    from ase.neighborlist import primitive_neighbor_list
+
     lattice, positions = np.asarray(lattice, float), np.asarray(positions, float)
     kinds = np.array(potential.species_of(numbers), int)
     i, j, distance, shift = primitive_neighbor_list(

@@ -7,9 +7,6 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ase.constraints import FixSymmetry
-from ase.filters import FrechetCellFilter
-from ase.optimize import FIRE
 
 from ..crystal.from_ase import masses_of
 from ..crystal.symmetry import SYMPREC, space_group
@@ -137,6 +134,10 @@ def _stages(
     atoms: ase.Atoms, fixed: tuple[bool, ...], fmax: float, max_steps: int, symprec: float, constant_volume: bool = False
 ) -> _Stages:  # fmt: skip
     """FIRE in place, one stage with the symmetry `fixed` or not after the other; one that breaks it is taken back."""
+    from ase.constraints import FixSymmetry
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import FIRE
+
     converged, steps, groups, messages, reverted = [], [], [_group(atoms, symprec)], [], False
     for number, fix in enumerate(fixed, 1):
         cell, positions = np.array(atoms.cell), atoms.positions.copy()

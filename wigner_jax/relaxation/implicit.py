@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ase.neighborlist import primitive_neighbor_list
 
 from .._core.pytree import Array, pytree
 from ..crystal.symmetry import space_group
@@ -93,6 +92,8 @@ def plan_relaxation(crystal: Crystal, potential: Potential, cell: bool = True) -
     Args:
         cell: whether the cell relaxes too, or the atoms alone.
     """
+    from ase.neighborlist import primitive_neighbor_list
+
     lattice, numbers = np.asarray(crystal.lattice), np.asarray(crystal.numbers)
     group = space_group(crystal)
     length = float(np.cbrt(abs(np.linalg.det(lattice)) / len(numbers)))

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ase.eos import EquationOfState
 
 from .._core.pytree import pytree
 from ..checks import require_finite, temperatures_above_zero
@@ -142,6 +141,8 @@ def _polynomial(volumes: np.ndarray, values: np.ndarray) -> np.polynomial.Polyno
 
 def _minimum(volumes: np.ndarray, energies: np.ndarray, equation: str, temperature: float) -> tuple[float, ...]:
     """V, F and B (eV/Å³) at the minimum of the equation of state."""
+    from ase.eos import EquationOfState
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scipy's, of a covariance that nobody asks for
