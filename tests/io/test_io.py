@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -30,11 +31,12 @@ from wigner_jax.io.kappa_hdf5 import (
 from wigner_jax.io.phono3py import read_phono3py
 from wigner_jax.io.structures import read_structure
 from wigner_jax.physics.bands import Bands
+from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian
 from wigner_jax.physics.conductivity import conductivity
 from wigner_jax.plan.band_path import high_symmetry_path
 from wigner_jax.plan.mesh import make_mesh
 from wigner_jax.solution import Solution
-from wigner_jax.types import Linewidths, Phonons
+from wigner_jax.types import Linewidths, Phonons, Plan, Scattering
 
 NON_DIAGONAL = [[-1, 1, 1], [1, -1, 1], [1, 1, -1]]
 
@@ -113,7 +115,7 @@ def test_reference_files(shared: Path, name: str) -> None:
     cells, fc, born = read_phono3py(shared / "data/reference" / reference.YAML[name] / "phono3py.yaml")
     np.testing.assert_array_equal(fc.fc2, expected.constants.fc2)
     np.testing.assert_array_equal(fc.fc3, expected.constants.fc3)
-    for field in ("matrix", "atom", "cell", "home"):
+    for field in ("matrix", "primitive_index", "lattice_vector", "p2s_map"):
         np.testing.assert_array_equal(getattr(cells.fc3_supercell, field), getattr(expected.cells.fc3_supercell, field))
     np.testing.assert_allclose(cells.crystal.masses, expected.cells.crystal.masses, rtol=1e-12)
     assert cells.crystal.numbers == expected.cells.crystal.numbers
@@ -200,16 +202,18 @@ def made_up():
         rng.uniform(0.01, 0.1, (T, P, m)), rng.uniform(0, 0.01, (P, m)), np.zeros((P, m)), np.array(False)
     )
     result = conductivity(phonons, widths.total, mesh, crystal, np.array([300.0, 600.0]))
-    return crystal, mesh, Solution(phonons, widths, result)
+    plan = Plan(crystal, np.zeros(crystal.n_atoms), mesh, None, None, ())
+    return Solution(phonons, widths, result, plan, None, Scattering(None), AdaptiveGaussian())
 
 
 def test_kappa_file_round_trip(made_up, tmp_path: Path) -> None:
-    crystal, mesh, solution = made_up
-    path = tmp_path / default_filename(mesh.dims)
+    solution = dataclasses.replace(made_up, scattering=Scattering(None, 10.0))
+    path = tmp_path / default_filename(solution.mesh.dims)
     assert path.name == "kappa-m444.hdf5"
-    write_kappa_hdf5(path, crystal, mesh, solution, boundary_mfp=10.0)
+    write_kappa_hdf5(path, solution)
     data = read_kappa_hdf5(path)
-    for name, value in kappa_datasets(crystal, mesh, solution, 10.0, None).items():
+    assert data["boundary_mfp"] == 10.0
+    for name, value in kappa_datasets(solution).items():
         if "/" not in name:
             np.testing.assert_array_equal(data[name], value)
     np.testing.assert_allclose(data["mode_kappa"].sum((1, 2)) / 64, data["kappa"], rtol=1e-10)
@@ -219,8 +223,8 @@ def test_kappa_file_round_trip(made_up, tmp_path: Path) -> None:
 
 def test_gv_by_gv_gives_mode_kappa_of_populations(made_up) -> None:
     """phono3py's own formula from the datasets of the file: κ_s = C_s (v ⊗ v)_s / (2 γ_s) × kappa_unit_conversion."""
-    crystal, mesh, solution = made_up
-    data = kappa_datasets(crystal, mesh, solution, None, None)
+    solution = made_up
+    data = kappa_datasets(solution)
     gamma = data["gamma"] + data["gamma_isotope"] + data["gamma_boundary"]
     expected = (data["heat_capacity"] / (2 * gamma))[..., None] * data["gv_by_gv"] * data["kappa_unit_conversion"]
     acoustic = (slice(None), 0, slice(0, 3))  # at Γ they carry nothing
@@ -229,7 +233,7 @@ def test_gv_by_gv_gives_mode_kappa_of_populations(made_up) -> None:
 
 
 def test_a_failed_write_leaves_the_old_file(made_up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    crystal, mesh, solution = made_up
+    solution = made_up
     path = tmp_path / "kappa.hdf5"
     path.write_bytes(b"old")
 
@@ -238,7 +242,7 @@ def test_a_failed_write_leaves_the_old_file(made_up, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(InputError, match="No space left"):
-        write_kappa_hdf5(path, crystal, mesh, solution)
+        write_kappa_hdf5(path, solution)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -264,9 +268,10 @@ def test_grid_points_are_the_peers(lattice, dims) -> None:
 
 @pytest.mark.parametrize("flag", [[], ["--mfp"], ["--gv"], ["--tau"], ["--cv"]], ids=lambda f: " ".join(f) or "kappa")
 def test_phono3py_kaccum_reads_the_file(made_up, tmp_path: Path, flag: list[str]) -> None:
-    crystal, mesh, solution = made_up
+    solution = made_up
+    crystal = solution.crystal
     bands = Bands(high_symmetry_path(crystal), np.zeros((240, 6)))
-    write_datasets(tmp_path / "kappa-m444.hdf5", kappa_datasets(crystal, mesh, solution, bands=bands))
+    write_datasets(tmp_path / "kappa-m444.hdf5", kappa_datasets(solution, bands))
     cell = PhonopyAtoms(
         numbers=crystal.numbers, cell=crystal.lattice, scaled_positions=crystal.positions, masses=crystal.masses
     )
@@ -289,9 +294,9 @@ def test_phono3py_kaccum_reads_the_file(made_up, tmp_path: Path, flag: list[str]
 def test_the_peer_reads_our_gamma(made_up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from phono3py.file_IO import read_gamma_from_hdf5
 
-    crystal, mesh, solution = made_up
+    solution = made_up
     monkeypatch.chdir(tmp_path)
-    write_kappa_hdf5("kappa-m444.hdf5", crystal, mesh, solution)
+    write_kappa_hdf5("kappa-m444.hdf5", solution)
     data, _ = read_gamma_from_hdf5((4, 4, 4))
     assert data is not None
     np.testing.assert_array_equal(data["gamma"], solution.linewidths.three_phonon)
@@ -319,8 +324,8 @@ def peer_file(shared: Path, tmp_path_factory) -> Path:
 
 def test_schema_is_the_peers(made_up, peer_file: Path) -> None:
     """Every dataset that phono3py writes is there, with the same number of axes and the same kind of number."""
-    crystal, mesh, solution = made_up
-    ours = kappa_datasets(crystal, mesh, solution, 1e6, None)
+    solution = dataclasses.replace(made_up, scattering=Scattering(None, 1e6))
+    ours = kappa_datasets(solution)
     theirs = read_kappa_hdf5(peer_file)
     assert set(theirs) - set(ours) == set()
     for name, value in theirs.items():
@@ -330,7 +335,7 @@ def test_schema_is_the_peers(made_up, peer_file: Path) -> None:
 
 def test_mesh_datasets_are_the_peers(shared: Path, peer_file: Path) -> None:
     theirs = read_kappa_hdf5(peer_file)
-    cells = read_phono3py(shared / "data/reference/NaCl-PBE/phono3py.yaml").cells
+    cells = read_phono3py(shared / "data/reference/NaCl-PBE/phono3py.yaml").supercells
     mesh = make_mesh(cells.crystal, (5, 5, 5))
     np.testing.assert_array_equal(mesh.weights, theirs["weight"])
     np.testing.assert_array_equal(

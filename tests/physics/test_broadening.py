@@ -12,6 +12,7 @@ import pytest
 from scipy.integrate import quad
 from solved_problems import richardson
 
+from wigner_jax._core.tiling import CPU
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian, normal
 from wigner_jax.physics.broadening.tetrahedron_weights import integration_weight, vertex_slopes, vertex_weight
 from wigner_jax.physics.mesh_index import neighbours
@@ -302,10 +303,10 @@ def test_sums_over_triplets(broadening):
     second = np.array([np.flatnonzero(((address + a + address[q]) % mesh.dims == 0).all(1))[0] for a in address])
     pairs = Pairs(jnp.arange(Q), jnp.asarray(second), jnp.ones(Q), jnp.asarray(occupation))
     velocities = velocities if broadening.needs_velocities else None
-    tables = jax.tree.map(jnp.asarray, broadening.prepare(f, velocities, mesh))
+    tables = jax.tree.map(jnp.asarray, broadening.prepare(f, velocities, mesh, CPU))
     look_up, compute = lambda tables, places: (tables[0][places[0]],), lambda _, x: x
     places = (jnp.arange(Q).reshape(2, -1),)
-    power = Strength(look_up, compute, jnp.ones(2, bool), None, (jnp.asarray(strength),), places)
+    power = Strength(look_up, compute, False, jnp.ones(2, bool), None, (jnp.asarray(strength),), places)
     gamma, overflow = jax.jit(lambda: broadening.three_phonon(tables, pairs, f[q], power))()
     assert not overflow
     expected = sums(broadening, mesh, f, velocities, q, strength, occupation)

@@ -9,6 +9,7 @@ import pytest
 from scipy.spatial import ConvexHull, Voronoi
 from scipy.spatial.transform import Rotation
 
+from wigner_jax._core.tiling import CPU
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian
 from wigner_jax.plan.lattice_geometry import delaunay_tetrahedra, obtuse_superbase, second_moment
 from wigner_jax.plan.mesh import make_mesh
@@ -177,7 +178,7 @@ def test_circumspheres_are_empty(name):
 def width(crystal, dims, velocity, floor=0.0):
     """σ of one mode, from δ(0) = 1/(√(2π) σ). THz"""
     method = AdaptiveGaussian(floor=floor)
-    tables = method.prepare(np.ones((1, 1)), np.asarray(velocity)[None, None], make_mesh(crystal, dims))
+    tables = method.prepare(np.ones((1, 1)), np.asarray(velocity)[None, None], make_mesh(crystal, dims), CPU)
     delta, _ = method.one_phonon(tables, np.ones(1), np.ones((1, 1)))
     return 1 / (np.sqrt(2 * np.pi) * float(delta[0]))
 

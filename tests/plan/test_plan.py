@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, make_supercell
 
+from wigner_jax._core.tiling import CPU
 from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.crystal.supercells import reduce_to_primitive, shortest_vectors
 from wigner_jax.physics import matrix_elements as scattering
@@ -342,7 +343,7 @@ def test_lattice_sum_of_third_order(name, matrix, dims):
     qpoint = jnp.asarray(address[q] / np.array(dims))
     sums = scattering.contract_over_R2(qpoint[None], entries, table)[0]
     identity = jnp.stack([jnp.eye(m), jnp.zeros((m, m))])  # modes of leg 0 are its components
-    spectra = scattering.planes_to_rods(sums, identity, jnp.arange(dims[2]), table, dims)
+    spectra = scattering.planes_to_rods(sums, identity, jnp.arange(dims[2]), table, dims, CPU)
     # with unit vectors as modes the strengths are |Φ3|², element by element
     unit = jnp.broadcast_to(jnp.eye(2 * m), (dims[0] * dims[1] * dims[2], 2 * m, 2 * m))
     y, z = np.meshgrid(np.arange(dims[1]), np.arange(dims[2]))
@@ -376,7 +377,7 @@ def test_tables_do_not_depend_on_the_supercell_atoms_chosen_as_home():
     cells = supercells_from_atoms(STRUCTURES["zincblende"](), 1, [2, 2, 1])
     other = dataclasses.replace(
         cells.fc3_supercell,
-        home=np.array(
+        p2s_map=np.array(
             [np.flatnonzero(cells.fc3_supercell.primitive_index == i)[-1] for i in range(cells.crystal.n_atoms)]
         ),
     )

@@ -20,6 +20,7 @@ from wigner_jax.io.kappa_hdf5 import kappa_datasets, read_kappa_hdf5, write_data
 from wigner_jax.io.phonondb import read_phonondb, write_phonondb
 from wigner_jax.metrics import reference_of
 from wigner_jax.physics.bands import phonon_bands
+from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian
 from wigner_jax.physics.conductivity import conductivity
 from wigner_jax.plan.band_path import high_symmetry_path, mesh_points_on_path
 from wigner_jax.plot.figures import FIGURES, make_figure
@@ -27,7 +28,7 @@ from wigner_jax.plot.harmonic import molar_heat_capacity, path_ticks
 from wigner_jax.plot.style import new_figure
 from wigner_jax.plot.transport import coherences, plot_coherences, plot_spectrum
 from wigner_jax.solution import Solution
-from wigner_jax.types import Linewidths
+from wigner_jax.types import Linewidths, Scattering
 
 MESH = (4, 4, 4)
 PHONO3PY = [
@@ -77,15 +78,23 @@ def rocksalt():
     three = np.repeat(rng.uniform(0.01, 0.1, (2, P, 1)), 6, axis=2)  # equal inside blocks
     widths = Linewidths(three, np.full((P, 6), 1e-3), np.zeros((P, 6)), np.array(False))
     T = np.array([300.0, 600.0])
-    solution = Solution(waves, widths, conductivity(waves, widths.total, plan.mesh, plan.crystal, T))
+    solution = Solution(
+        waves,
+        widths,
+        conductivity(waves, widths.total, plan.mesh, plan.crystal, T),
+        plan,
+        None,
+        Scattering(None),
+        AdaptiveGaussian(),
+    )
     return plan, second, solution, phonon_bands(plan, second)
 
 
 @pytest.fixture(scope="module")
 def file(rocksalt, tmp_path_factory):
-    plan, _, solution, bands = rocksalt
+    _, _, solution, bands = rocksalt
     path = tmp_path_factory.mktemp("kappa") / "nacl.hdf5"
-    write_datasets(path, kappa_datasets(plan.crystal, plan.mesh, solution, None, None, bands))
+    write_datasets(path, kappa_datasets(solution, bands))
     return path
 
 
@@ -139,7 +148,7 @@ def test_bands_meet_the_mesh(rocksalt):
 @pytest.mark.parametrize("method", ["gonze", pytest.param("wang", marks=pytest.mark.slow)])
 def test_polar_bands_split_at_the_zone_centre(shared, method):
     """The longitudinal optical band of NaCl joins Γ continuously, 2 THz above the transverse ones."""
-    from reference import load
+    from reference_materials import load
 
     from wigner_jax.physics.nac import GonzeLee, Wang
     from wigner_jax.plan.dipoles import dipole_plan
