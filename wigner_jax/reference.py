@@ -25,13 +25,13 @@ class Reference:
     name: str
     space_group: int
     mesh: tuple[int, int, int]
-    temperatures: np.ndarray  # (T,) K
-    qpoints: np.ndarray  # (P, 3) fractional
-    weights: np.ndarray  # (P,) int
-    frequencies: np.ndarray  # (P, m) THz
-    heat_capacity: np.ndarray  # (T, P, m) eV/K
-    mode_kappa: np.ndarray  # (T, P, m) W/(m K), a third of the trace
-    kappa: np.ndarray  # (T,) W/(m K), a third of the trace
+    temperatures: np.ndarray  #: (T,) K
+    qpoints: np.ndarray  #: (P, 3) fractional
+    weights: np.ndarray  #: (P,) int
+    frequencies: np.ndarray  #: (P, m) THz
+    heat_capacity: np.ndarray  #: (T, P, m) eV/K
+    mode_kappa: np.ndarray  #: (T, P, m) W/(m K), a third of the trace
+    kappa: np.ndarray  #: (T,) W/(m K), a third of the trace
 
     def at(self, temperature: float) -> int:
         """Index of a temperature; InputError if the reference does not have it."""

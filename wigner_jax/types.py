@@ -26,10 +26,10 @@ from .errors import InputError
 class Crystal:
     """A primitive cell."""
 
-    lattice: Array  # (3, 3) Å, rows are the lattice vectors
-    positions: Array  # (n, 3) fractional
-    masses: Array  # (n,) amu
-    numbers: tuple[int, ...]  # (n,) atomic numbers
+    lattice: Array  #: (3, 3) Å, rows are the lattice vectors
+    positions: Array  #: (n, 3) fractional
+    masses: Array  #: (n,) amu
+    numbers: tuple[int, ...]  #: (n,) atomic numbers
 
     @property
     def n_atoms(self) -> int:
@@ -43,10 +43,10 @@ class Supercell:
     Host data. The supercell's lattice is ``matrix @ crystal.lattice``; any integer matrix with non-zero determinant.
     """
 
-    matrix: np.ndarray  # (3, 3) int
-    primitive_index: np.ndarray  # (N,) int, atom of the primitive cell
-    lattice_vector: np.ndarray  # (N, 3) int, lattice vector of the primitive cell it belongs to
-    p2s_map: np.ndarray  # (n,) int, the supercell atom that stands for each primitive atom: row i of the constants
+    matrix: np.ndarray  #: (3, 3) int
+    primitive_index: np.ndarray  #: (N,) int, atom of the primitive cell
+    lattice_vector: np.ndarray  #: (N, 3) int, lattice vector of the primitive cell it belongs to
+    p2s_map: np.ndarray  #: (n,) int, the supercell atom that stands for each primitive atom: row i of the constants
 
     @property
     def n_atoms(self) -> int:
@@ -73,17 +73,17 @@ class ForceConstants:
     Row i is the primitive atom ``supercell.p2s_map[i]``; images are summed over the supercell (folded).
     """
 
-    fc2: Array  # (n, N2, 3, 3) eV/Å²
-    fc3: Array  # (n, N3, N3, 3, 3, 3) eV/Å³
+    fc2: Array  #: (n, N2, 3, 3) eV/Å²
+    fc3: Array  #: (n, N3, N3, 3, 3, 3) eV/Å³
 
 
 @pytree()
 class BornCharges:
     """What the non-analytic term correction needs."""
 
-    charges: Array  # (n, 3, 3) units of e; first index: field, second: displacement (phonopy's BORN)
-    dielectric: Array  # (3, 3)
-    factor: Array  # () eV Å; e²/(4πε0) = 14.399652
+    charges: Array  #: (n, 3, 3) units of e; first index: field, second: displacement (phonopy's BORN)
+    dielectric: Array  #: (3, 3)
+    factor: Array  #: () eV Å; e²/(4πε0) = 14.399652
 
 
 @pytree("dims")
@@ -91,11 +91,11 @@ class Mesh:
     """A regular q-mesh and its symmetry. Point (x, y, z) has index x + dims[0] (y + dims[1] z)."""
 
     dims: tuple[int, int, int]
-    qpoints: Array  # (Q, 3) fractional (of the reciprocal lattice), in (-1/2, 1/2]
-    irreducible: Array  # (P,) int, index of the irreducible points: the lowest index of each star
-    weights: Array  # (P,) int, sizes of the stars; they sum to Q
-    rotations: Array  # (R, 3, 3) Cartesian point group (time reversal included) that keeps crystal and mesh
-    steps: Array  # (3, 3) 1/Å; Σ_μ (v·s_μ)²/12 is the variance of v·q over the region of a point; rectangular: b_μ/N_μ
+    qpoints: Array  #: (Q, 3) fractional (of the reciprocal lattice), in (-1/2, 1/2]
+    irreducible: Array  #: (P,) int, index of the irreducible points: the lowest index of each star
+    weights: Array  #: (P,) int, sizes of the stars; they sum to Q
+    rotations: Array  #: (R, 3, 3) Cartesian point group (time reversal included) that keeps crystal and mesh
+    steps: Array  #: (3, 3) 1/Å; Σ_μ (v·s_μ)²/12 is the variance of v·q over the region of a point; rectangular: b_μ/N_μ
 
 
 @pytree()
@@ -106,29 +106,29 @@ class FC2Table:
     R = vectors[slot[i, j, l]]. The distinct R are few, so that a Fourier sum is one matrix product over them.
     """
 
-    atom: Array  # (n, n, L) int, supercell atom J whose force constants the entry takes
-    slot: Array  # (n, n, L) int, row of `vectors`
-    weight: Array  # (n, n, L) 1/(number of equidistant images), 0 for padding
-    vectors: Array  # (V, 3) int, the distinct lattice vectors R
+    atom: Array  #: (n, n, L) int, supercell atom J whose force constants the entry takes
+    slot: Array  #: (n, n, L) int, row of `vectors`
+    weight: Array  #: (n, n, L) 1/(number of equidistant images), 0 for padding
+    vectors: Array  #: (V, 3) int, the distinct lattice vectors R
 
 
 @pytree()
 class Phonons:
     """Harmonic solution on the full mesh, and the velocity operator where it is needed."""
 
-    frequencies: Array  # (Q, m) THz, ascending; imaginary ones are negative
-    eigenvectors: Array  # (Q, 3n, m) complex, columns are modes, smooth phase convention exp(iq·(r_j + R - r_i))
-    velocity_operator: Array  # (P, m, m, 3) complex, THz Å, at the irreducible points (published Wigner operator)
+    frequencies: Array  #: (Q, m) THz, ascending; imaginary ones are negative
+    eigenvectors: Array  #: (Q, 3n, m) complex, columns are modes, smooth phase convention exp(iq·(r_j + R - r_i))
+    velocity_operator: Array  #: (P, m, m, 3) complex, THz Å, at the irreducible points (published Wigner operator)
 
 
 @pytree()
 class Linewidths:
     """Half widths at half maximum, THz; lifetimes are τ = 1/(4πγ). Every value is an average over its degenerate block."""
 
-    three_phonon: Array  # (T, P, m)
-    isotope: Array  # (P, m)
-    boundary: Array  # (P, m)
-    overflow: Array  # () bool: the reserved room for on-shell items was too small, and the widths are NaN
+    three_phonon: Array  #: (T, P, m)
+    isotope: Array  #: (P, m)
+    boundary: Array  #: (P, m)
+    overflow: Array  #: () bool: the reserved room for on-shell items was too small, and the widths are NaN
 
     @property
     def total(self) -> Array:  # (T, P, m)
@@ -143,12 +143,12 @@ class Conductivity:
     is the corresponding tensor.
     """
 
-    temperatures: Array  # (T,) K
-    kappa_P: Array  # (T, 6) populations (the Boltzmann value, degenerate pairs included)
-    kappa_C: Array  # (T, 6) coherences
-    mode_kappa_P: Array  # (T, P, m, 6)
-    mode_kappa_C: Array  # (T, P, m, m, 6)
-    heat_capacity: Array  # (T, P, m) eV/K per mode
+    temperatures: Array  #: (T,) K
+    kappa_P: Array  #: (T, 6) populations (the Boltzmann value, degenerate pairs included)
+    kappa_C: Array  #: (T, 6) coherences
+    mode_kappa_P: Array  #: (T, P, m, 6)
+    mode_kappa_C: Array  #: (T, P, m, m, 6)
+    heat_capacity: Array  #: (T, P, m) eV/K per mode
 
     @property
     def kappa_TOT(self) -> Array:  # (T, 6)
@@ -158,8 +158,8 @@ class Conductivity:
 class KappaTensors(NamedTuple):
     """Populations' and coherences' conductivity, W/(m K), Voigt order."""
 
-    kappa_P: Array  # (T, 6)
-    kappa_C: Array  # (T, 6)
+    kappa_P: Array  #: (T, 6)
+    kappa_C: Array  #: (T, 6)
 
     @property
     def kappa_TOT(self) -> Array:  # (T, 6)
@@ -198,20 +198,20 @@ class Scattering:
 class TripletBucket:
     """Irreducible q with about equally many wanted rods of q'; rod r holds all x at (y, z) = (rods[r, 0], planes[rods[r, 1]])."""
 
-    members: Array  # (B,) int, position among the irreducible points
-    planes: Array  # (B, Z) int, the z needed; padded with 0
-    rods: Array  # (B, R, 2) int, y and the position of z in `planes`; padded with rod (0, planes[0])
-    weights: Array  # (B, R, X) int, number of triplets that (q, q') stands for; 0 for padding
+    members: Array  #: (B,) int, position among the irreducible points
+    planes: Array  #: (B, Z) int, the z needed; padded with 0
+    rods: Array  #: (B, R, 2) int, y and the position of z in `planes`; padded with rod (0, planes[0])
+    weights: Array  #: (B, R, X) int, number of triplets that (q, q') stands for; 0 for padding
 
 
 @pytree()
 class Tetrahedra:
     """How the neighbourhood of a mesh point is cut into tetrahedra with the point as first vertex."""
 
-    neighbours: Array  # (V, 3) int, offsets of the distinct vertices; the first is the point itself
-    opposite: Array  # (V,) int, index of the inverted offset
-    vertices: Array  # (K, 3) int, the three other vertices of each tetrahedron, as rows of `neighbours`
-    share: Array  # (K,) float, volume in micro-cells times weight in the average over several cuts; Σ = 4
+    neighbours: Array  #: (V, 3) int, offsets of the distinct vertices; the first is the point itself
+    opposite: Array  #: (V,) int, index of the inverted offset
+    vertices: Array  #: (K, 3) int, the three other vertices of each tetrahedron, as rows of `neighbours`
+    share: Array  #: (K,) float, volume in micro-cells times weight in the average over several cuts; Σ = 4
 
 
 @pytree("box")
@@ -221,17 +221,17 @@ class FC3Table:
     A *cell* is one (i, j, k, D); its entries are the R''. Supercells with about equally many entries share a bucket, padded.
     """
 
-    source: Array  # (E,) int, row (i N3 + J) N3 + K of the folded Φ3
-    leg: Array  # (E,) int, which leg the anchor atom plays: 0, 1, 2
-    scale: Array  # (E,) 1/(3 · images of J · images of K)
-    slot: Array  # (E,) int ascending, where the entry is summed: a row of the concatenated buckets
-    vectors: Array  # (nR, 3) int, the distinct R''
-    buckets: tuple[Array, ...]  # each (cells, entries) int, R'' of every row as an index into `vectors`
-    cells: Array  # (n, n, n, X, Y, Z) int, the cell of (i, j, k, D), as a row of the concatenated buckets; their number: none
-    x_start: Array  # () int; the box is sheared: D = (x_start + x, y_start[x] + y, z_start[x, y] + z)
-    y_start: Array  # (X,) int
-    z_start: Array  # (X, Y) int
-    box: tuple[int, int, int]  # X, Y, Z
+    source: Array  #: (E,) int, row (i N3 + J) N3 + K of the folded Φ3
+    leg: Array  #: (E,) int, which leg the anchor atom plays: 0, 1, 2
+    scale: Array  #: (E,) 1/(3 · images of J · images of K)
+    slot: Array  #: (E,) int ascending, where the entry is summed: a row of the concatenated buckets
+    vectors: Array  #: (nR, 3) int, the distinct R''
+    buckets: tuple[Array, ...]  #: each (cells, entries) int, R'' of every row as an index into `vectors`
+    cells: Array  #: (n, n, n, X, Y, Z) int, the cell of (i, j, k, D), as a row of the concatenated buckets; their number: none
+    x_start: Array  #: () int; the box is sheared: D = (x_start + x, y_start[x] + y, z_start[x, y] + z)
+    y_start: Array  #: (X,) int
+    z_start: Array  #: (X, Y) int
+    box: tuple[int, int, int]  #: X, Y, Z
 
 
 @pytree()
@@ -242,7 +242,7 @@ class Plan:
     """
 
     crystal: Crystal
-    mass_variances: Array  # (n,) isotope mass variances of the natural abundances
+    mass_variances: Array  #: (n,) isotope mass variances of the natural abundances
     mesh: Mesh
     fc2_table: FC2Table
     fc3_table: FC3Table

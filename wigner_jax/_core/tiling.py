@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class Tiling(NamedTuple):
     """Sizes of the pieces that a kernel works on: upper bounds, and static arguments of the compiled functions."""
 
-    group: int  # q-points that share one pass over the entries of Φ3
-    vectorised: bool  # q-points of a group side by side, no piece skipped, instead of one after the other
-    strength_bytes: int  # |V|² held at once, of one q or of those side by side; leg-0 modes are split to stay below
-    rod_bytes: int  # matrix elements rotated at once
-    rods: int  # the same, as a number of rods
-    triplets: int  # whose on-shell windows are found at once; all where vectorised
-    items: int  # on-shell items weighted at once; all where vectorised
-    least_bytes: int  # of temporaries, of one chunk of anything: less does not pay
+    group: int  #: q-points that share one pass over the entries of Φ3
+    vectorised: bool  #: q-points of a group side by side, no piece skipped, instead of one after the other
+    strength_bytes: int  #: |V|² held at once, of one q or of those side by side; leg-0 modes are split to stay below
+    rod_bytes: int  #: matrix elements rotated at once
+    rods: int  #: the same, as a number of rods
+    triplets: int  #: whose on-shell windows are found at once; all where vectorised
+    items: int  #: on-shell items weighted at once; all where vectorised
+    least_bytes: int  #: of temporaries, of one chunk of anything: less does not pay
 
     def map(self, function: Callable[[Any], Any], items: Any) -> Any:
         """``function`` of every item along the first axis."""

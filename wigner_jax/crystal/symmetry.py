@@ -15,9 +15,9 @@ SYMPREC = 1e-5  # Å, phonopy's default
 class SpaceGroup:
     """Operations x → W x + w on fractional column vectors, and what each does to the atoms."""
 
-    rotations: np.ndarray  # (G, 3, 3) int, W
-    translations: np.ndarray  # (G, 3)
-    permutations: np.ndarray  # (G, n) int: operation g carries atom i onto atom permutations[g, i]
+    rotations: np.ndarray  #: (G, 3, 3) int, W
+    translations: np.ndarray  #: (G, 3)
+    permutations: np.ndarray  #: (G, n) int: operation g carries atom i onto atom permutations[g, i]
     number: int
     international: str
 

@@ -16,16 +16,16 @@ GRUNEISEN = ("volumes", "strain", "third")
 class EvaluationSettings:
     """What decides the numbers of a campaign."""
 
-    potential: str  # name or path, as given
-    protocol: str = "k_srme"  # of the relaxation: k_srme, matbench, newton
-    derivatives: Literal["ad", "finite-displacement"] = "ad"  # of the force constants: ad, finite-displacement
-    distance: float = 0.03  # Å, of finite displacements
-    temperatures: tuple[float, ...] = (300.0,)  # K
-    boundary_mfp: float = 1e6  # µm
-    broadening: str = "tetrahedron"  # tetrahedron or adaptive
-    gruneisen: str | None = None  # route to γ(T): volumes, strain, third; None: none
-    gruneisen_reference: str | None = None  # table of published γ, as given
-    fmax: float = 1e-4  # eV/Å, of the relaxation by FIRE (k_srme, matbench)
+    potential: str  #: name or path, as given
+    protocol: str = "k_srme"  #: of the relaxation: k_srme, matbench, newton
+    derivatives: Literal["ad", "finite-displacement"] = "ad"  #: of the force constants: ad, finite-displacement
+    distance: float = 0.03  #: Å, of finite displacements
+    temperatures: tuple[float, ...] = (300.0,)  #: K
+    boundary_mfp: float = 1e6  #: µm
+    broadening: str = "tetrahedron"  #: tetrahedron or adaptive
+    gruneisen: str | None = None  #: route to γ(T): volumes, strain, third; None: none
+    gruneisen_reference: str | None = None  #: table of published γ, as given
+    fmax: float = 1e-4  #: eV/Å, of the relaxation by FIRE (k_srme, matbench)
 
     def __post_init__(self) -> None:
         for value, name, allowed in (

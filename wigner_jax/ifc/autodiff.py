@@ -137,15 +137,15 @@ class ForceConstantsPlan:
 class ForceConstantsReport:
     """What it took, and the checks that come for free. Pairs are (Φ2, Φ3)."""
 
-    evaluations: tuple[int, int]  # Hessian-vector products, and third directional derivatives
-    parameters: tuple[int, int]  # independent force constants, n_b
-    condition: tuple[float, float]  # cond(A)
-    residual: tuple[float, float]  # ‖A c − G‖/‖G‖; above 1e-10 something is wrong: see `warnings`
-    scheme: tuple[str, str]  # "patterns" or "columns"
-    margin: float  # Å, nearest pair to a cutoff (or another kink) of the potential
+    evaluations: tuple[int, int]  #: Hessian-vector products, and third directional derivatives
+    parameters: tuple[int, int]  #: independent force constants, n_b
+    condition: tuple[float, float]  #: cond(A)
+    residual: tuple[float, float]  #: ‖A c − G‖/‖G‖; above 1e-10 something is wrong: see `warnings`
+    scheme: tuple[str, str]  #: "patterns" or "columns"
+    margin: float  #: Å, nearest pair to a cutoff (or another kink) of the potential
     warnings: tuple[str, ...]
     seconds_plan: float
-    seconds_evaluate: float  # compilation included
+    seconds_evaluate: float  #: compilation included
 
 
 class PlanReport(NamedTuple):

@@ -54,9 +54,9 @@ class Fit:
     """What turns directional derivatives into force constants of one order. K evaluations."""
 
     basis: Basis
-    patterns: Array  # (K, m-1, N, 3) directions u (and v) of each evaluation, Å per unit of ε; (K, 1, N, 3) if u = v
-    factor: Array  # (n_b, n_b) lower Cholesky factor of AᵀA; or (O, r, r) inverse of each orbit's block of it
-    mirror: tuple[Array, Array] | None = None  # (N,) and (3, 3): S, if the second half of the patterns are images Su
+    patterns: Array  #: (K, m-1, N, 3) directions u (and v) of each evaluation, Å per unit of ε; (K, 1, N, 3) if u = v
+    factor: Array  #: (n_b, n_b) lower Cholesky factor of AᵀA; or (O, r, r) inverse of each orbit's block of it
+    mirror: tuple[Array, Array] | None = None  #: (N,) and (3, 3): S, if the second half of the patterns are images Su
 
     @property
     def n_evaluations(self) -> int:
@@ -69,8 +69,8 @@ class FitInfo:
 
     n_parameters: int
     n_evaluations: int
-    condition: float  # of A (the worst block's, for columns)
-    scheme: str  # "patterns" or "columns"
+    condition: float  #: of A (the worst block's, for columns)
+    scheme: str  #: "patterns" or "columns"
     cached: bool
 
 

@@ -37,8 +37,8 @@ DISTANCE = 0.03  # Å: that of κ_SRME and of phono3py
 class DisplacementReport:
     """What it took. Pairs are (Φ2, Φ3)."""
 
-    calls: tuple[int, int]  # evaluations of the forces
-    distance: float  # Å
+    calls: tuple[int, int]  #: evaluations of the forces
+    distance: float  #: Å
 
 
 def finite_displacements(

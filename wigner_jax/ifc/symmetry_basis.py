@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 class Basis:
     """Φ = C c without C: from which orbit, by which operation. X = n N^(m−1) tuples, O orbits, r parameters at most."""
 
-    orbit: Array  # (X,) int
-    rotation: Array  # (X, 3, 3) Cartesian, takes the representative's tensor to this tuple's ...
-    legs: Array  # (X, 3^m) int: ... and then component k of the result is component legs[x, k]
-    local: Array  # (O, 3^m, r) orthonormal columns / √(orbit size), zero-padded
-    slots: Array  # (O, r) int, which parameter; n_parameters for padding
-    translations: Array  # (L, N) int, where each atom goes under each lattice translation of the supercell
-    home: Array  # (n,) int
+    orbit: Array  #: (X,) int
+    rotation: Array  #: (X, 3, 3) Cartesian, takes the representative's tensor to this tuple's ...
+    legs: Array  #: (X, 3^m) int: ... and then component k of the result is component legs[x, k]
+    local: Array  #: (O, 3^m, r) orthonormal columns / √(orbit size), zero-padded
+    slots: Array  #: (O, r) int, which parameter; n_parameters for padding
+    translations: Array  #: (L, N) int, where each atom goes under each lattice translation of the supercell
+    home: Array  #: (n,) int
     n_parameters: int
 
     @property

@@ -28,7 +28,7 @@ class Phono3pyData(NamedTuple):
 
     supercells: Supercells
     force_constants: ForceConstants
-    born: BornCharges | None  # from the yaml, or from a BORN file beside it
+    born: BornCharges | None  #: from the yaml, or from a BORN file beside it
 
 
 def read_phono3py(

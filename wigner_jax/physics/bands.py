@@ -26,7 +26,7 @@ class Bands:
     """Frequencies along a path. Host data."""
 
     path: BandPath
-    frequencies: np.ndarray  # (K, m) THz, ascending; imaginary ones are negative
+    frequencies: np.ndarray  #: (K, m) THz, ascending; imaginary ones are negative
 
 
 @jax.jit

@@ -48,14 +48,14 @@ if TYPE_CHECKING:
 class State:
     """What every q-point looks up."""
 
-    frequencies: Array  # (Q, m) THz
-    rotation: Array  # (Q, 2m, 2m), see scattering.rotations
+    frequencies: Array  #: (Q, m) THz
+    rotation: Array  #: (Q, 2m, 2m), see scattering.rotations
     projectors: (
         Array  # (9 n, m Q), see `site_projectors`; 0 for modes below the cut-off, averaged if the broadening wants
     )
-    entries: tuple[Array, ...]  # Φ3 by cells
-    occupation: Array  # (Q, m, T)
-    broadening: Any  # the broadening's tables
+    entries: tuple[Array, ...]  #: Φ3 by cells
+    occupation: Array  #: (Q, m, T)
+    broadening: Any  #: the broadening's tables
     tiling: Tiling
 
 
@@ -63,9 +63,9 @@ class State:
 class Leg:
     """A phonon whose linewidths are wanted: all modes at one q (a leading axis for several)."""
 
-    frequencies: Array  # (m,) THz
-    rotation: Array  # (2m, 2m)
-    projectors: Array  # (9 n, m)
+    frequencies: Array  #: (m,) THz
+    rotation: Array  #: (2m, 2m)
+    projectors: Array  #: (9 n, m)
 
 
 def site_projectors(eigenvectors: Array) -> Array:

@@ -64,7 +64,7 @@ class GonzeLee:
 
     born: BornCharges
     plan: DipolePlan
-    direction: Array | None = None  # (3,) fractional, direction in which Γ is approached
+    direction: Array | None = None  #: (3,) fractional, direction in which Γ is approached
 
     def _sum(self, qpoint: Array, crystal: Crystal, direction: Array | None) -> Array:
         """P Σ_G ..., (n, 3, n, 3) complex."""
@@ -109,7 +109,7 @@ class Wang:
     """
 
     born: BornCharges
-    direction: Array | None = None  # (3,) fractional, direction in which Γ is approached
+    direction: Array | None = None  #: (3,) fractional, direction in which Γ is approached
 
     def term(self, qpoint: Array, crystal: Crystal, table: FC2Table) -> Array:
         q, inverse, _ = _inverse_screening(_to_cartesian(qpoint, crystal), self.direction, self.born, crystal)

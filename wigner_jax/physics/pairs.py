@@ -39,22 +39,22 @@ if TYPE_CHECKING:
 class Pairs:
     """The two other legs of one q's triplets."""
 
-    first: Array  # (t,) int, q'
-    second: Array  # (t,) int, q''
-    weight: Array  # (t,) number of triplets each stands for; 0 for padding
-    occupation: Array  # (Q, m, T) Bose-Einstein, 0 for modes below the cut-off
+    first: Array  #: (t,) int, q'
+    second: Array  #: (t,) int, q''
+    weight: Array  #: (t,) number of triplets each stands for; 0 for padding
+    occupation: Array  #: (Q, m, T) Bose-Einstein, 0 for modes below the cut-off
 
 
 class Strength(NamedTuple):
     """|V|² of one q, computed chunk by chunk of its triplets."""
 
-    look_up: Callable[..., tuple[Array, ...]]  # tables and the places of one chunk -> its items
-    compute: Callable[..., Array]  # constants and the items of one chunk -> (c, u, t, s)
-    vectorised: bool  # whether chunks are taken side by side (Tiling)
-    live: Array  # (chunks,) bool
+    look_up: Callable[..., tuple[Array, ...]]  #: tables and the places of one chunk -> its items
+    compute: Callable[..., Array]  #: constants and the items of one chunk -> (c, u, t, s)
+    vectorised: bool  #: whether chunks are taken side by side (Tiling)
+    live: Array  #: (chunks,) bool
     constants: Any
     tables: tuple[Array, ...]
-    places: tuple[Array, ...]  # (chunks, ...) each
+    places: tuple[Array, ...]  #: (chunks, ...) each
 
     def split(self, x: Array) -> Array:
         """(t, ...) of all triplets → (chunks, c, ...)."""

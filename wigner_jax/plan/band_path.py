@@ -27,10 +27,10 @@ class BandPath:
     does not grow.
     """
 
-    qpoints: np.ndarray  # (K, 3) fractional
-    distance: np.ndarray  # (K,) 1/Å without 2π, along the path
-    segment: np.ndarray  # (K,) int, ascending
-    labels: tuple[tuple[str, str], ...]  # of the two ends of each segment, seekpath's: GAMMA, X, SIGMA_0
+    qpoints: np.ndarray  #: (K, 3) fractional
+    distance: np.ndarray  #: (K,) 1/Å without 2π, along the path
+    segment: np.ndarray  #: (K,) int, ascending
+    labels: tuple[tuple[str, str], ...]  #: of the two ends of each segment, seekpath's: GAMMA, X, SIGMA_0
 
 
 def high_symmetry_path(crystal: Crystal, points: int = POINTS) -> BandPath | None:

@@ -19,10 +19,10 @@ G_POINTS = 300  # phonopy's default: reciprocal vectors in the sphere of the Gon
 class DipolePlan:
     """Where the dipole-dipole sum of Gonze and Lee is evaluated."""
 
-    reciprocal: Array  # (G, 3) int, reciprocal vectors of the sum, closed under negation
-    commensurate: Array  # (C, 3) fractional, the q-points that the supercell holds, in the first Brillouin zone
-    weights: Array  # (C,) share of each; equivalent points on the zone boundary share 1/N in equal parts
-    count: int  # fixes the cut-off, see reciprocal_vectors
+    reciprocal: Array  #: (G, 3) int, reciprocal vectors of the sum, closed under negation
+    commensurate: Array  #: (C, 3) fractional, the q-points that the supercell holds, in the first Brillouin zone
+    weights: Array  #: (C,) share of each; equivalent points on the zone boundary share 1/N in equal parts
+    count: int  #: fixes the cut-off, see reciprocal_vectors
 
 
 def dipole_plan(crystal: Crystal, supercell: Supercell, count: int = G_POINTS) -> DipolePlan:

@@ -27,12 +27,12 @@ class ProtocolReport:
 
     converged: tuple[bool, bool]
     steps: tuple[int, int]
-    energy: float  # eV of the cell that is returned
-    max_force: float  # eV/Å, largest norm of an atom's force
-    max_stress: float  # eV/Å³, largest component
-    space_group: tuple[str, str, str]  # before, after the first stage, after the second
-    reverted: bool  # the free stage changed the space group, and the result of the first stage is returned
-    message: str  # one line, empty if all is well
+    energy: float  #: eV of the cell that is returned
+    max_force: float  #: eV/Å, largest norm of an atom's force
+    max_stress: float  #: eV/Å³, largest component
+    space_group: tuple[str, str, str]  #: before, after the first stage, after the second
+    reverted: bool  #: the free stage changed the space group, and the result of the first stage is returned
+    message: str  #: one line, empty if all is well
 
 
 def relax_k_srme(
@@ -125,7 +125,7 @@ def relax_at_volume(
 class _Stages:
     converged: list[bool]
     steps: list[int]
-    groups: list[str]  # before, and after each stage
+    groups: list[str]  #: before, and after each stage
     reverted: bool
     messages: list[str]
 

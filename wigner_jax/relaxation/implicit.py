@@ -48,12 +48,12 @@ MAX_STEP = 0.1  # Å, of one Newton step
 class Freedom:
     """What may move, about a reference crystal. Made once on the host, an argument of jit."""
 
-    crystal: Crystal  # the reference
-    strains: Array  # (s, 3, 3) 1/Å: allowed strains for an amplitude of 1 Å
-    modes: Array  # (f, n, 3) allowed displacements, orthonormal
-    graph: Graph  # of the reference
-    pairs: tuple[Array, Array, Array]  # (P,) i, (P,) j, (P, 3) shifts of pairs near a distance where E is not smooth
-    limits: Array  # (P,) Å, that distance
+    crystal: Crystal  #: the reference
+    strains: Array  #: (s, 3, 3) 1/Å: allowed strains for an amplitude of 1 Å
+    modes: Array  #: (f, n, 3) allowed displacements, orthonormal
+    graph: Graph  #: of the reference
+    pairs: tuple[Array, Array, Array]  #: (P,) i, (P,) j, (P, 3) shifts of pairs near a distance where E is not smooth
+    limits: Array  #: (P,) Å, that distance
 
 
 @pytree()
@@ -61,11 +61,11 @@ class Geometry:
     """A relaxed crystal. If `valid` is False its lattice and positions are NaN: nothing follows from it unnoticed."""
 
     crystal: Crystal
-    amplitudes: Array  # (s + f,) Å
-    slope: Array  # () eV/Å, largest |∂E/∂z|
-    curvature: Array  # () eV/Å², lowest eigenvalue of H
-    converged: Array  # () bool: at a minimum of the energy
-    crossed: Array  # () bool: a pair crossed a cutoff, so that the reference's neighbour lists do not hold
+    amplitudes: Array  #: (s + f,) Å
+    slope: Array  #: () eV/Å, largest |∂E/∂z|
+    curvature: Array  #: () eV/Å², lowest eigenvalue of H
+    converged: Array  #: () bool: at a minimum of the energy
+    crossed: Array  #: () bool: a pair crossed a cutoff, so that the reference's neighbour lists do not hold
 
     @property
     def valid(self) -> Array:
@@ -204,9 +204,9 @@ def _crossed(freedom: Freedom, z: Array) -> Array:
 class Sites:
     """Integer places of a supercell's atoms, and of the lattice points around a mesh point: what moving a plan needs."""
 
-    second: tuple[Array, Array, Array]  # matrix (3, 3), atom (N2,), cell (N2, 3)
+    second: tuple[Array, Array, Array]  #: matrix (3, 3), atom (N2,), cell (N2, 3)
     third: tuple[Array, Array, Array]
-    paths: Array  # (K, 3, 3) int: simplices (0, v1, v2, v3) around a mesh point, with their vertices in every order
+    paths: Array  #: (K, 3, 3) int: simplices (0, v1, v2, v3) around a mesh point, with their vertices in every order
 
 
 def plan_sites(cells: Supercells, plan: Plan) -> Sites:

@@ -36,15 +36,17 @@ if TYPE_CHECKING:
 class RelaxReport:
     """How a relaxation ended. It never raises for failing to converge: look at `converged` and `space_group`."""
 
-    converged: bool  # force and stress below their tolerances, at a minimum
-    steps: int  # Newton steps taken
-    energy: float  # eV of the cell
-    max_force: float  # eV/Å, largest component
-    max_stress: float  # eV/Å³, largest component of (1/V) dE/dε; of all components, also those that were not relaxed
-    degrees_of_freedom: tuple[int, int]  # strains, displacements
-    lowest_curvature: float  # smallest eigenvalue of the Hessian in these degrees of freedom, eV/Å²; negative: a saddle
-    space_group: tuple[str, str]  # before and after; a relaxation can only raise the symmetry
-    message: str  # one line, empty if all is well
+    converged: bool  #: force and stress below their tolerances, at a minimum
+    steps: int  #: Newton steps taken
+    energy: float  #: eV of the cell
+    max_force: float  #: eV/Å, largest component
+    max_stress: float  #: eV/Å³, largest component of (1/V) dE/dε; of all components, also those that were not relaxed
+    degrees_of_freedom: tuple[int, int]  #: strains, displacements
+    lowest_curvature: (
+        float  #: smallest eigenvalue of the Hessian in these degrees of freedom, eV/Å²; negative: a saddle
+    )
+    space_group: tuple[str, str]  #: before and after; a relaxation can only raise the symmetry
+    message: str  #: one line, empty if all is well
 
     @property
     def space_group_changed(self) -> bool:
@@ -134,7 +136,7 @@ class _State:
     lattice: np.ndarray
     positions: np.ndarray
     energy: float
-    gradient: np.ndarray  # eV/Å, along the allowed strains and displacements
+    gradient: np.ndarray  #: eV/Å, along the allowed strains and displacements
     hessian: np.ndarray
     force: float
     stress: float

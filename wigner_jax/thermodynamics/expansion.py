@@ -37,14 +37,14 @@ EV_A3_TO_GPA = 160.21766208
 class Expansion:
     """Thermal expansion of a crystal. Voigt order xx, yy, zz, yz, xz, xy; strains and α carry 2ε_yz as usual."""
 
-    temperatures: Array  # (T,) K
-    mode_gruneisen: Array  # (P, m, 6) at the irreducible points
-    gruneisen: Array  # (T, 6) weighted by heat capacity
-    heat_capacity: Array  # (T,) eV/K per primitive cell, at constant volume
-    heat_capacity_pressure: Array  # (T,) eV/K, at constant pressure
-    alpha: Array  # (T, 6) 1/K
-    bulk_modulus: Array  # () GPa, Reuss
-    elastic: Array  # (6, 6) GPa, relaxed ions
+    temperatures: Array  #: (T,) K
+    mode_gruneisen: Array  #: (P, m, 6) at the irreducible points
+    gruneisen: Array  #: (T, 6) weighted by heat capacity
+    heat_capacity: Array  #: (T,) eV/K per primitive cell, at constant volume
+    heat_capacity_pressure: Array  #: (T,) eV/K, at constant pressure
+    alpha: Array  #: (T, 6) 1/K
+    bulk_modulus: Array  #: () GPa, Reuss
+    elastic: Array  #: (6, 6) GPa, relaxed ions
 
     @property
     def gruneisen_volume(self) -> Array:

@@ -58,10 +58,10 @@ GAMMA_CUTOFF = 1e-3  # THz: modes below have no part in γ(T) (gamma_SRME)
 class ModeGruneisen:
     """Volume Grüneisen parameters on the irreducible points of a mesh."""
 
-    qpoints: Array  # (P, 3) fractional
-    weights: Array  # (P,) sizes of the stars
-    frequencies: Array  # (P, m) THz, ascending
-    modes: Array  # (P, m) -∂ ln f/∂ ln V, averages over degenerate blocks
+    qpoints: Array  #: (P, 3) fractional
+    weights: Array  #: (P,) sizes of the stars
+    frequencies: Array  #: (P, m) THz, ascending
+    modes: Array  #: (P, m) -∂ ln f/∂ ln V, averages over degenerate blocks
 
     def heat_capacity(self, temperatures: Sequence[float] | Array) -> Array:
         """w C of the modes that count: above 1e-3 THz, not acoustic at Γ. (T, P, m) eV/K"""
@@ -87,10 +87,10 @@ class ModeGruneisen:
 class VolumeSteps:
     """How `gruneisen_by_volumes` goes about it. The defaults are gamma_SRME's."""
 
-    step: float = 0.01  # ΔV/V to either side
-    distance: float | None = 0.03  # Å, of displacements; None: Φ2 by automatic differentiation
-    fmax: float = 1e-4  # eV/Å, of the relaxation at constant volume
-    max_steps: int = 300  # of each of its stages
+    step: float = 0.01  #: ΔV/V to either side
+    distance: float | None = 0.03  #: Å, of displacements; None: Φ2 by automatic differentiation
+    fmax: float = 1e-4  #: eV/Å, of the relaxation at constant volume
+    max_steps: int = 300  #: of each of its stages
 
     def __post_init__(self) -> None:
         if not 0 < self.step < 0.5:
@@ -103,10 +103,10 @@ class VolumeSteps:
 class VolumesReport:
     """What was met at the volumes V (1 - h), V, V (1 + h)."""
 
-    volumes: tuple[float, ...]  # Å³, of the primitive cell
-    imaginary: tuple[bool, ...]  # whether there are imaginary modes
-    calls: int  # evaluations of the forces by displacements, or of Hessian-vector products, in all
-    message: str  # of the relaxations; empty if all is well
+    volumes: tuple[float, ...]  #: Å³, of the primitive cell
+    imaginary: tuple[bool, ...]  #: whether there are imaginary modes
+    calls: int  #: evaluations of the forces by displacements, or of Hessian-vector products, in all
+    message: str  #: of the relaxations; empty if all is well
 
 
 def gruneisen_by_third_order(

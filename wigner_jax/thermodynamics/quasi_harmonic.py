@@ -52,25 +52,25 @@ DEGREE = 4  # of the polynomials in V, at most
 class Volumes:
     """Static energies and frequencies of a crystal at several volumes, per primitive cell."""
 
-    volumes: Array  # (v,) Å³, ascending
-    energies: Array  # (v,) eV
-    frequencies: Array  # (v, P, m) THz, real
-    weights: Array  # (P,) sizes of the stars
+    volumes: Array  #: (v,) Å³, ascending
+    energies: Array  #: (v,) eV
+    frequencies: Array  #: (v, P, m) THz, real
+    weights: Array  #: (P,) sizes of the stars
 
 
 @pytree()
 class QuasiHarmonic:
     """A crystal at zero pressure in the quasi-harmonic approximation, per primitive cell."""
 
-    temperatures: Array  # (T,) K
-    volumes: Array  # (v,) Å³
-    free_energies: Array  # (v, T) eV, F(V, T)
-    free_energy: Array  # (T,) eV, its minimum
-    volume: Array  # (T,) Å³, V(T)
-    alpha_volume: Array  # (T,) 1/K
-    bulk_modulus: Array  # (T,) GPa, isothermal
-    heat_capacity: Array  # (T,) eV/K, at constant volume V(T)
-    heat_capacity_pressure: Array  # (T,) eV/K, at constant pressure
+    temperatures: Array  #: (T,) K
+    volumes: Array  #: (v,) Å³
+    free_energies: Array  #: (v, T) eV, F(V, T)
+    free_energy: Array  #: (T,) eV, its minimum
+    volume: Array  #: (T,) Å³, V(T)
+    alpha_volume: Array  #: (T,) 1/K
+    bulk_modulus: Array  #: (T,) GPa, isothermal
+    heat_capacity: Array  #: (T,) eV/K, at constant volume V(T)
+    heat_capacity_pressure: Array  #: (T,) eV/K, at constant pressure
 
     @property
     def gruneisen_volume(self) -> Array:

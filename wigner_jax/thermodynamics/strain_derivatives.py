@@ -52,11 +52,11 @@ VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 class StrainTables:
     """What a strain needs to know of the two supercells. Made by `strain_tables`."""
 
-    separations2: Array  # (n, N2, 3) Å
-    separations3: Array  # (n, N3, 3) Å
-    atom2: Array  # (N2,) int, primitive atom of each supercell atom
-    atom3: Array  # (N3,) int
-    fourier: FC2Table  # of the Φ3 supercell
+    separations2: Array  #: (n, N2, 3) Å
+    separations3: Array  #: (n, N3, 3) Å
+    atom2: Array  #: (N2,) int, primitive atom of each supercell atom
+    atom3: Array  #: (N3,) int
+    fourier: FC2Table  #: of the Φ3 supercell
 
 
 def strain_tables(cells: Supercells) -> StrainTables:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class GaussianTables:
     """Per mesh point, for the Gaussian broadenings."""
 
-    frequencies: Array  # (Q, m) THz
-    slopes: Array | None  # (Q, m, 3) THz, v·s_μ (Mesh.steps): change of the frequency from one mesh point to the next
+    frequencies: Array  #: (Q, m) THz
+    slopes: Array | None  #: (Q, m, 3) THz, v·s_μ (Mesh.steps): change of the frequency from one mesh point to the next
     tiling: Tiling
 
 
@@ -93,7 +93,7 @@ class _Smooth:
 class Gaussian(_Smooth):
     """δ(x) → exp(-x²/2σ²)/(√(2π) σ) with one σ for all, no cut-off (phono3py's ``--sigma``)."""
 
-    sigma: Array = 0.1  # () THz
+    sigma: Array = 0.1  #: () THz
 
     needs_velocities = False
     averages = False
@@ -122,8 +122,8 @@ class AdaptiveGaussian(_Smooth):
     differentiated is the value reported.
     """
 
-    scale: Array = 1.0  # () dimensionless
-    floor: Array = 0.01  # () THz, where both velocities vanish
+    scale: Array = 1.0  #: () dimensionless
+    floor: Array = 0.01  #: () THz, where both velocities vanish
 
     needs_velocities = True
     averages = False

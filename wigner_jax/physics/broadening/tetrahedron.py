@@ -46,15 +46,15 @@ SIGN_T, SIGN_U = (1.0, -1.0, 1.0), (1.0, 1.0, -1.0)
 class TetrahedronTables:
     """Frequencies (negative ones clamped to 0), those of the neighbours of every mesh point, and blocks."""
 
-    frequencies: Array  # (Q m,) THz
-    neighbours: tuple[Array, Array]  # (V, Q) int, of every mesh point, and opposite to each
-    around: Array  # (V, Q m) THz, carries no derivative: see `on_shell_values`
-    opposite: Array  # (V, Q m) THz, the same at the vertices opposite to each
-    single: tuple[Array, Array]  # (V, Q m) both in single precision, for `windows`
-    low: Array  # (m, Q) least of the neighbourhood
-    high: Array  # (m, Q)
-    blocks: Array  # (Q, m, m) averaging over degenerate blocks
-    degenerate: Array  # (Q,) bool, has a block of several modes
+    frequencies: Array  #: (Q m,) THz
+    neighbours: tuple[Array, Array]  #: (V, Q) int, of every mesh point, and opposite to each
+    around: Array  #: (V, Q m) THz, carries no derivative: see `on_shell_values`
+    opposite: Array  #: (V, Q m) THz, the same at the vertices opposite to each
+    single: tuple[Array, Array]  #: (V, Q m) both in single precision, for `windows`
+    low: Array  #: (m, Q) least of the neighbourhood
+    high: Array  #: (m, Q)
+    blocks: Array  #: (Q, m, m) averaging over degenerate blocks
+    degenerate: Array  #: (Q,) bool, has a block of several modes
     tiling: Tiling
 
 
@@ -63,7 +63,7 @@ class Tetrahedron:
     """Linear tetrahedron method with the tetrahedra of plan/tetrahedra.py."""
 
     tetrahedra: Tetrahedra
-    capacity: tuple[Capacity, ...] | None = None  # per bucket; None until measured
+    capacity: tuple[Capacity, ...] | None = None  #: per bucket; None until measured
 
     needs_velocities = False
     averages = True
@@ -249,9 +249,9 @@ def _needed(bucket: TripletBucket, state: State, plan: Plan, broadening: Tetrahe
 class Parts(NamedTuple):
     """What γ of one q is made of."""
 
-    power: Array  # (t, u, t, s) |V|²
+    power: Array  #: (t, u, t, s) |V|²
     pairs: Pairs
-    f0: Array  # (s,) THz
+    f0: Array  #: (s,) THz
     tables: TetrahedronTables
     tetrahedra: Tetrahedra
 

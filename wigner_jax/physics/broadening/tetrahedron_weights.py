@@ -90,19 +90,19 @@ class _Sides(NamedTuple):
     plane x = 0 cuts off e alone (d, x, y opposite), or d alone (x, y with e), or separates {e, d} from {x, y}.
     """
 
-    first: Array  # bool, (x, y, d) = (a, b, c)
-    middle: Array  # bool, if not `first`: (x, d, y) = (a, b, c); else (d, x, y) = (a, b, c)
-    alone: Array  # bool, d is cut off alone
-    double: Array  # bool, {e, d} against {x, y}
-    inside: Array  # bool, the plane cuts the tetrahedron at all
+    first: Array  #: bool, (x, y, d) = (a, b, c)
+    middle: Array  #: bool, if not `first`: (x, d, y) = (a, b, c); else (d, x, y) = (a, b, c)
+    alone: Array  #: bool, d is cut off alone
+    double: Array  #: bool, {e, d} against {x, y}
+    inside: Array  #: bool, the plane cuts the tetrahedron at all
     d: Array
-    lone: Array  # the value cut off alone; e if double
+    lone: Array  #: the value cut off alone; e if double
     x: Array
     y: Array
-    to_x: Array  # 1/(lone - x)
-    to_y: Array  # 1/(lone - y)
-    third: Array  # 1/(d - x) if double, else 1/(lone - the one of e, d that is not alone)
-    fourth: Array  # 1/(d - y) if double
+    to_x: Array  #: 1/(lone - x)
+    to_y: Array  #: 1/(lone - y)
+    third: Array  #: 1/(d - x) if double, else 1/(lone - the one of e, d that is not alone)
+    fourth: Array  #: 1/(d - y) if double
 
 
 def _sides(e: Array, a: Array, b: Array, c: Array) -> _Sides:
