@@ -68,9 +68,12 @@ class Supercells:
 
 @pytree()
 class ForceConstants:
-    """The seam between potentials and phonons: compact force constants, phono3py's layout.
+    """Compact force constants, what potentials hand to phonons, in phono3py's layout of axes.
 
-    Row i is the primitive atom ``supercell.p2s_map[i]``; images are summed over the supercell (folded).
+    Row i is the primitive atom i, which is atom ``supercell.p2s_map[i]`` of the supercell; images are summed over the
+    supercell (folded). Columns are the atoms in the order of the `Supercell`: of files it is the file's; a supercell made
+    here has all images of the first primitive atom, then those of the second, and so on, which is not phonopy's order for
+    a conventional cell. `Supercell.positions_in` says where each atom is.
     """
 
     fc2: Array  #: (n, N2, 3, 3) eV/Å²
@@ -128,7 +131,7 @@ class Linewidths:
     three_phonon: Array  #: (T, P, m)
     isotope: Array  #: (P, m)
     boundary: Array  #: (P, m)
-    overflow: Array  #: () bool: the reserved room for on-shell items was too small, and the widths are NaN
+    overflow: Array  #: () bool: the capacity for on-shell items was too small, and the widths are NaN
 
     @property
     def total(self) -> Array:  # (T, P, m)

@@ -132,7 +132,7 @@ def test_third_order_equals_single_atom_columns(case, tersoff):
 def test_acoustic_sum_rule(case):
     _, plan, fc, _ = case
     for phi, fit in ((fc.fc2, plan.fit2), (fc.fc3, plan.fit3)):
-        everything = full(np.asarray(phi), np.asarray(fit.basis.translations), np.asarray(fit.basis.home))
+        everything = full(np.asarray(phi), np.asarray(fit.basis.translations), np.asarray(fit.basis.p2s_map))
         scale = np.abs(everything).max()
         for axis in range(fit.basis.order):
             assert np.abs(everything.sum(axis=axis)).max() < 1e-12 * scale
@@ -144,7 +144,7 @@ def test_permutation_and_space_group_symmetry(case):
     for phi, fit, cell in ((fc.fc2, plan.fit2, cells.fc2_supercell), (fc.fc3, plan.fit3, cells.fc3_supercell)):
         if cell.n_atoms > 32 and phi.ndim == 6:
             continue
-        everything = full(np.asarray(phi), np.asarray(fit.basis.translations), np.asarray(fit.basis.home))
+        everything = full(np.asarray(phi), np.asarray(fit.basis.translations), np.asarray(fit.basis.p2s_map))
         scale = np.abs(everything).max()
         m = fit.basis.order
         swap = (1, 0, 3, 2) if m == 2 else (1, 0, 2, 4, 3, 5)
@@ -193,7 +193,7 @@ def test_basis_spans_what_symfc_finds(order):
     assert B.shape[1] == basis.n_parameters
     compact = np.random.default_rng(0).standard_normal(basis.n_parameters)
     phi = (C @ compact).reshape((-1,) + (cell.n_atoms,) * (order - 1) + (3,) * order)
-    phi = full(phi, basis.translations, basis.home)[theirs.p2s_map].ravel()
+    phi = full(phi, basis.translations, basis.p2s_map)[theirs.p2s_map].ravel()
     np.testing.assert_allclose(B @ (B.T @ phi), phi, rtol=0, atol=1e-11 * np.abs(phi).max())
 
 

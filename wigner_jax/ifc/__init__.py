@@ -1,1 +1,1 @@
-"""Interatomic force constants: the seam between potentials and phonons."""
+"""Interatomic force constants: what potentials hand to phonons."""

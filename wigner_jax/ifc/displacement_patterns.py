@@ -167,7 +167,7 @@ def _plan_fit(
 def _key(basis: Basis, seed: int, scheme: str) -> str:
     """Hash of all that a factorised plan depends on."""
     digest = hashlib.sha256(f"{_CACHE_FORMAT} {basis.order} {seed} {scheme}".encode())
-    for array in (basis.orbit, basis.legs, basis.translations, basis.home):
+    for array in (basis.orbit, basis.legs, basis.translations, basis.p2s_map):
         digest.update(np.ascontiguousarray(array).tobytes())
     # rounded rotations, with -0 made 0: other lattice constants change the last digits only
     digest.update((np.round(np.asarray(basis.rotation), 8) + 0.0).tobytes())
@@ -224,7 +224,7 @@ def _blocks(basis: Basis) -> list[sparse.csr_array]:
     from scipy import sparse
 
     C = columns_of(basis).tocoo()
-    n, N, m = len(basis.home), basis.translations.shape[1], basis.order
+    n, N, m = len(basis.p2s_map), basis.translations.shape[1], basis.order
     atoms, components = np.divmod(C.row, 3**m)
     index = np.unravel_index(atoms, (n,) + (N,) * (m - 1)) + np.unravel_index(components, (3,) * m)
     # (i, K, L, α, β, γ) -> (i, α), (K, β, L, γ)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def expand(fit: Fit, c: Array) -> Array:
     """Φ = C c, compact: (n, N, 3, 3) or (n, N, N, 3, 3, 3) from the parameters (n_b,)."""
     basis = fit.basis
-    m, n, N = basis.order, basis.home.shape[0], basis.translations.shape[1]
+    m, n, N = basis.order, basis.p2s_map.shape[0], basis.translations.shape[1]
     padded = jnp.concatenate([c, jnp.zeros(1, c.dtype)])
     tensor = jnp.einsum("odr,or->od", basis.local, padded[basis.slots])[basis.orbit].reshape((-1,) + (3,) * m)
     rotate = {2: "xab,xcd,xbd->xac", 3: "xab,xcd,xef,xbdf->xace"}
@@ -32,7 +32,7 @@ def expand(fit: Fit, c: Array) -> Array:
 def apply(fit: Fit, phi: Array) -> Array:
     """A c, given Φ = C c: G[k, J, α] = Σ Φ[J α, K β, L γ] u_k[K, β] v_k[L, γ]. (K, N, 3)"""
     basis = fit.basis
-    rows = basis.translations[:, basis.home]  # (L, n): the atoms these equations are about
+    rows = basis.translations[:, basis.p2s_map]  # (L, n): the atoms these equations are about
 
     def one(pattern: Array) -> Array:
         legs = pattern[:, basis.translations]  # (m-1 or 1, L, N, 3)

@@ -12,7 +12,7 @@ from ..types import Crystal, ForceConstants, Supercell, Supercells
 
 
 def make_supercell_map(crystal: Crystal, lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray) -> Supercell:
-    """The integer description of a supercell given as a list of atoms; `home` is the first atom of each kind.
+    """The integer description of a supercell given as a list of atoms; `p2s_map` names the first atom of each kind.
 
     Raises:
         InputError: the supercell is not a repetition of the primitive cell.

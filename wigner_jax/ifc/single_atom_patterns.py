@@ -41,7 +41,7 @@ class _Columns:
 
     def _tuples(self) -> np.ndarray:
         """Which tuple (home atom of J, translated anchor) each equation is about. (anchors, N)"""
-        translations, home = np.asarray(self.basis.translations), np.asarray(self.basis.home)
+        translations, home = np.asarray(self.basis.translations), np.asarray(self.basis.p2s_map)
         N = translations.shape[1]
         homing = np.argmax(np.isin(translations, home), axis=0)
         index = np.argsort(home)[np.searchsorted(np.sort(home), translations[homing, np.arange(N)])]

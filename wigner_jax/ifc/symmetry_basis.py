@@ -40,7 +40,7 @@ class Basis:
     local: Array  #: (O, 3^m, r) orthonormal columns / √(orbit size), zero-padded
     slots: Array  #: (O, r) int, which parameter; n_parameters for padding
     translations: Array  #: (L, N) int, where each atom goes under each lattice translation of the supercell
-    home: Array  #: (n,) int
+    p2s_map: Array  #: (n,) int
     n_parameters: int
 
     @property

@@ -3,7 +3,7 @@
 Of all mode triplets a few percent conserve energy anywhere in the neighbourhood of (q', q''). They are found first, and
 the weights are computed for them alone. For a channel and a pair of modes (t, u) the values ± f_t ± f_u at the vertices
 span an interval; the leg-0 modes inside it are consecutive, so that a *window* (start, count) describes them. The items
-are expanded into a list whose room is a static number: measured beforehand (`Tetrahedron.with_capacity`), checked here,
+are expanded into a list whose length is a static number: measured beforehand (`Tetrahedron.with_capacity`), checked here,
 reported as an overflow. The selection is integer data and carries no derivative; it does not have to, since the weights
 vanish at its border.
 """
@@ -167,15 +167,15 @@ class Tetrahedron:
     def _degenerate(tables: TetrahedronTables, pairs: Pairs) -> Array:
         return (tables.degenerate[pairs.first] | tables.degenerate[pairs.second]) & (pairs.weight > 0)
 
-    def _averaged(self, tables: TetrahedronTables, pairs: Pairs, strength: Array, room: int) -> Array:
+    def _averaged(self, tables: TetrahedronTables, pairs: Pairs, strength: Array, length: int) -> Array:
         """|V|² averaged over degenerate blocks of legs 1 and 2, in the few rows that have any.
 
         The weights of degenerate modes differ, because they see how the modes split at the neighbours; without the
         average γ would depend on the eigenvectors' gauge.
         """
         n = len(pairs.first)
-        rows = jnp.nonzero(self._degenerate(tables, pairs), size=room, fill_value=n)[0]
-        rows = jnp.where(rows < n, rows, n + jnp.arange(room))  # unique, so that the derivative of `set` is a `set`
+        rows = jnp.nonzero(self._degenerate(tables, pairs), size=length, fill_value=n)[0]
+        rows = jnp.where(rows < n, rows, n + jnp.arange(length))  # unique, so that the derivative of `set` is a `set`
         q1, q2 = (x.at[rows].get(mode="fill", fill_value=0) for x in (pairs.first, pairs.second))
         some = strength.at[rows].get(mode="fill", fill_value=0.0)
         some = jnp.einsum("iuv,itr,ivrs->iuts", tables.blocks[q2], tables.blocks[q1], some)
@@ -186,14 +186,14 @@ class Tetrahedron:
     ) -> tuple[Array, Array]:
         """γ of the leg-0 modes `f0` (s,) from |V|². (T, s), and whether the capacity was too small."""
         assert self.capacity is not None
-        room, degenerate_room, _ = self.capacity[0]
+        length, most_degenerate, _ = self.capacity[0]
         start, count = self.windows(tables, pairs, f0)
         needed = self.count_of(count, tables, pairs)
-        items = expand(start, count, room, tables.tiling)
-        power = self._averaged(tables, pairs, strength.all(), degenerate_room)
+        items = expand(start, count, length, tables.tiling)
+        power = self._averaged(tables, pairs, strength.all(), most_degenerate)
         parts = Parts(power, pairs, f0, tables, self.tetrahedra)
         gamma = with_derivative_of(_item_by_item, _table_by_table, parts, items)
-        return gamma, (needed[0] > room) | (needed[1] > degenerate_room)
+        return gamma, (needed[0] > length) | (needed[1] > most_degenerate)
 
     def count_of(self, count: Array, tables: TetrahedronTables, pairs: Pairs) -> tuple[Array, Array]:
         return jnp.sum(count), jnp.sum(self._degenerate(tables, pairs))
@@ -215,9 +215,9 @@ class Tetrahedron:
         move by up to 75 % with the triangle that LAPACK reads). Here each side of the jump counts half.
         """
         assert self.capacity is not None
-        room, S, (m, Q), power = self.capacity[0][2], len(f0), tables.low.shape, strength.reshape(-1)
+        length, S, (m, Q), power = self.capacity[0][2], len(f0), tables.low.shape, strength.reshape(-1)
         start, count = self.one_window(tables, f0)
-        t, q, mode, valid = expand(start, count, room, tables.tiling)
+        t, q, mode, valid = expand(start, count, length, tables.tiling)
         power = jnp.where(valid, power[mode * (m * Q) + t * Q + q], 0.0)
 
         def weigh(power: Array, f: Array, s: Array, q: Array, t: Array) -> Array:
@@ -227,7 +227,7 @@ class Tetrahedron:
 
         *items, valid = _in_blocks((power, f0[mode], mode, q, t, valid), tables.tiling)
         parts = map_nonempty(weigh, valid[:, 0], tuple(items), vectorised=tables.tiling.vectorised)
-        return jnp.sum(parts, axis=0), jnp.sum(count) > room
+        return jnp.sum(parts, axis=0), jnp.sum(count) > length
 
 
 @jax.jit
@@ -368,7 +368,7 @@ def running_maximum(x: Array, tiling: Tiling) -> Array:
     return jnp.maximum(inside, before).T.ravel()
 
 
-def expand(start: Array, count: Array, room: int, tiling: Tiling) -> tuple[Array, Array, Array, Array]:
+def expand(start: Array, count: Array, length: int, tiling: Tiling) -> tuple[Array, Array, Array, Array]:
     """A list of (row, lane, consecutive mode) from windows; lanes slowest, so that one triplet's items are neighbours.
 
     A running sum over the rows with all lanes at once, one scatter and one running maximum: on a CPU, where both are
@@ -378,7 +378,7 @@ def expand(start: Array, count: Array, room: int, tiling: Tiling) -> tuple[Array
         start, count: (rows, lanes) int, first mode and number of modes.
 
     Returns:
-        row, lane, mode, valid: (room,) each; padding is 0.
+        row, lane, mode, valid: (length,) each; padding is 0.
     """
     rows, lanes = count.shape
 
@@ -393,9 +393,9 @@ def expand(start: Array, count: Array, room: int, tiling: Tiling) -> tuple[Array
     place = before + (jnp.cumsum(totals, dtype=totals.dtype) - totals)  # of a window's first item
     label = jnp.arange(lanes, dtype=jnp.int32) * rows + jnp.arange(rows, dtype=jnp.int32)[:, None]
     # an empty window shares its place with the next one, whose label is larger
-    label = jnp.zeros(room, jnp.int32).at[place].max(label, mode="drop")
+    label = jnp.zeros(length, jnp.int32).at[place].max(label, mode="drop")
     label = running_maximum(label, tiling)
-    item = jnp.arange(room, dtype=jnp.int32)
+    item = jnp.arange(length, dtype=jnp.int32)
     valid = item < jnp.sum(totals)
     row, lane = label % rows, label // rows
     mode = start[row, lane] + item - place[row, lane]
