@@ -35,7 +35,9 @@ def positive_integers(values: Sequence, name: str, count: int = 3) -> tuple[int,
         array = np.empty(0)
     if len(array) != count or not np.isfinite(array).all() or np.any(array != np.rint(array)) or np.any(array < 1):
         given = " ".join(str(v) for v in np.asarray(values).ravel())
-        raise InputError(f"{name} must be {count} positive integers, got {given!r}: give for example {name} 11 11 11")
+        raise InputError(
+            f"{name} must be {count} positive integers, got {given!r}", f"give for example {name} 11 11 11"
+        )
     return tuple(int(v) for v in array)
 
 
@@ -46,7 +48,7 @@ def temperatures_above_zero(values: Sequence[float]) -> tuple[float, ...]:
             f"temperatures must be above 0 K, got {bad[0]:g}: the conductivity diverges or is undefined there"
         )
     if len(values) == 0:
-        raise InputError("no temperature was given: name at least one, in K")
+        raise InputError("no temperature was given", "name at least one, in K")
     return tuple(float(v) for v in values)
 
 
@@ -56,7 +58,7 @@ def require_finite(array: Array, name: str) -> None:
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         raise InputError(
-            f"{name} holds {int(bad.sum())} non-finite numbers (first at index {where}): make the file anew"
+            f"{name} holds {int(bad.sum())} non-finite numbers (first at index {where})", "make the file anew"
         )
 
 
@@ -76,7 +78,7 @@ def check_force_constants(
     for array, shape, name in ((second, (n, N2, 3, 3), "Φ2"), (third, (n, N3, N3, 3, 3, 3), "Φ3")):
         if array.shape != shape:
             raise InputError(
-                f"{name} has shape {array.shape} where the cells need {shape}: check which supercell it is for"
+                f"{name} has shape {array.shape} where the cells need {shape}", "check which supercell it is for"
             )
         require_finite(array, name)
     residues = []

@@ -126,7 +126,9 @@ def gamma_srme(
     """
     same = found.modes.shape == reference.modes.shape
     if not same or np.abs((d := found.qpoints - np.asarray(reference.qpoints)) - np.rint(d)).max() > 1e-6:
-        raise InputError("the two Grüneisen parameters are on different q-points: use the same mesh and primitive cell")
+        raise InputError(
+            "the two Grüneisen parameters are on different q-points", "use the same mesh and primitive cell"
+        )
     ours, theirs = (one.contributions(temperatures) for one in (found, reference))
     size = jnp.sum(jnp.abs(ours), axis=(1, 2)) + jnp.sum(jnp.abs(theirs), axis=(1, 2))
     error = 2 * jnp.sum(jnp.abs(ours - theirs), axis=(1, 2)) / jnp.where(size > 0, size, 1.0)

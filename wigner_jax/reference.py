@@ -38,7 +38,9 @@ class Reference:
         near = np.flatnonzero(np.abs(self.temperatures - temperature) < 1e-6)
         if len(near) == 0:
             known = ", ".join(f"{t:g}" for t in self.temperatures)
-            raise InputError(f"the reference of {self.name} has no temperature {temperature:g} K: choose from {known}")
+            raise InputError(
+                f"the reference of {self.name} has no temperature {temperature:g} K", f"choose from {known}"
+            )
         return int(near[0])
 
     def require_mesh(self, mesh: Mesh | Sequence[int], qpoints: np.ndarray | None = None) -> None:
@@ -60,7 +62,7 @@ class Reference:
             difference = np.asarray(qpoints) - self.qpoints if len(qpoints) == len(self.qpoints) else np.array(np.inf)
             if not np.abs(difference - np.rint(difference)).max() < 1e-6:
                 raise InputError(
-                    f"the irreducible points of {self.name} are not those of the reference: use its primitive cell"
+                    f"the irreducible points of {self.name} are not those of the reference", "use its primitive cell"
                 )
 
 

@@ -128,7 +128,7 @@ def shard_of(text: str) -> tuple[int, int]:
     """(i, n) of "i/n"."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise InputError(f"--shard is {text!r}: write i/n with 1 ≤ i ≤ n, such as 2/8")
+        raise InputError(f"--shard is {text!r}", "write i/n with 1 ≤ i ≤ n, such as 2/8")
     return int(match[1]), int(match[2])
 
 

@@ -16,7 +16,7 @@ def writable(path: str | Path | None) -> Path | None:
         return None
     path = Path(path)
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"cannot write {path}: name a file in a folder that exists and can be written to")
+        raise InputError(f"cannot write {path}", "name a file in a folder that exists and can be written to")
     return path
 
 

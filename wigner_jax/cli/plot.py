@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         for option in ("figure", "reference", "material"):
             if getattr(arguments, option) is not None:
                 raise InputError(
-                    f"--{option} belongs to one material: give a file, such as {arguments.file}/records/mp-661.hdf5"
+                    f"--{option} belongs to one material", f"give a file, such as {arguments.file}/records/mp-661.hdf5"
                 )
         figure = campaign_figure(read_table(arguments.file), arguments.temperature)
     else:
@@ -76,12 +76,12 @@ def _of_file(arguments: argparse.Namespace) -> Figure:
     if record is not None and record.get("failure") and "kappa" not in record:
         raise InputError(f"{arguments.file}: {record['name']} has no conductivity ({record['failure']})")
     if arguments.material is not None and arguments.reference is None:
-        raise InputError("--material is a row of --reference: give both")
+        raise InputError("--material is a row of --reference", "give both")
     reference = None
     if arguments.reference is not None:
         wanted = arguments.material or (record or {}).get("mp_id")
         if wanted is None:
-            raise InputError(f"{arguments.file} does not say which material it is: name it with --material mp-…")
+            raise InputError(f"{arguments.file} does not say which material it is", "name it with --material mp-…")
         reference = choose(read_phonondb(arguments.reference), wanted)
     data = read_kappa_hdf5(arguments.file)
     return make_figure(arguments.figure or "summary", data, arguments.temperature, reference)
@@ -95,8 +95,8 @@ def choose(references: dict[str, Reference], wanted: str) -> Reference:
     if len(named) == 1:
         return named[0]
     if named:
-        raise InputError(f"--material {wanted} is ambiguous: choose from {', '.join(r.mp_id for r in named)}")
-    raise InputError(f"the reference has no {wanted}: name another --material")
+        raise InputError(f"--material {wanted} is ambiguous", f"choose from {', '.join(r.mp_id for r in named)}")
+    raise InputError(f"the reference has no {wanted}", "name another --material")
 
 
 def save(figure: Figure, output: Path) -> None:

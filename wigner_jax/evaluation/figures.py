@@ -32,7 +32,7 @@ def read_table(folder: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(folder) / "table.csv"
     if not path.is_file():
-        raise InputError(f"{folder} holds no table.csv: give the folder of a wigner-jax benchmark")
+        raise InputError(f"{folder} holds no table.csv", "give the folder of a wigner-jax benchmark")
     numbers = ("space_group", "temperature", "kappa", "kappa_DFT", "SRE", "SRME")
     with path.open(newline="") as file:
         rows: list[dict[str, Any]] = [dict(row) for row in csv.DictReader(file)]

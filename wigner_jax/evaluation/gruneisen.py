@@ -45,7 +45,7 @@ def read_gammas(source: str) -> dict[str, float]:
     if not Path(source).is_file() and ":" in source:
         name, column = source.rsplit(":", 1)
     if not Path(name).is_file():
-        raise InputError(f"no table of Grüneisen parameters {name}: check the name")
+        raise InputError(f"no table of Grüneisen parameters {name}", "check the name")
     with Path(name).open(newline="") as file:
         rows = list(csv.DictReader(file))
     there = [c for c in (rows[0] if rows else {}) if c]
@@ -93,7 +93,7 @@ def gamma_of(
             found = gruneisen_by_third_order(cells, constants, mesh)
         elif settings.gruneisen == "strain":
             if not isinstance(potential, Potential):
-                raise InputError("a derivative by strain needs a JAX potential: choose the route volumes")
+                raise InputError("a derivative by strain needs a JAX potential", "choose the route volumes")
             found, _ = gruneisen_by_strain(cells, potential, mesh)
         else:
             distance = settings.distance if settings.derivatives == "finite-displacement" else None

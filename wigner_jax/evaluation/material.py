@@ -132,7 +132,7 @@ def relax_by(
 
     if settings.protocol == "newton":
         if not isinstance(potential, Potential):
-            raise InputError("the newton protocol needs derivatives, which an ASE calculator has not: use k_srme")
+            raise InputError("the newton protocol needs derivatives, which an ASE calculator has not", "use k_srme")
         relaxed, newton = relax(atoms, potential)
         record |= {"converged": newton.converged, "max_force": newton.max_force, "steps": newton.steps}
     else:

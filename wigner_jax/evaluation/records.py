@@ -54,8 +54,8 @@ def open_campaign(folder: str | Path, settings: EvaluationSettings) -> None:
             if different:
                 k = different[0]
                 raise InputError(
-                    f"{folder} holds a campaign with {k} {there[k]!r}, not {asked[k]!r}: name another folder, or the"
-                    " same options"
+                    f"{folder} holds a campaign with {k} {there[k]!r}, not {asked[k]!r}",
+                    "name another folder, or the same options",
                 )
         else:
             write_text(path, json.dumps(asked, indent=1) + "\n")
@@ -63,9 +63,9 @@ def open_campaign(folder: str | Path, settings: EvaluationSettings) -> None:
             if not _alive(part):
                 part.unlink(missing_ok=True)
     except json.JSONDecodeError:
-        raise InputError(f"{folder}/settings.json is not readable: name another folder") from None
+        raise InputError(f"{folder}/settings.json is not readable", "name another folder") from None
     except OSError as error:
-        raise InputError(f"cannot write to {folder} ({error.strerror or error}): name another folder") from None
+        raise InputError(f"cannot write to {folder} ({error.strerror or error})", "name another folder") from None
 
 
 def _alive(part: Path) -> bool:

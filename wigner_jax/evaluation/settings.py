@@ -35,7 +35,7 @@ class EvaluationSettings:
             (self.gruneisen, "route to γ", (None, *GRUNEISEN)),
         ):
             if value not in allowed:
-                raise InputError(f"unknown {name} {value!r}: choose from {', '.join(filter(None, allowed))}")
+                raise InputError(f"unknown {name} {value!r}", f"choose from {', '.join(filter(None, allowed))}")
         if not 0 < self.fmax < float("inf"):
             raise InputError(f"fmax must be above 0 eV/Å, got {self.fmax:g}")
         if self.protocol == "newton" and self.fmax != EvaluationSettings.fmax:

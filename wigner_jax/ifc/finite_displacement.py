@@ -96,7 +96,9 @@ def finite_displacements(
             peer.symmetrize_fc2(use_symfc_projector=True)
             peer.symmetrize_fc3(use_symfc_projector=True)
         except AssertionError:  # symfc's, of an empty basis
-            raise InputError("symmetry leaves no force constants in one of the supercells: take a larger one") from None
+            raise InputError(
+                "symmetry leaves no force constants in one of the supercells", "take a larger one"
+            ) from None
     return peer_constants(peer), DisplacementReport((len(forces["fc2"]), len(forces["fc3"])), distance)
 
 
@@ -140,9 +142,9 @@ def _unit_cell(atoms: ase.Atoms, distance: float, symprec: float) -> tuple[Any, 
         import phono3py  # noqa: F401 (it brings phonopy)
         from phonopy.structure.atoms import PhonopyAtoms
     except ImportError:
-        raise InputError("finite displacements are phono3py's: pip install 'wigner-jax[phono3py]'") from None
+        raise InputError("finite displacements are phono3py's", "pip install 'wigner-jax[phono3py]'") from None
     if not np.all(atoms.pbc):
-        raise InputError("finite displacements need a structure that is periodic in three directions: set atoms.pbc")
+        raise InputError("finite displacements need a structure that is periodic in three directions", "set atoms.pbc")
     if not distance > 0:
         raise InputError(f"the displacement must be above zero, got {distance:g} Å")
     masses = atoms.get_masses() if atoms.has("masses") else masses_of(atoms.numbers)
@@ -159,7 +161,7 @@ def _unit_cell(atoms: ase.Atoms, distance: float, symprec: float) -> tuple[Any, 
 def _matrix(atoms: ase.Atoms, given: Sequence | None, name: str) -> np.ndarray:
     value = atoms.info.get(name) if given is None else given
     if value is None:
-        raise InputError(f"no {name.replace('_', ' ')}: give one, as three integers")
+        raise InputError(f"no {name.replace('_', ' ')}", "give one, as three integers")
     value = np.asarray(value, int)
     if value.size not in (3, 9):
         raise InputError(f"{name.replace('_', ' ')} must be 3 or 9 integers, got {value.tolist()}")
@@ -193,15 +195,15 @@ def calculator_of(name: str) -> Calculator:
     """
     module, _, factory = name.partition(":")
     if not module or not factory:
-        raise InputError(f"{name!r} names no calculator: write module:factory, such as ase.calculators.emt:EMT")
+        raise InputError(f"{name!r} names no calculator", "write module:factory, such as ase.calculators.emt:EMT")
     try:
         made = getattr(importlib.import_module(module), factory)()
     except ImportError as error:
-        raise InputError(f"cannot import {module} ({error}): install it, or check the name") from None
+        raise InputError(f"cannot import {module} ({error})", "install it, or check the name") from None
     except AttributeError:
-        raise InputError(f"{module} has no {factory}: check the name") from None
+        raise InputError(f"{module} has no {factory}", "check the name") from None
     except TypeError as error:
-        raise InputError(f"{name} cannot be called without arguments ({error}): write a function that can") from None
+        raise InputError(f"{name} cannot be called without arguments ({error})", "write a function that can") from None
     if not hasattr(made, "get_forces"):
         raise InputError(f"{name} makes a {type(made).__name__}, which is not an ASE calculator")
     return made

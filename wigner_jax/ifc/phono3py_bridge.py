@@ -23,14 +23,14 @@ def make_supercell_map(crystal: Crystal, lattice: np.ndarray, positions: np.ndar
     n, copies = crystal.n_atoms, round(abs(np.linalg.det(matrix)))
     if np.abs(exact - matrix).max() > 1e-3 or n * copies != len(positions):
         raise InputError(
-            f"a supercell of {len(positions)} atoms is no repetition of the primitive cell of {n}: check the yaml"
+            f"a supercell of {len(positions)} atoms is no repetition of the primitive cell of {n}", "check the yaml"
         )
     offset = (positions @ exact)[:, None] - np.asarray(crystal.positions)[None]  # (N, n, 3)
     distance = np.linalg.norm((offset - np.rint(offset)) @ primitive, axis=-1)
     distance[numbers[:, None] != np.asarray(crystal.numbers)[None]] = np.inf
     atom = distance.argmin(axis=1)
     if distance.min(axis=1).max() > 0.01 or np.any(np.bincount(atom, minlength=n) != copies):
-        raise InputError("the atoms of the supercell do not lie on those of the primitive cell: check the yaml")
+        raise InputError("the atoms of the supercell do not lie on those of the primitive cell", "check the yaml")
     cell = np.rint(offset[np.arange(len(atom)), atom]).astype(int)
     home = np.array([np.flatnonzero(atom == i)[0] for i in range(n)])
     return Supercell(matrix, atom, cell, home)

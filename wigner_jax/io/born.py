@@ -69,7 +69,8 @@ def _expand(charges: np.ndarray, crystal: Crystal, symprec: float, path: str | P
         wanted = ", ".join(str(i + 1) for i in independent)
         raise InputError(
             f"{path} has Born charges of {len(charges)} atoms where the primitive cell has {len(independent)}"
-            f" independent atoms of {n}: give one line for each of the atoms {wanted}"
+            f" independent atoms of {n}",
+            f"give one line for each of the atoms {wanted}",
         )
     lattice = np.asarray(crystal.lattice)
     expanded = np.empty((n, 3, 3))
@@ -92,6 +93,6 @@ def born_from_yaml(data: dict[str, Any], n: int, path: str | Path) -> BornCharge
         factor = NAC_FACTOR if factor is None else float(factor)
     except (TypeError, ValueError):
         raise InputError(
-            f"the Born charges in {path} are not {n} tensors and a dielectric tensor: check its nac block"
+            f"the Born charges in {path} are not {n} tensors and a dielectric tensor", "check its nac block"
         ) from None
     return BornCharges(charges, dielectric, np.array(factor))

@@ -121,7 +121,7 @@ def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:
     import h5py
 
     if not Path(path).is_file():
-        raise InputError(f"no file {path}: check the name")
+        raise InputError(f"no file {path}", "check the name")
     try:
         with h5py.File(path, "r") as file:
             result = _as_dict(file)
@@ -131,7 +131,7 @@ def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: it is truncated or not an HDF5 file") from error
     if missing := [name for name in ("temperature", "frequency", "gamma", "weight") if name not in result]:
         raise InputError(
-            f"{path} is not a kappa file (no {', '.join(missing)}): give one written by wigner-jax or phono3py"
+            f"{path} is not a kappa file (no {', '.join(missing)})", "give one written by wigner-jax or phono3py"
         )
     return result
 

@@ -74,8 +74,8 @@ def read_phono3py(
     else:
         missing = " and ".join(p.name for p in constants if not p.is_file())
         raise InputError(
-            f"{path} holds no forces, and {missing} and FORCES_FC3 are not beside it: put the force constants"
-            " (fc2.hdf5 and fc3.hdf5) or FORCES_FC3 into the same folder"
+            f"{path} holds no forces, and {missing} and FORCES_FC3 are not beside it",
+            "put the force constants (fc2.hdf5 and fc3.hdf5) or FORCES_FC3 into the same folder",
         )
     check_force_constants(cells, result)
     born = born_from_yaml(data, cells.crystal.n_atoms, path)
@@ -93,13 +93,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
             # libyaml is ten times faster, where it is there
             data = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except FileNotFoundError:
-        raise InputError(f"no file {path}: check the name") from None
+        raise InputError(f"no file {path}", "check the name") from None
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(f"cannot read {path} ({str(reason)[:100]}): it is truncated or not a yaml file") from error
     if not isinstance(data, dict) or not ("unit_cell" in data or "primitive_cell" in data):
         raise InputError(
-            f"{path} is not a phono3py yaml (no unit_cell in it): give phono3py.yaml or phono3py_params.yaml"
+            f"{path} is not a phono3py yaml (no unit_cell in it)", "give phono3py.yaml or phono3py_params.yaml"
         )
     return data
 
@@ -176,7 +176,7 @@ def _read_constants(
     import h5py
 
     if not path.is_file():
-        raise InputError(f"no file {path}: put phono3py's {path.name} beside the yaml")
+        raise InputError(f"no file {path}", f"put phono3py's {path.name} beside the yaml")
     try:
         with h5py.File(path, "r") as file:
             name = next((n for n in names if n in file), None)
@@ -218,13 +218,15 @@ def _from_forces(
         from phono3py.interface.phono3py_yaml import Phono3pyYaml
     except ImportError:
         raise InputError(
-            f"{path} holds forces, which phono3py turns into force constants: pip install 'wigner-jax[phono3py]'"
+            f"{path} holds forces, which phono3py turns into force constants", "pip install 'wigner-jax[phono3py]'"
         ) from None
     if "phonon_supercell_matrix" in data and forces_fc3 is not None and forces_fc2 is None:
-        raise InputError(f"{path} has a separate fc2 supercell, and FORCES_FC2 is missing: put it into the same folder")
+        raise InputError(
+            f"{path} has a separate fc2 supercell, and FORCES_FC2 is missing", "put it into the same folder"
+        )
     for file in (forces_fc3, forces_fc2):
         if file is not None and not file.is_file():
-            raise InputError(f"no file {file}: check the name")
+            raise InputError(f"no file {file}", "check the name")
     try:
         parsed = Phono3pyYaml()
         parsed.read(path)
@@ -245,10 +247,10 @@ def _from_forces(
     except Exception as error:  # the peer's parsers raise whatever they meet
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"phono3py cannot make force constants from {path} ({reason[:160]}): check its forces"
+            f"phono3py cannot make force constants from {path} ({reason[:160]})", "check its forces"
         ) from error
     if peer.fc2 is None or peer.fc3 is None:
         raise InputError(
-            f"forces are missing for some displacements of {path}: complete the calculations, then collect them"
+            f"forces are missing for some displacements of {path}", "complete the calculations, then collect them"
         )
     return peer_constants(peer)

@@ -61,7 +61,7 @@ def read_phonondb(path: str | Path) -> dict[str, Reference]:
         content = path.read_bytes()
         table = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
     except FileNotFoundError:
-        raise InputError(f"no reference file {path}: check the name") from None
+        raise InputError(f"no reference file {path}", "check the name") from None
     except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{path} is not a table in JSON ({' '.join(str(error).split())[:80]})") from None
     missing = [name for name in COLUMNS if not isinstance(table, dict) or name not in table]
@@ -103,7 +103,7 @@ def read_phonondb_structure(path: str | Path, mp_id: str) -> ase.Atoms:
     import ase.io
 
     if not Path(path).is_file():
-        raise InputError(f"no structure file {path}: check the name")
+        raise InputError(f"no structure file {path}", "check the name")
     for atoms in ase.io.iread(path, ":"):
         if atoms.info.get("mp_id") == mp_id:
             atoms.info.setdefault("primitive_matrix", np.eye(3))
@@ -116,7 +116,7 @@ def read_phonondb_structures(path: str | Path) -> dict[str, ase.Atoms]:
     import ase.io
 
     if not Path(path).is_file():
-        raise InputError(f"no structure file {path}: check the name")
+        raise InputError(f"no structure file {path}", "check the name")
     try:
         frames = list(ase.io.iread(path, ":", format="extxyz"))
     except Exception as error:  # ASE's readers raise whatever their parsers raise

@@ -34,13 +34,13 @@ def read_structure(path: str | Path, index: int | str | None = None) -> ase.Atom
         path, index = name, chosen
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"no structure file {path}: check the name")
+        raise InputError(f"no structure file {path}", "check the name")
     try:
         frames = list(ase.io.iread(path, ":"))
     except Exception as error:  # ASE's readers raise whatever their parsers raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"ASE cannot read {path} as a structure ({reason[:120]}): check the file and its extension"
+            f"ASE cannot read {path} as a structure ({reason[:120]})", "check the file and its extension"
         ) from error
     if not frames:
         raise InputError(f"{path} holds no structures")
@@ -54,14 +54,14 @@ def read_structure(path: str | Path, index: int | str | None = None) -> ase.Atom
     if len(atoms) == 0:
         raise InputError(f"{path} holds no atoms")
     if not np.all(atoms.pbc) or abs(atoms.cell.volume) < 1e-6:
-        raise InputError(f"the structure in {path} is not periodic in three directions: give a file with a cell")
+        raise InputError(f"the structure in {path} is not periodic in three directions", "give a file with a cell")
     if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        raise InputError(f"{path} holds non-finite numbers: check the file")
+        raise InputError(f"{path} holds non-finite numbers", "check the file")
     if len(atoms) > 1:
         distances = atoms.get_all_distances(mic=True) + 1e3 * np.eye(len(atoms))
         i, j = np.unravel_index(distances.argmin(), distances.shape)
         if distances[i, j] < 0.1:
             raise InputError(
-                f"atoms {i + 1} and {j + 1} of {path} are {distances[i, j]:.3f} Å apart: check the positions"
+                f"atoms {i + 1} and {j + 1} of {path} are {distances[i, j]:.3f} Å apart", "check the positions"
             )
     return atoms

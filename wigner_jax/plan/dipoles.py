@@ -81,7 +81,8 @@ def symmetrized_charges(born: BornCharges, crystal: Crystal, symprec: float = SY
     if charges.shape != (crystal.n_atoms, 3, 3) or dielectric.shape != (3, 3):
         raise InputError(
             f"Born charges {charges.shape} and dielectric tensor {dielectric.shape} do not fit {crystal.n_atoms} "
-            "primitive atoms: give one 3x3 tensor for every atom of the primitive cell"
+            "primitive atoms",
+            "give one 3x3 tensor for every atom of the primitive cell",
         )
     total = np.zeros_like(charges)
     for rotation, permutation in zip(R, group.permutations, strict=True):

@@ -47,7 +47,7 @@ def make_figure(
         InputError: no such figure; the file lacks what it needs, or the temperature; another mesh than the reference's.
     """
     if name not in FIGURES:
-        raise InputError(f"no figure {name!r}: choose from {', '.join(FIGURES)}")
+        raise InputError(f"no figure {name!r}", f"choose from {', '.join(FIGURES)}")
     if reference is not None:
         reference.require_mesh(data["mesh"], data.get("qpoint"))
     if name == "summary":

@@ -46,7 +46,7 @@ def plot_bands(ax: Axes, data: Data, reference: Reference | None = None) -> None
     """
     bands = group(data, "bands")
     if bands is None:
-        raise InputError("the file has no bands: make it anew where seekpath is installed, or draw the figure dos")
+        raise InputError("the file has no bands", "make it anew where seekpath is installed, or draw the figure dos")
     distance, segment, frequency = (np.asarray(bands[k]) for k in ("distance", "segment", "frequency"))
     for number in np.unique(segment):
         on = segment == number

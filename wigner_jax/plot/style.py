@@ -31,7 +31,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise InputError("figures need matplotlib: pip install 'wigner-jax[plot]'") from None
+        raise InputError("figures need matplotlib", "pip install 'wigner-jax[plot]'") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -48,7 +48,7 @@ def temperature_index(data: Data, temperature: float | None) -> int:
     match = np.flatnonzero(np.abs(T - temperature) < 1e-6)
     if len(match) == 0:
         raise InputError(
-            f"the file has no {temperature:g} K but {', '.join(f'{t:g}' for t in T)} K: choose one of them"
+            f"the file has no {temperature:g} K but {', '.join(f'{t:g}' for t in T)} K", "choose one of them"
         )
     return int(match[0])
 

@@ -134,7 +134,7 @@ def plot_cumulative(ax: Axes, data: Data, temperature: float | None = None, refe
 def plot_free_paths(ax: Axes, data: Data, temperature: float | None = None) -> None:
     """κ_P of the modes up to each mean free path; coherences have none."""
     if "gv_by_gv" not in data:
-        raise InputError("mean free paths need gv_by_gv, which the file lacks: make it anew")
+        raise InputError("mean free paths need gv_by_gv, which the file lacks", "make it anew")
     index = temperature_index(data, temperature)
     key = "mode_kappa_P_RTA" if "mode_kappa_P_RTA" in data else "mode_kappa"
     paths = np.asarray(mean_free_path(data["gv_by_gv"], data["weight"], data["frequency"], total_gamma(data, index)))
@@ -157,7 +157,7 @@ def coherences(data: Data, index: int) -> tuple[np.ndarray, np.ndarray]:
     if "kappa_C_map" in data:
         return np.asarray(data["kappa_C_map"])[index], np.asarray(data["kappa_C_map_edges"])
     if "mode_kappa_C" not in data:
-        raise InputError("the file has no coherences (kappa_C_map, mode_kappa_C): give one of wigner-jax kappa -o")
+        raise InputError("the file has no coherences (kappa_C_map, mode_kappa_C)", "give one of wigner-jax kappa -o")
     frequency = np.asarray(data["frequency"])
     edges = np.asarray(spectra.bin_edges(frequency))
     pairs = np.asarray(data["mode_kappa_C"])[index : index + 1, ..., :3].mean(axis=-1)

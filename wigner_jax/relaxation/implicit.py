@@ -80,8 +80,8 @@ class Geometry:
             )
         if self.crossed:
             raise InputError(
-                "the relaxation moved a pair of atoms across a cutoff of the potential: make the plan for a structure"
-                " relaxed with these parameters"
+                "the relaxation moved a pair of atoms across a cutoff of the potential",
+                "make the plan for a structure relaxed with these parameters",
             )
         return self
 

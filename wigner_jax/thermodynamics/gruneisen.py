@@ -226,7 +226,7 @@ def harmonic_constants(
         calculator = WignerCalculator(potential) if isinstance(potential, Potential) else potential
         return harmonic_displacements(atoms, calculator, distance=distance)
     if not isinstance(potential, Potential):
-        raise InputError("automatic differentiation needs a JAX potential: give a displacement for an ASE calculator")
+        raise InputError("automatic differentiation needs a JAX potential", "give a displacement for an ASE calculator")
     cells = default_supercells(atoms)
     cells = dataclasses.replace(cells, fc3_supercell=cells.fc2_supercell)
     graph, fit = _graph(potential, cells.crystal, cells)

@@ -111,7 +111,7 @@ def quasi_harmonic(crystal: Volumes, temperatures: Sequence[float], equation: st
     T = np.asarray(temperatures_above_zero(temperatures))
     V, energies = np.asarray(crystal.volumes, float), np.asarray(crystal.energies, float)
     if equation not in EQUATIONS:
-        raise InputError(f"unknown equation of state {equation!r}: choose from {', '.join(EQUATIONS)}")
+        raise InputError(f"unknown equation of state {equation!r}", f"choose from {', '.join(EQUATIONS)}")
     if len(V) < 5 or np.any(np.diff(V) <= 0):
         raise InputError(f"an equation of state needs five volumes or more, ascending, got {np.round(V, 3).tolist()}")
     require_finite(energies, "an energy")
@@ -187,7 +187,7 @@ def volumes_of(
             q.qpoints[q.irreducible], second, cells.crystal, make_fc2_table(cells.crystal, cells.fc2_supercell)
         )
         if has_imaginary(q, np.asarray(f)):
-            raise InputError(f"imaginary modes at {scale:g} times the volume: take volumes nearer to the minimum")
+            raise InputError(f"imaginary modes at {scale:g} times the volume", "take volumes nearer to the minimum")
         here.calc = calculator
         energies.append(here.get_potential_energy() * cells.crystal.n_atoms / len(here))
         volumes.append(volume)
