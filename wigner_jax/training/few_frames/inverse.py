@@ -149,7 +149,7 @@ def fc3_from_mode_kappa(
         fit: patterns of Φ3 (`plan.patterns.plan_fit`), whose basis is used.
         second, start: compact Φ2 and Φ3 in the plan's supercells.
         temperature: one of the reference's, K.
-        broadening: tetrahedra with room for changes unless given.
+        broadening: tetrahedra with capacity for changes unless given.
         iterations: at most. One costs a value and gradient of κ, sometimes two.
         report: takes a line for every evaluation.
 
