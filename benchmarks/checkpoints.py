@@ -12,6 +12,7 @@ disk; imports are timed in a fresh process.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import subprocess
@@ -27,17 +28,23 @@ PACKAGES = ("wigner-jax", "jax", "numpy", "flax", "orbax-checkpoint")
 SIZES = {"readout (10⁴)": 10_000, "layer (3·10⁵)": 300_000, "model (2·10⁶)": 2_000_000}
 
 
-def state_of(number: int, size: int) -> Any:
-    """A state with Adam's moments: five arrays of the size of the parameters, all filled with one number."""
+def numbered(number: int, size: int) -> Any:
+    """Parameters that cannot be compressed, and say which checkpoint they belong to."""
     import numpy as np
+
+    noise = np.random.default_rng(0).random(size)
+    return {"a": noise[: size // 2] + number, "b": noise[size // 2 :] + number}
+
+
+def state_of(number: int, size: int) -> Any:
+    """A state with Adam's moments: five arrays of the size of the parameters, all with the same numbers."""
     import optax
 
     from wigner_jax.training import TrainState
 
-    params = {"a": np.full(size // 2, float(number)), "b": np.full(size - size // 2, float(number))}
-    same = {k: v.copy() for k, v in params.items()}
-    state = TrainState.create(apply_fn=None, params=params, tx=optax.adam(1e-3), average=same, best=same, update=())
-    moments = state.opt_state[0]._replace(mu=same, nu=same)
+    params = numbered(number, size)
+    state = TrainState.create(apply_fn=None, params=params, tx=optax.adam(1e-3), average=params, best=params, update=())
+    moments = state.opt_state[0]._replace(mu=params, nu=params)
     return state.replace(step=number, opt_state=(moments, *state.opt_state[1:]))
 
 
@@ -45,7 +52,10 @@ class Ours:
     """One archive, written aside, flushed and renamed."""
 
     def __init__(self, folder: Path, size: int) -> None:
+        from wigner_jax.training.train_state import remove_parts
+
         self.file, self.size = folder / "checkpoint.npz", size
+        remove_parts(self.file)
 
     def save(self, number: int, state: Any) -> None:
         from wigner_jax.training import save_state
@@ -107,7 +117,7 @@ def work(kind: str, folder: Path, size: int) -> None:
 
 
 def check(kind: str, folder: Path, size: int) -> int:
-    """The number of the checkpoint in the folder; it must be in every array."""
+    """The number of the checkpoint in the folder; all arrays must be its own."""
     import jax
     import numpy as np
 
@@ -116,9 +126,10 @@ def check(kind: str, folder: Path, size: int) -> int:
     if found is None:
         return 0
     number = int(found.step)
+    expected = numbered(number, size)
     for tree in (found.params, found.average, found.best, found.opt_state[0].mu, found.opt_state[0].nu):
-        for leaf in jax.tree.leaves(tree):
-            assert np.all(np.asarray(leaf) == number), "arrays of different checkpoints"
+        for name, values in expected.items():
+            assert np.array_equal(np.asarray(tree[name]), values), "arrays of different checkpoints"
     return number
 
 
@@ -209,7 +220,7 @@ def full_disk(kind: str, size: int, folder: Path) -> dict[str, Any]:
     try:
         for number in range(1, 40):
             made.save(number, state_of(number, size))
-            with ballast.open("ab") as file:
+            with contextlib.suppress(OSError), ballast.open("ab") as file:
                 file.write(b"0" * 2_000_000)
     except Exception as reason:
         error = f"{type(reason).__name__}: {str(reason).splitlines()[0][:160]}"

@@ -95,7 +95,7 @@ def test_it_learns_and_reports(tersoff, tasks, capsys):
     assert not same(state.average, state.params)
     assert (
         repr(state)
-        == f"TrainState(step 8, 8 epochs done, best epoch {state.best_epoch} (score {state.best_score:.6g}), 13 numbers are trained)"
+        == f"TrainState(step 8, 8 epochs done, best epoch {state.best_epoch} (score {state.best_score:.6g}), 15 numbers are trained)"
     )
 
 

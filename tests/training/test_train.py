@@ -136,7 +136,7 @@ def test_a_batch_equals_its_structures(request, name):
     frames, seen = mixed(model)[: 5 if name == "pairs" else 3], []
     batches = Batches(frames, 3 if name == "pairs" else 2, np.float64)
     assert batches.count == 2
-    room = max(len(f.graph.senders) for f in frames)
+    edges = max(len(f.graph.senders) for f in frames)
     for batch in batches([3, 1]):
         E, F, S, _ = map(np.asarray, jax.jit(predict, static_argnums=0)(model.energy, model.params, batch))
         start = 0
@@ -146,7 +146,7 @@ def test_a_batch_equals_its_structures(request, name):
                 seen.append(k)
                 if name != "pairs" and N != 2:
                     continue  # another compilation
-                e, f, s = predict_one(model.energy, model.params, None, frames[k].graph.padded(room, 0))
+                e, f, s = predict_one(model.energy, model.params, None, frames[k].graph.padded(edges, 0))
                 np.testing.assert_allclose(E[b] * N, e, rtol=1e-10)
                 np.testing.assert_allclose(F[own], f, rtol=1e-10, atol=1e-10 * np.abs(f).max())
                 np.testing.assert_allclose(S[b], s, rtol=1e-10, atol=1e-10 * np.abs(s).max())

@@ -106,9 +106,10 @@ def finetune(
     runner = _Runner(model, training, optimizer, settings, frames[0], callbacks)
     state = runner.fresh()
     checkpoint = None if folder is None else Path(folder) / "checkpoint.npz"
+    if checkpoint is not None:
+        remove_parts(checkpoint)
     if checkpoint is not None and checkpoint.exists():
         state = load_state(checkpoint, state, signature)
-        remove_parts(checkpoint)
         report(f"continued from {checkpoint}: epoch {state.epoch}, step {state.step}")
         callbacks.after_epoch(state)
     report(header(tasks, bool(frames[1])))

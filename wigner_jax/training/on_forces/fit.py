@@ -88,9 +88,10 @@ def fit(
     energy: Any = model.energy
     state = initial_state(model, optimizer)
     checkpoint = None if folder is None else folder / "checkpoint.npz"
+    if checkpoint is not None:
+        remove_parts(checkpoint)
     if checkpoint is not None and checkpoint.exists():
         state = load_state(checkpoint, state, signature)
-        remove_parts(checkpoint)
         report(f"continued from {checkpoint}: epoch {state.epoch}, step {state.step}")
         callbacks.after_epoch(state)
 
