@@ -234,6 +234,31 @@ def full_disk(kind: str, size: int, folder: Path) -> dict[str, Any]:
     return {"row": f"{kind} full disk", "failed at": number, "readable": readable, "error": error}
 
 
+def damage(kind: str, size: int) -> dict[str, Any]:
+    """Whether a largest file that was cut in half, or has one changed bit, is noticed on loading."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    found: dict[str, Any] = {"row": f"{kind} damage"}
+    for name in ("cut in half", "one bit changed"):
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            saver(kind, Path(folder), size).save(1, state_of(1, size))
+            largest = max((p for p in Path(folder).rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+            content = bytearray(largest.read_bytes())
+            if name == "cut in half":
+                content = content[: len(content) // 2]
+            else:
+                content[len(content) // 2] ^= 1
+            largest.write_bytes(content)
+            try:
+                found[name] = f"loaded as {check(kind, Path(folder), size)}"
+            except AssertionError:
+                found[name] = "not noticed: wrong numbers"
+            except Exception as error:
+                found[name] = f"noticed ({type(error).__name__})"
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", choices=("ours", "orbax"), default=["ours", "orbax"])
@@ -253,6 +278,8 @@ def main() -> None:
         print(rows[-1], flush=True)
         if kind == "orbax":
             rows.append(times("orbax-background"))
+        rows.append(damage(kind, arguments.size))
+        print(rows[-1], flush=True)
         if arguments.full_disk is not None:
             rows.append(full_disk(kind, arguments.size, arguments.full_disk))
         with tempfile.TemporaryDirectory(dir=".") as folder:

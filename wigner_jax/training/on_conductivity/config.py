@@ -134,7 +134,7 @@ def _notes(tasks: list[Task]) -> list[str]:
     found = []
     for material in (t.material for t in tasks):
         reference = material.reference
-        if reference is not None and reference.mesh != tuple(material.plan.mesh.dims):
+        if reference is not None and tuple(reference.mesh) != tuple(material.plan.mesh.dims):
             ours, theirs = ("×".join(map(str, x)) for x in (material.plan.mesh.dims, reference.mesh))
             found.append(f"{material.name}: the mesh {ours} is not the reference's {theirs}: no SRME")
     return found

@@ -46,7 +46,7 @@ def make_loss(material: Material, targets: Sequence[Target]) -> Callable[[Soluti
     reference = material.reference
     terms = [(t.weight, _term(t, T, material)) for t in targets]
     rows = [] if reference is None else [reference.at(float(t)) for t in T]
-    by_mode = reference is not None and reference.mesh == tuple(material.plan.mesh.dims)
+    by_mode = reference is not None and tuple(reference.mesh) == tuple(material.plan.mesh.dims)
     if by_mode and reference is not None:
         reference.require_mesh(material.plan.mesh)  # its irreducible points too
 
