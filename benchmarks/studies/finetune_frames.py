@@ -6,7 +6,7 @@ Data: 100 frames of 64 atoms (PBEsol, every atom displaced by 0.03 Å at random)
 with phono3py's example NaCl-rd. All of them give Φ2 and Φ3 by symfc, and κ at 300 K on 11×11×11 points (tetrahedra, isotopes,
 no non-analytic term): 8.10 W/(m K) with Φ2 of the 64 atoms, 8.33 with Φ2 of the 512. That is the truth here.
 
-Student: nequix-mp-1 (PBE, other frames), last layer and readout, by `wigner_jax.training.least_change`, whose strength is chosen
+Student: nequix-mp-1 (PBE, other frames), last layer and readout, by `wigner_jax.training.minimum_norm_update`, whose strength is chosen
 by leaving out frames among those it is given. Draws of three frames: the first 15 of `default_rng(0).permutation(100)` in
 fives, fixed before anything was run; number of frames: the first n of the same list (of one alone, with the strength of draw
 0). Frames 16 to 35 of the list are never trained on and give the force error. The potential keeps its cell: no relaxation.

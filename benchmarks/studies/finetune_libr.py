@@ -7,9 +7,9 @@ Start: nequix-mp-1 at the DFT geometry. Reference: that of κ_SRME (PBE, 300 K, 
 
 1. Φ2 whose frequencies are the reference's, from the potential's own Φ2, and
 2. Φ3 whose mode conductivities are the reference's, with that Φ2, from the potential's own Φ3
-   (`wigner_jax.training.inverse`).
-3. The smallest change of the potential's last layer and readout that gives these (`wigner_jax.training.least_change`), by
-   frames that carry the changes of Φ2 and Φ3 (`wigner_jax.training.carry`): three cells of 64 atoms, and small ones for the
+   (`wigner_jax.training.few_frames.inverse`).
+3. The smallest change of the potential's last layer and readout that gives these (`wigner_jax.training.minimum_norm_update`), by
+   frames with the changes of Φ2 and Φ3 (`frames_from_force_constants`): three cells of 64 atoms, and small ones for the
    waves of 512 atoms; no stress at the DFT cell; and what shall be kept, the potential's own forces (replay) for every
    other rocksalt of the reference that is not held out in a cell of 8 atoms, and for NaCl in two of 64. These targets have
    no noise, so that the strength is the weakest that is reached, and all is done again from there (`--rounds`).
@@ -134,8 +134,8 @@ def run(arguments: argparse.Namespace) -> None:
             plan, constants.fit3, second, before["third"], reference, iterations=arguments.iterations, report=say
         )._asdict()  # fmt: skip
 
-    second = step("second", make_second)["second"]
-    third = step("third", make_third)["third"]
+    second = step("second", make_second)["fc2"]
+    third = step("third", make_third)["fc3"]
     changes = (second - before["second"], third - before["third"])
     frames = [
         *frames_from_force_constants(start, cells, *changes, arguments.frames),

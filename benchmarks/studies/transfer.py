@@ -6,7 +6,7 @@ Twenty rocksalt and zincblende compounds, chosen before anything was run: four f
 zincblendes. For every fold the last layer and the readout of nequix-mp-1 are trained on the DFT mode conductivities of the
 other fifteen (targets and learning rate for all alike), and κ_SRME is measured on the five left out, before and after.
 *Replay* adds, at every step, one of the zero-shot model's own forces on rattled cells of all twenty; without it nothing but the
-pull to the starting weights holds the rest.
+l2sp term holds the rest.
 
 Everything here is in a light setting, before and after: DFT geometry, 64 atoms for Φ2, 32 for Φ3, adaptive Gaussians, the
 reference's 19×19×19 points. Scores differ a little from those of the benchmark's setting; differences are what is asked.
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
     import optax
 
+    from wigner_jax._core.compile_cache import evict_compiled_programs
     from wigner_jax.io.phonondb import read_phonondb
     from wigner_jax.potentials.registry import load_potential
     from wigner_jax.training.frames import force_error, labelled
@@ -70,6 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     from wigner_jax.training.on_conductivity.loop import FinetuneSettings, evaluate, finetune
     from wigner_jax.training.on_conductivity.material import pad_to_common_shapes
     from wigner_jax.training.parameters import adapt
+    from wigner_jax.training.train_state import Callbacks
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
     start = load_potential(arguments.potential)
@@ -89,8 +91,15 @@ def run(arguments: argparse.Namespace) -> None:
     shared = pad_to_common_shapes([task.material for task, _ in made])
     tasks = {n: dataclasses.replace(t, material=m) for n, (t, _), m in zip(names, made, shared, strict=True)}
 
+    def before_material() -> None:
+        evict_compiled_programs()
+
     def scores(chosen: Any, weights: Any) -> dict[str, dict[str, float]]:
-        return {name: {k: round(v, 6) for k, v in evaluate(model, tasks[name], weights).items()} for name in chosen}
+        found = {}
+        for name in chosen:
+            before_material()
+            found[name] = {k: round(v, 6) for k, v in evaluate(model, tasks[name], weights).items()}
+        return found
 
     if "zero-shot" not in rows:
         rows["zero-shot"] = {"row": "zero-shot", "scores": scores(names, trained)}
@@ -112,13 +121,13 @@ def run(arguments: argparse.Namespace) -> None:
         begun = time.perf_counter()
         state = finetune(
             model, [tasks[n] for n in others], optax.adam(schedule, b1=0.8, b2=0.95), settings, (frames, []),
-            folder, report=lambda text: print(text, flush=True),
+            folder, report=lambda text: print(text, flush=True), callbacks=Callbacks(before_material=before_material),
         )  # fmt: skip
         rows[key] = {
             "row": key,
-            "left out": scores(FOLDS[fold], state.trained),
-            "trained on": scores(others, state.trained),
-            "force_shift": force_error(energy, state.trained, frozen, frames),  # of the rattled cells, eV/Å
+            "left out": scores(FOLDS[fold], state.params),
+            "trained on": scores(others, state.params),
+            "force_shift": force_error(energy, state.params, frozen, frames),  # of the rattled cells, eV/Å
             "seconds": time.perf_counter() - begun,
             "rejected": state.rejected,
             "history": state.history,

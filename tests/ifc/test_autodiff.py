@@ -449,5 +449,5 @@ def _anisotropic(params, graph):
 def test_a_supercell_too_small_for_any_force_constant_is_refused():
     """In the 8-atom cell of rocksalt, inversion at every site leaves nothing of third order."""
     cells = supercells_from_atoms(bulk("MgO", "rocksalt", a=4.2, cubic=True), (1, 1, 1), (1, 1, 1))
-    with pytest.raises(InputError, match=r"order 3 in a supercell of 8 atoms: choose a larger one \(--fc3-supercell\)"):
+    with pytest.raises(InputError, match=r"order 3 in a supercell of 8 atoms: choose a larger fc3_supercell"):
         plan_fit(cells.crystal, cells.fc3_supercell, 3)

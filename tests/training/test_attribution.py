@@ -38,6 +38,10 @@ def test_shares_of_triplets_add_up_to_minus_two(case):
     assert shells.counts.sum() == np.prod(fc.fc3.shape[:3])
     assert shells.labels[0] == "Si-Si-Si 0.00 0.00 0.00"
     assert len(set(shells.labels)) == len(shells.labels)
+    lines = repr(shells).splitlines()
+    assert lines[0] == f"Shells({len(shells.labels)} shells, shares add up to -2.0000; the largest:"
+    assert len(lines) == 6
+    assert shells.largest(1)[0][0] in lines[1]
     # the potential ends between the first and the second neighbours
     near = shells.distances.max(axis=1) < 2.4
     assert np.abs(shells.share[near]).sum() > 0.3 * np.abs(shells.share).sum()
@@ -74,6 +78,9 @@ def test_shares_of_modes(case):
     shares = attribution.mode_shares(material, gradient.solution, fc, populations)
     assert shares.three_phonon.sum() + shares.isotope.sum() == pytest.approx(-1, rel=1e-9)
     assert np.all(shares.three_phonon <= 1e-15)
+    assert repr(shares).startswith(
+        "ModeShares(4 points, 6 bands; shares of three phonons add up to -1.0000, of isotopes to"
+    )
     assert shares.frequencies.shape == shares.kappa.shape[1:]
 
 

@@ -1,4 +1,4 @@
-"""Force constants from a reference's modes, and the frames that carry force constants to a potential."""
+"""Force constants from a reference's modes, and the frames that give a potential other force constants."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_parameters_invert_the_expansion(silicon):
         assert np.abs(again - phi).max() < 1e-10 * np.abs(phi).max()
 
 
-def test_second_from_frequencies(silicon):
+def test_fc2_from_frequencies(silicon):
     _, plan, fits, fc, reference = silicon
     start, lines = moved(fits[0], fc.fc2, 0.02, 0), []
     found = fc2_from_frequencies(plan, fits[0], start, reference, report=lines.append)
@@ -78,7 +78,7 @@ def test_second_from_frequencies(silicon):
     assert np.abs(before - reference.frequencies)[1:].max() > 0.05
 
 
-def test_third_from_modes(silicon):
+def test_fc3_from_mode_kappa(silicon):
     _, plan, fits, fc, reference = silicon
     start = moved(fits[1], fc.fc3, 0.05, 1)
     options = {"broadening": AdaptiveGaussian(), "iterations": 8}
@@ -141,7 +141,7 @@ def misfit(student, teacher, frames) -> list[float]:
     return result
 
 
-def test_carrying_frames_have_the_other_potentials_forces(pair):
+def test_frames_from_force_constants_have_the_other_potentials_forces(pair):
     student, teacher, cells, changes = pair
     frames = frames_from_force_constants(student, cells, *changes, count=2)
     assert [f.forces.shape for f in frames] == [(16, 3)] * 2

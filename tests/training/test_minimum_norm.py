@@ -13,8 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 from wigner_jax.errors import InputError
 from wigner_jax.potentials.base import Potential
-from wigner_jax.training.few_frames import minimum_norm as least_change
-from wigner_jax.training.few_frames.minimum_norm import STRENGTHS, residual, tangent
+from wigner_jax.training.few_frames.minimum_norm import STRENGTHS, minimum_norm_update, residual, tangent
 from wigner_jax.training.frames import Frame, frame_loss, labelled
 from wigner_jax.training.parameters import adapt
 
@@ -73,7 +72,7 @@ def test_linear_potential_gives_ridge_regression():
     """The minimum of Σ r² + μ |θ - θ0|² in closed form, with the normal equations of the weights."""
     student, teacher = potential(), potential(seed=1)
     given = frames(teacher, 3)
-    found = least_change(student.energy, student.params, None, given, strength=1e-4)
+    found = minimum_norm_update(student.energy, student.params, None, given, strength=1e-4)
     assert found.converged
     assert found.strength == 1e-4
     assert found.left_out == {}
@@ -94,7 +93,7 @@ def test_strength_is_that_of_the_best_predictions_of_frames_left_out():
     given = frames(teacher, 3, (0.0, 1.0, 0.0))
     rng = np.random.default_rng(5)
     given = [dataclasses.replace(f, forces=f.forces + 0.01 * rng.standard_normal(f.forces.shape)) for f in given]
-    found = least_change(student.energy, student.params, None, given)
+    found = minimum_norm_update(student.energy, student.params, None, given)
     assert set(found.left_out) == set(STRENGTHS)
     assert found.strength == min(found.left_out, key=found.left_out.get)
     assert found.left_out[found.strength] < 0.9 * found.left_out[STRENGTHS[0]]
@@ -105,7 +104,7 @@ def test_strength_is_that_of_the_best_predictions_of_frames_left_out():
     for k, frame in enumerate(given):
         others = [f for i, f in enumerate(given) if i != k]
         theirs = np.mean(np.sum(np.concatenate([x for i, x in enumerate(J) if i != k]) ** 2, axis=1))
-        fit = least_change(student.energy, student.params, None, others, strength=found.strength * mean / theirs)
+        fit = minimum_norm_update(student.energy, student.params, None, others, strength=found.strength * mean / theirs)
         total += float(np.sum(residual(student.energy, fit.trained, None, frame) ** 2))
     np.testing.assert_allclose(found.left_out[found.strength], total, rtol=1e-6)
 
@@ -116,7 +115,9 @@ def test_nonlinear_potential_converges_to_the_stationary_point():
     other = student.params["w"] + 0.02 * np.random.default_rng(3).standard_normal(40)
     energy, trained, frozen = adapt(student, ["w"])
     given, lines = frames(student.with_params({**student.params, "w": other}), 2), []
-    found = least_change(energy, trained, frozen, given, strength=1e-5, tolerance=1e-8, steps=30, report=lines.append)
+    found = minimum_norm_update(
+        energy, trained, frozen, given, strength=1e-5, tolerance=1e-8, steps=30, report=lines.append
+    )
     assert found.converged
     assert found.losses[-1] < 1e-3 * found.losses[0]
     J = np.concatenate([np.asarray(tangent(energy, trained, frozen, f)) for f in given])
@@ -134,9 +135,9 @@ def test_known_tangents_are_not_computed_again(monkeypatch):
     student, teacher = potential(), potential(seed=1)
     given = frames(teacher, 2)
     known = [tangent(student.energy, student.params, None, f) for f in given]
-    fresh = least_change(student.energy, student.params, None, given)
+    fresh = minimum_norm_update(student.energy, student.params, None, given)
     monkeypatch.setattr(sys.modules["wigner_jax.training.few_frames.minimum_norm"], "tangent", None)
-    again = least_change(student.energy, student.params, None, given, tangents=known)
+    again = minimum_norm_update(student.energy, student.params, None, given, tangents=known)
     assert again.strength == fresh.strength
     np.testing.assert_array_equal(again.trained["w"], fresh.trained["w"])
 
@@ -144,7 +145,7 @@ def test_known_tangents_are_not_computed_again(monkeypatch):
 def test_bad_input_is_one_clear_line():
     student = potential()
     given = frames(potential(seed=1), 2)
-    call = lambda *args, **options: least_change(student.energy, student.params, None, *args, **options)  # noqa: E731
+    call = lambda *args, **options: minimum_norm_update(student.energy, student.params, None, *args, **options)  # noqa: E731
     with pytest.raises(InputError, match="at least one frame"):
         call([])
     with pytest.raises(InputError, match="give two frames at least, or the strength"):
@@ -158,4 +159,4 @@ def test_bad_input_is_one_clear_line():
         call([broken, given[1]])
     energy, trained, frozen = adapt(student, ["e0"])
     with pytest.raises(InputError, match="do not depend on the trained weights"):
-        least_change(energy, trained, frozen, frames(potential(seed=1), 2, (0.0, 1.0, 0.0)))
+        minimum_norm_update(energy, trained, frozen, frames(potential(seed=1), 2, (0.0, 1.0, 0.0)))

@@ -1,4 +1,4 @@
-"""dκ/dθ through the seam, against central differences; sampled gradients; temperature and masses."""
+"""dκ/dθ through the force constants, against central differences; sampled gradients; temperature and masses."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_elements_of_one_isotope():
 
 
 @pytest.mark.slow
-def test_the_seam_gives_what_jax_grad_of_the_whole_gives(silicon):
+def test_the_split_gradient_is_jax_grad_of_the_whole(silicon):
     potential, material = silicon
 
     def whole(params):
@@ -268,7 +268,7 @@ def test_systematic_samples_have_their_probabilities():
 
 
 def test_sampled_gradients_are_unbiased_and_say_how_noisy_they_are(silicon):
-    """At the seam, where the draws are: the mean of many is the exact cotangent, within its own standard error."""
+    """At the force constants, where the draws are: the mean of many is the exact cotangent, within its own standard error."""
     from wigner_jax.training.on_conductivity.gradient import EXACT, value_and_fc_cotangent
 
     potential, material = silicon

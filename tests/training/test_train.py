@@ -29,10 +29,10 @@ from wigner_jax.errors import InputError
 from wigner_jax.potentials.base import Potential
 from wigner_jax.potentials.mace.files import load_mace
 from wigner_jax.potentials.registry import load_potential
+from wigner_jax.training.dataset import label_keys, read_structures, train_validation_split
 from wigner_jax.training.frames import SCALES, frame_loss, frame_of
 from wigner_jax.training.frames import predict as predict_one
 from wigner_jax.training.model import Model
-from wigner_jax.training.on_forces import fit, initial
 from wigner_jax.training.on_forces.batches import (
     Batches,
     batch_loss,
@@ -41,11 +41,11 @@ from wigner_jax.training.on_forces.batches import (
     require_batchable,
     structure_losses,
 )
-from wigner_jax.training.on_forces.config import TOP
-from wigner_jax.training.on_forces.dataset import LABELS, label_keys, read_structures, train_validation_split
-from wigner_jax.training.on_forces.fit import TrainSettings, validate, warm_cosine
-from wigner_jax.training.on_forces.initial import usually_fixed
+from wigner_jax.training.on_forces.fit import TrainSettings, fit, validate
+from wigner_jax.training.on_forces.initial import initial, usually_fixed
+from wigner_jax.training.optimizers import make_optimizer, warm_cosine
 from wigner_jax.training.parameters import adapt
+from wigner_jax.training.train_state import Callbacks
 
 MODEL = Path(__file__).parents[1] / "data/mace_reference/mace-mp-0-small.model"
 
@@ -136,7 +136,7 @@ def test_a_batch_equals_its_structures(request, name):
     frames, seen = mixed(model)[: 5 if name == "pairs" else 3], []
     batches = Batches(frames, 3 if name == "pairs" else 2, np.float64)
     assert batches.count == 2
-    room = max(len(f.graph.senders) for f in frames)
+    edges = max(len(f.graph.senders) for f in frames)
     for batch in batches([3, 1]):
         E, F, S, _ = map(np.asarray, jax.jit(predict, static_argnums=0)(model.energy, model.params, batch))
         start = 0
@@ -146,7 +146,7 @@ def test_a_batch_equals_its_structures(request, name):
                 seen.append(k)
                 if name != "pairs" and N != 2:
                     continue  # another compilation
-                e, f, s = predict_one(model.energy, model.params, None, frames[k].graph.padded(room, 0))
+                e, f, s = predict_one(model.energy, model.params, None, frames[k].graph.padded(edges, 0))
                 np.testing.assert_allclose(E[b] * N, e, rtol=1e-10)
                 np.testing.assert_allclose(F[own], f, rtol=1e-10, atol=1e-10 * np.abs(f).max())
                 np.testing.assert_allclose(S[b], s, rtol=1e-10, atol=1e-10 * np.abs(s).max())
@@ -301,11 +301,11 @@ def test_an_interrupted_run_continues_bit_for_bit(problem, tmp_path):
     assert (whole.step, len(whole.history)) == (6, 2)
     for n in (4, 1):
         with pytest.raises(KeyboardInterrupt):
-            run((Lost(data[0], n), data[1]), settings, tmp_path, signature="a")
-    with pytest.raises(InputError, match="other settings"):
-        run(data, settings, tmp_path, signature="b")
-    state = run(data, settings, tmp_path, signature="a")
-    for name in ("trained", "optimizer", "average", "best"):
+            run((Lost(data[0], n), data[1]), settings, tmp_path, signature={"clip": 1})
+    with pytest.raises(InputError, match="other settings: clip was 1, now 2"):
+        run(data, settings, tmp_path, signature={"clip": 2})
+    state = run(data, settings, tmp_path, signature={"clip": 1})
+    for name in ("params", "opt_state", "average", "best"):
         assert same(getattr(state, name), getattr(whole, name)), name
     assert state.history == whole.history
     assert {x.dtype for x in jax.tree.leaves(state.best)} == {np.dtype("float32")}
@@ -318,16 +318,32 @@ def test_a_loss_that_is_not_finite_is_refused(problem, tmp_path):
     assert not (tmp_path / "checkpoint.npz").exists()
 
 
+def test_callbacks_and_early_stopping(problem, tmp_path):
+    """With a rate of zero nothing becomes better after the first epoch; every epoch is told when its checkpoint is there."""
+    model, _, data = problem
+    called = []
+
+    def after(state) -> None:
+        assert (tmp_path / "checkpoint.npz").exists()
+        called.append(state.epoch)
+
+    callbacks, settings = Callbacks(after_epoch=after), TrainSettings(steps=30, patience=2)
+    for _ in range(2):
+        state = fit(model, optax.sgd(0.0), data, settings, tmp_path, report=lambda _: None, callbacks=callbacks)
+        assert (state.epoch, state.best_epoch) == (3, 0)
+    assert called == [1, 2, 3, 3]
+
+
 def test_errors_of_the_table(problem):
     """Means over structures, atoms and components, in meV, here of a model that predicts nothing."""
     _, _, (_, checks) = problem
     frames = [frame for rank in checks.ranks for frame in rank]
 
-    def look(batch):
+    def evaluate(batch):
         found = jax.jit(errors, static_argnums=0)(Constant(), None, batch)
         return found, structure_losses(found, batch)
 
-    row = validate(look, checks)
+    row = validate(evaluate, checks)
     forces = np.concatenate([f.forces.ravel() for f in frames])
     energies = np.array([f.energy / f.graph.n_atoms for f in frames])
     assert row["forces_mae"] == pytest.approx(1e3 * np.abs(forces).mean(), rel=1e-5)
@@ -356,12 +372,31 @@ def test_rates():
     assert {float(warm_cosine(2.0, 100, 0, 0.1, cosine=False)(t)) for t in (0, 50, 200)} == {2.0}
 
 
+def test_schedules_of_optax():
+    """Any schedule multiplies the rate; sgd's update is the rate times the gradient."""
+    schedule = {
+        "name": "exponential_decay",
+        "warmup": 4,
+        "final": 0.0,
+        "init_value": 1.0,
+        "transition_steps": 1,
+        "decay_rate": 0.5,
+    }
+    section = {"name": "sgd", "learning_rate": 2.0, "schedule": schedule, "clip": 0.0}
+    optimizer = make_optimizer(section, 10)
+    state, rates = optimizer.init(jnp.ones(())), []
+    for _ in range(6):
+        update, state = optimizer.update(jnp.ones(()), state)
+        rates.append(-float(update))
+    np.testing.assert_allclose(rates, [2 * min(1, (t + 1) / 4) * 0.5**t for t in range(6)])
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 CONFIG = {
     "potential": str(MODEL), "from_scratch": True, "output": "run",
-    "data": {"train": "train.extxyz", "validation": 0.2}, "batch": 4, "epochs": 10, "learning_rate": 0.1,
-    "ema": 0.9, "seed": 1,
+    "data": {"train": "train.extxyz", "validation": 0.2}, "batch": 4, "epochs": 10,
+    "optimizer": {"learning_rate": 0.1}, "ema": 0.9, "seed": 1,
 }  # fmt: skip
 
 
@@ -400,20 +435,34 @@ def test_the_command(folder, capsys, monkeypatch):
     (batch,) = Batches([frame_of(a, tuned, (1, 1, 1), keys=KEYS) for a in held], 6, np.float64)()
     found = batch.sums(jax.jit(tuned.energy.site_energies)(tuned.params, batch.graph)) / batch.atoms - batch.energy
     assert 1e3 * np.sqrt(np.mean(found**2)) == pytest.approx(float(best["energy_rmse"]), rel=1e-3)
-    assert cli.main(["train", written(folder)]) == 2
-    assert "continue it with --resume" in capsys.readouterr().err
-    assert cli.main(["train", written(folder), "--resume", "--quiet"]) == 0
+    assert cli.main(["train", written(folder), "--quiet"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("written: ")
     assert out.count("\n") == 1
-    assert cli.main(["train", written(folder, learning_rate=0.02), "--resume"]) == 2
-    assert "other settings" in capsys.readouterr().err
+    assert cli.main(["train", written(folder, optimizer={"learning_rate": 0.02})]) == 2
+    assert "other settings: optimizer.learning_rate was 0.1, now 0.02: set it back" in capsys.readouterr().err
+    ase.io.write(folder / "more.extxyz", silicon(1, 9))
+    assert cli.main(["train", written(folder, data_train=["train.extxyz", "more.extxyz"])]) == 2
+    error = capsys.readouterr().err
+    assert "the structures of data changed" in error
+    assert "data.train" not in error
+    lora = {"layers": ["interactions.1.linear_up.weight"], "rank": 1}
+    short = {"from_scratch": None, "epochs": None, "steps": 1, "lora": lora}
+    assert cli.main(["train", written(folder, **short), "--restart"]) == 0
+    before, after = load_potential(MODEL), load_potential(folder / "run/model.model")
+    changed = [k for k, v in before.params.items() if not np.allclose(v, after.params[k], rtol=1e-6)]
+    assert changed == lora["layers"]
+    assert len((folder / "run/history.csv").read_text().splitlines()) == 2
 
 
 BAD = {
-    "unknown key": ({"epoch": 3}, "unknown key epoch: known are"),
-    "unknown key of data": ({"data_file": "x"}, "unknown key data.file"),
-    "unknown key of loss": ({"loss": {"force": 1}}, "unknown key loss.force"),
+    "unknown key": ({"epoch": 3}, r"unknown key epoch: did you mean epochs\?"),
+    "misplaced keys": (
+        {"clip": 1.0, "learning_rate": 1, "schedule": "cosine", "materials": []},
+        "clip belongs under optimizer: optimizer.clip; learning_rate belongs under optimizer: optimizer.learning_rate;"
+        " unknown key materials: `materials` is a key of `finetune`; schedule belongs under optimizer: optimizer.schedule"),
+    "unknown key of data": ({"data_file": "x"}, "data.file is called data.train"),
+    "unknown key of loss": ({"loss": {"force": 1}}, "unknown key loss.force: did you mean forces"),
     "no potential": ({"potential": None}, "needs the key potential"),
     "no data": ({"data_train": None}, "data needs the key train"),
     "missing file": ({"data_train": "none.extxyz"}, r"data.train: no file .*none.extxyz"),
@@ -429,13 +478,13 @@ BAD = {
     "all weights 0": ({"loss": {"energy": 0, "forces": 0, "stress": 0}}, "weight above 0"),
     "unknown potential": ({"potential": "maace"}, "potential: unknown potential"),
     "angles": ({"potential": "tersoff-1989"}, "potential: tersoff-1989 needs lists of angles"),
-    "no number": ({"learning_rate": "fast"}, "learning_rate must be a number"),
+    "no number": ({"optimizer": {"learning_rate": "fast"}}, "optimizer.learning_rate must be a number"),
     "no integer": ({"batch": 2.5}, "batch must be an integer"),
     "no flag": ({"from_scratch": "yes please"}, "from_scratch must be true or false"),
     "two lengths": ({"steps": 3}, "epochs and steps were both given"),
     "bad precision": ({"precision": "float16"}, "precision must be float32 or float64"),
-    "bad schedule": ({"schedule": "linear"}, "schedule.name must be cosine or constant"),
-    "bad warm-up": ({"schedule": {"warmup": -1}}, "schedule.warmup must be an integer"),
+    "bad schedule": ({"optimizer": {"schedule": "linear"}}, "optimizer.schedule.name: optax has no 'linear'"),
+    "bad warm-up": ({"optimizer": {"schedule": {"warmup": -1}}}, "optimizer.schedule.warmup must be an integer"),
     "bad optimizer": ({"optimizer": {"name": "adamm"}}, "optimizer.name: optax has no 'adamm'"),
     "bad average": ({"ema": 1.0}, "ema must be at least 0 and below 1"),
     "nothing matches": ({"freeze": ["X*"]}, "freeze: no parameter"),
@@ -455,14 +504,6 @@ def test_bad_configurations_are_one_line_that_names_the_key(folder, capsys, monk
     assert {p.name for p in folder.iterdir()} <= {*before, "config.yaml"}
 
 
-def test_the_example_of_the_readme() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    (example,) = [b for b in map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)) if "data" in b]
-    assert set(example) <= TOP
-    assert set(example["data"]) - {"train", "validation"} <= set(LABELS)
-    assert set(example["loss"]) <= {*LABELS, "hessian_columns"}
-
-
 @pytest.mark.slow
 def test_killed_and_continued(folder, tmp_path, monkeypatch):
     """kill -9 at random moments; the final model and history are those of an undisturbed run, bit for bit."""
@@ -477,12 +518,12 @@ def test_killed_and_continued(folder, tmp_path, monkeypatch):
     rng, resumed, checkpoint = np.random.default_rng(), command("b"), tmp_path / "b/checkpoint.npz"
     for _ in range(3):
         seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        process = subprocess.Popen([*resumed, "--resume"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(resumed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         while process.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == seen):
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.3))
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    subprocess.run([*resumed, "--resume"], check=True, capture_output=True)
+    subprocess.run(resumed, check=True, capture_output=True)
     for name in ("model.model", "history.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

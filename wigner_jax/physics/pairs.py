@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from .._core.pytree import Array
     from .._core.tiling import Tiling
-    from ..types import Mesh, Plan
+    from ..types import ForceConstants, Mesh, Plan
     from .linewidths import State
+    from .phonons import LongRange
 
 
 @pytree()
@@ -100,6 +101,12 @@ class Broadening(Protocol):
 
     def for_bucket(self, bucket: int) -> Broadening:
         """The same with what one bucket of q-points needs of it."""
+        ...
+
+    def with_capacity(
+        self, plan: Plan, fc: ForceConstants, nac: LongRange | None = None, margin: float = 0.25
+    ) -> Broadening:
+        """The same with capacity for these force constants, for use under jit and grad."""
         ...
 
     def sized(self, plan: Plan, state: State, margin: float, sample: int | None = None) -> Broadening:

@@ -37,16 +37,20 @@ SHELL = 1e-3  # Å: distances closer than this are one shell
 class Shells(NamedTuple):
     """Sets of pairs or triplets that are alike: same elements at the same distances. S of them, by distance."""
 
-    labels: tuple[str, ...]  # "Li-Br 2.76", "Li-Br-Li 2.76 2.76 3.90"
-    distances: np.ndarray  # (S, 1) Å for pairs, (S, 3) ascending for triplets; 0 of an atom with itself
-    counts: np.ndarray  # (S,) pairs or triplets with one atom in the home cell
-    share: np.ndarray  # (S,) Σ Φ̄ Φ, in units of L
-    gradient: np.ndarray  # (S,) Frobenius norm of Φ̄, L per eV/Å² or eV/Å³
+    labels: tuple[str, ...]  #: "Li-Br 2.76", "Li-Br-Li 2.76 2.76 3.90"
+    distances: np.ndarray  #: (S, 1) Å for pairs, (S, 3) ascending for triplets; 0 of an atom with itself
+    counts: np.ndarray  #: (S,) pairs or triplets with one atom in the home cell
+    share: np.ndarray  #: (S,) Σ Φ̄ Φ, in units of L
+    gradient: np.ndarray  #: (S,) Frobenius norm of Φ̄, L per eV/Å² or eV/Å³
 
     def largest(self, count: int) -> list[tuple[str, float]]:
         """The shells with the largest shares, in size."""
         order = np.argsort(-np.abs(self.share), kind="stable")[:count]
         return [(self.labels[k], float(self.share[k])) for k in order]
+
+    def __repr__(self) -> str:
+        some = "".join(f"\n  {share:+.4f}  {label}" for label, share in self.largest(5))
+        return f"Shells({len(self.labels)} shells, shares add up to {self.share.sum():+.4f}; the largest:{some})"
 
 
 def distances(crystal: Crystal, supercell: Supercell) -> np.ndarray:
@@ -101,10 +105,19 @@ def _gather(sides: np.ndarray, kinds: np.ndarray, phi: np.ndarray, bar: np.ndarr
 class ModeShares(NamedTuple):
     """Shares of single modes at the irreducible points, stars included."""
 
-    frequencies: np.ndarray  # (P, m) THz
-    three_phonon: np.ndarray  # (T, P, m) dL/d ln γ of three phonons, at fixed frequencies and velocities
-    isotope: np.ndarray  # (P, m) dL/d ln γ of isotopes, all temperatures together
-    kappa: np.ndarray  # (T, P, m) the modes' own conductivities, W/(m K)
+    frequencies: np.ndarray  #: (P, m) THz
+    three_phonon: np.ndarray  #: (T, P, m) dL/d ln γ of three phonons, at fixed frequencies and velocities
+    isotope: np.ndarray  #: (P, m) dL/d ln γ of isotopes, all temperatures together
+    kappa: np.ndarray  #: (T, P, m) the modes' own conductivities, W/(m K)
+
+    def __repr__(self) -> str:
+        share = np.abs(self.three_phonon).sum(axis=0)
+        middle = np.sum(share * self.frequencies) / max(share.sum(), 1e-300)
+        points, bands = self.frequencies.shape
+        return (
+            f"ModeShares({points} points, {bands} bands; shares of three phonons add up to {self.three_phonon.sum():+.4f},"
+            f" of isotopes to {self.isotope.sum():+.4f}, at {middle:.2f} THz on average)"
+        )
 
 
 def mode_shares(

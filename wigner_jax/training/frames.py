@@ -95,7 +95,7 @@ def frame_of(
 
 
 def stored_values(atoms: ase.Atoms) -> dict[str, Any]:
-    """All that a structure carries: `info`, `arrays`, and the results of its calculator."""
+    """All that is stored with a structure: `info`, `arrays`, and the results of its calculator."""
     return {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc is not None else {})}
 
 
@@ -111,8 +111,9 @@ def labelled(atoms: Sequence[ase.Atoms], potential: Potential, **options: Sequen
 
 def same_size(frames: Sequence[Frame]) -> list[Frame]:
     """The same frames with lists of edges as long as the longest: one compilation for each number of atoms."""
-    room = [max((len(getattr(f.graph, name)) for f in frames), default=0) for name in ("senders", "triplets")]
-    return [dataclasses.replace(f, graph=f.graph.padded(*room)) for f in frames]
+    edges = max((len(f.graph.senders) for f in frames), default=0)
+    angles = max((len(f.graph.angles) for f in frames), default=0)
+    return [dataclasses.replace(f, graph=f.graph.padded(edges, angles)) for f in frames]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -14,9 +14,10 @@ from ..._core.pytree import pytree
 if TYPE_CHECKING:
     from ..._core.pytree import Array
     from ..._core.tiling import Tiling
-    from ...types import Mesh, Plan
+    from ...types import ForceConstants, Mesh, Plan
     from ..linewidths import State
     from ..pairs import Pairs, Strength
+    from ..phonons import LongRange
 
 
 @pytree("tiling")
@@ -40,6 +41,10 @@ class _Smooth:
     has_capacity = True
 
     def for_bucket(self, bucket: int) -> Any:
+        return self
+
+    def with_capacity(self, plan: Plan, fc: ForceConstants, nac: LongRange | None = None, margin: float = 0.25) -> Any:
+        """Itself: there are no lists."""
         return self
 
     def sized(self, plan: Plan, state: State, margin: float, sample: int | None = None) -> Any:

@@ -1,14 +1,14 @@
-"""Frames that carry force constants to a potential: forces of displaced cells, from a Taylor series.
+"""Frames that give a potential other force constants: forces of displaced cells, from a Taylor series.
 
 Where only force constants are known (from a reference's modes, or another code's file) and a potential is to have them, its
 forces F(θ0) on displaced cells are corrected by what the wanted changes of Φ2 and Φ3 make of them,
 
     F = F(θ0) - ΔΦ2 u - ½ ΔΦ3 u u,
 
-so that everything of higher order stays the potential's own. `least_change` or `finetune` then take these frames.
+so that everything of higher order stays the potential's own. `minimum_norm_update` or `finetune` then take these frames.
 
 Two kinds are needed. The supercell of Φ3 holds ΔΦ3, and ΔΦ2 as far as its own q-points go. The supercell of Φ2 is usually
-larger: its further waves are carried by the smallest cells that hold each of them (non-diagonal supercells of a few atoms,
+larger: its further wave vectors are those of smaller cells, the smallest that hold each of them (non-diagonal supercells of a few atoms,
 Lloyd-Williams and Monserrat, Phys. Rev. B 92, 184301 (2015)), displaced so little that ΔΦ3 does not matter.
 """
 

@@ -1,16 +1,16 @@
 """Force constants from a reference's modes: Φ2 from frequencies, Φ3 from mode conductivities.
 
 A table of frequencies and mode conductivities (`io.phonondb.Reference`) says nothing about forces. What it says about force
-constants near known ones, those of a potential, is found here in the independent parameters c of Φ = C c (`plan.patterns`),
+constants near known ones, those of a potential, is found here in the independent parameters c of Φ = C c (`ifc.displacement_patterns`),
 measured from their start c0 in units of its size, x = (c - c0)/|c0|:
 
     Φ2:  Σ_qs w_q (f|f| - F|F|)² / (2 f̄)² + p² |x|²           F: frequencies of the reference, f̄ their root mean square
     Φ3:  Σ_qs K ln²(k/K) / Σ K + 10 ln²(Σk/ΣK) + p² |x|²        K: mode conductivities of the reference
 
-The pull p holds what the modes leave open. Frequencies are compared in ascending order, and far away from the reference bands
-would be taken for one another: p of Φ2 is let go in steps, each from where the last one ended.
+The restraint p holds what the modes leave open. Frequencies are compared in ascending order. Far away from the reference, bands
+would be taken for one another: p of Φ2 is lowered in steps, each from where the last one ended.
 
-With the potential that is to have these force constants, `training.carry` makes frames of them.
+With the potential that is to have these force constants, `frames_from_force_constants` makes frames of them.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from ...types import Plan
 
 
-PULLS = (0.1, 0.03, 0.01, 1e-3, 1e-4)
-THIRD_PULL = 1e-3**0.5
+RESTRAINTS = (0.1, 0.03, 0.01, 1e-3, 1e-4)
+FC3_RESTRAINT = 1e-3**0.5
 WHOLE = 10.0  # weight of κ beside that of the modes
 FLOOR = 1e-3  # of the mean mode conductivity, added to both sides of the logarithm
 STIFFNESS = 500.0  # L-BFGS starts with steps of length one: x in units of 1/500
@@ -51,18 +51,24 @@ STIFFNESS = 500.0  # L-BFGS starts with steps of length one: x in units of 1/500
 class FC2Found(NamedTuple):
     """Φ2 with the frequencies of a reference."""
 
-    second: Array  # compact, eV/Å²
-    largest_error: float  # THz, of all frequencies
-    change: float  # |c - c0|/|c0|
+    fc2: Array  #: compact, eV/Å²
+    largest_error: float  #: THz, of all frequencies
+    change: float  #: |c - c0|/|c0|
+
+    def __repr__(self) -> str:
+        return f"FC2Found(largest error {self.largest_error:.2e} THz, change {self.change:.4f})"
 
 
 class FC3Found(NamedTuple):
     """Φ3 with the mode conductivities of a reference."""
 
-    third: Array  # compact, eV/Å³
-    srme: float
-    kappa: float  # W/(m K), a third of the trace
-    change: float  # |c - c0|/|c0|
+    fc3: Array  #: compact, eV/Å³
+    srme: float  #: against the reference
+    kappa: float  #: W/(m K), a third of the trace
+    change: float  #: |c - c0|/|c0|
+
+    def __repr__(self) -> str:
+        return f"FC3Found(κ {self.kappa:.4f} W/(m K), SRME {self.srme:.4f}, change {self.change:.4f})"
 
 
 def parameters(fit: Fit, phi: Array) -> Array:
@@ -77,7 +83,7 @@ def fc2_from_frequencies(
     start: Array,
     reference: Reference,
     *,
-    pulls: Sequence[float] = PULLS,
+    restraints: Sequence[float] = RESTRAINTS,
     report: Callable[[str], None] = lambda _: None,
 ) -> FC2Found:
     """Φ2 whose frequencies are the reference's, near `start`: the module's docstring.
@@ -86,10 +92,10 @@ def fc2_from_frequencies(
 
     Args:
         plan: on the reference's mesh.
-        fit: patterns of Φ2 (`plan.patterns.plan_fit`), whose basis is used.
+        fit: patterns of Φ2 (`ifc.displacement_patterns.plan_fit`), whose basis is used.
         start: compact Φ2 in the plan's supercell. (n, N, 3, 3)
-        pulls: p, from strong to weak.
-        report: takes a line for every pull.
+        restraints: p, from strong to weak.
+        report: takes a line for every restraint.
 
     Raises:
         InputError: a plan on another mesh.
@@ -119,13 +125,13 @@ def fc2_from_frequencies(
         return (scale[..., None] * np.asarray(slopes(x))).reshape(-1, len(x))
 
     x, largest = np.zeros(len(c0)), np.inf
-    for pull in pulls:
+    for restraint in restraints:
         x = least_squares(
-            lambda x, p=pull: np.concatenate([residuals(x), p * x]), x,
-            lambda x, p=pull: np.concatenate([jacobian(x), p * np.eye(len(x))]), max_nfev=60,
+            lambda x, p=restraint: np.concatenate([residuals(x), p * x]), x,
+            lambda x, p=restraint: np.concatenate([jacobian(x), p * np.eye(len(x))]), max_nfev=60,
         ).x  # fmt: skip
         largest = float(np.abs((weights > 0) * (np.asarray(frequencies(x)) - expected)).max())
-        report(f"pull {pull:g}: largest error {largest:.2e} THz, change {np.linalg.norm(x):.4f}")
+        report(f"restraint {restraint:g}: largest error {largest:.2e} THz, change {np.linalg.norm(x):.4f}")
     return FC2Found(expand(fit, c0 + size * x), largest, float(np.linalg.norm(x)))
 
 
@@ -147,10 +153,10 @@ def fc3_from_mode_kappa(
 
     Args:
         plan: on the reference's mesh.
-        fit: patterns of Φ3 (`plan.patterns.plan_fit`), whose basis is used.
+        fit: patterns of Φ3 (`ifc.displacement_patterns.plan_fit`), whose basis is used.
         second, start: compact Φ2 and Φ3 in the plan's supercells.
         temperature: one of the reference's, K.
-        broadening: tetrahedra with room for changes unless given.
+        broadening: tetrahedra with capacity for changes unless given.
         iterations: at most. One costs a value and gradient of κ, sometimes two.
         report: takes a line for every evaluation.
 
@@ -158,7 +164,7 @@ def fc3_from_mode_kappa(
         InputError: a plan on another mesh, a temperature that the reference does not have, iterations below 1.
     """
     if iterations < 1:
-        raise InputError(f"third_from_modes needs at least one iteration, got {iterations}")
+        raise InputError(f"fc3_from_mode_kappa needs at least one iteration, got {iterations}")
     _points(plan, reference)
     at = reference.at(temperature)
     fit, plan = jax.device_put((fit, plan))
@@ -189,15 +195,15 @@ def fc3_from_mode_kappa(
     def evaluated(y: np.ndarray) -> tuple[float, np.ndarray]:
         x = y / STIFFNESS
         (value, (score, kappa)), bar = slope(jnp.asarray(x))
-        total = float(value) + THIRD_PULL**2 * float(x @ x)
+        total = float(value) + FC3_RESTRAINT**2 * float(x @ x)
         report(f"loss {float(value):.6f}  SRME {float(score):.4f}  κ {float(kappa):.4f}")
         if total < best["loss"]:
             best.update(loss=total, x=x, srme=float(score), kappa=float(kappa))
-        return total, (np.asarray(bar) + 2 * THIRD_PULL**2 * x) / STIFFNESS
+        return total, (np.asarray(bar) + 2 * FC3_RESTRAINT**2 * x) / STIFFNESS
 
     minimize(evaluated, np.zeros(len(c0)), jac=True, method="L-BFGS-B", options={"maxiter": iterations, "maxcor": 30})
     if "x" not in best:
-        raise InputError("the mode conductivities are not finite at the start: look at the frequencies of Φ2")
+        raise InputError("the mode conductivities are not finite at the start: check the frequencies of Φ2")
     x = best["x"]
     return FC3Found(expand(fit, c0 + size * x), best["srme"], best["kappa"], float(np.linalg.norm(x)))
 

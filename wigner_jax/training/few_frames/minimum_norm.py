@@ -54,12 +54,19 @@ HISTORY = 8  # points that are combined
 class MinimumNormUpdate(NamedTuple):
     """Weights, and how they were found."""
 
-    trained: Params
-    strength: float  # reached: the one wanted if `converged`
-    losses: list[float]  # Σ r² at the start and at every strength on the way
-    left_out: dict[float, float]  # strength → Σ e² of frames left out; empty if the strength was given
-    change: float  # |θ - θ0|/|θ0|
-    converged: bool
+    trained: Params  #: the weights
+    strength: float  #: reached: the one wanted if `converged`
+    losses: list[float]  #: Σ r² at the start and at every strength on the way
+    left_out: dict[float, float]  #: strength → Σ e² of frames left out; empty if the strength was given
+    change: float  #: |θ - θ0|/|θ0|
+    converged: bool  #: whether that strength was reached
+
+    def __repr__(self) -> str:
+        state = "converged" if self.converged else "not converged"
+        return (
+            f"MinimumNormUpdate({state} at strength {self.strength:.1e}, loss {self.losses[0]:.3g} → {self.losses[-1]:.3g},"
+            f" change {self.change:.1e})"
+        )
 
 
 def minimum_norm_update(
@@ -91,7 +98,7 @@ def minimum_norm_update(
         InputError: no frames or nothing to fit; one frame alone and no strength; an error that is not finite.
     """
     if not frames:
-        raise InputError("least_change needs at least one frame")
+        raise InputError("minimum_norm_update needs at least one frame")
     if strength is None and len(frames) < 2:
         raise InputError("the strength is chosen by leaving out frames: give two frames at least, or the strength")
     if strength is not None and not strength > 0:

@@ -1,4 +1,4 @@
-"""A function of the solution and its derivative by the parameters of the potential, split at the seam.
+"""A function of the solution and its derivative by the parameters of the potential, split at the force constants.
 
     θ ─force constants─► Φ ─solver─► solution ─loss─► L
 

@@ -15,7 +15,6 @@ from ...errors import InputError
 from ...ifc.autodiff import ForceConstantsPlan, force_constants_at, plan_force_constants
 from ...physics import conductivity as transport
 from ...physics.broadening.gaussian import AdaptiveGaussian
-from ...physics.broadening.tetrahedron import Tetrahedron
 from ...solution import Solution
 from ...types import ForceConstants, Scattering, TripletBucket
 
@@ -104,21 +103,20 @@ def make_material(
 
     Args:
         temperatures: K, of everything that a loss can see.
-        broadening: the adaptive Gaussian unless given; tetrahedra without rooms get them reserved for the potential's
-            force constants, with half as much again to spare.
+        broadening: the adaptive Gaussian unless given; tetrahedra without a capacity get that of the potential's force
+            constants, with half as much again to spare.
         scattering: isotopes at natural abundance unless given.
-        reference: mode conductivities on the same mesh, at these temperatures.
+        reference: mode conductivities at these temperatures. Targets of modes need them on the same mesh.
         cache: folder for factorised patterns.
 
     Raises:
-        InputError: a reference on another mesh or without one of the temperatures.
+        InputError: a reference without one of the temperatures.
     """
     plan = make_plan(cells, mesh)
     T = np.asarray(temperatures, float)
     if T.ndim != 1 or len(T) == 0 or not np.all(T > 0):
         raise InputError(f"{name}: temperatures must be above 0 K, got {list(np.ravel(T))}")
     if reference is not None:
-        reference.require_mesh(plan.mesh)
         for t in T:
             reference.at(float(t))
     constants, _ = plan_force_constants(cells, potential, cache=cache)
@@ -128,7 +126,7 @@ def make_material(
     broadening = AdaptiveGaussian() if broadening is None else broadening
     plan, constants = jax.device_put((plan, constants))
     material = Material(name, cells, plan, constants, conditions, broadening, nac, reference)
-    if isinstance(broadening, Tetrahedron) and not broadening.has_capacity:
+    if not broadening.has_capacity:
         fc = material.force_constants(potential.energy, potential.params)
         sized = broadening.with_capacity(plan, fc, nac, CAPACITY_MARGIN)
         material = dataclasses.replace(material, broadening=sized)
@@ -163,14 +161,14 @@ def pad_to_common_shapes(materials: Sequence[Material], ratio: float = 2.0) -> l
         left = sorted(group, key=lambda k: -len(result[k].constants.graph2.senders))
         while left:
             some: list[int] = []
-            room = least = sizes(left[0])
+            longest = shortest = sizes(left[0])
             for k in left:
-                more, less = np.maximum(room, sizes(k)), np.minimum(least, sizes(k))
+                more, less = np.maximum(longest, sizes(k)), np.minimum(shortest, sizes(k))
                 if np.all(more <= ratio * less):
-                    some, room, least = [*some, k], more, less
+                    some, longest, shortest = [*some, k], more, less
             for k in some:
                 old = result[k].constants
-                second, third = (g.padded(*map(int, r)) for g, r in zip((old.graph2, old.graph3), room, strict=True))
+                second, third = (g.padded(*map(int, r)) for g, r in zip((old.graph2, old.graph3), longest, strict=True))
                 new = dataclasses.replace(old, graph2=second, graph3=third)
                 result[k] = dataclasses.replace(result[k], constants=jax.device_put(new))
             left = [k for k in left if k not in some]

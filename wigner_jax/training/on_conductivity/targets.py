@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 KINDS = ("kappa", "srme", "frequencies", "heat_capacity", "gruneisen", "experiment", "imaginary")
+MODES = ("srme", "frequencies", "heat_capacity")  # those that compare modes, and need the reference's mesh
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,15 +37,18 @@ class Target:
 
 
 def make_loss(material: Material, targets: Sequence[Target]) -> Callable[[Solution], tuple[Array, dict[str, Array]]]:
-    """loss(solution) → (value, metrics); metrics are κ at every temperature, and SRE and SRME where there is a reference.
+    """loss(solution) → (value, metrics): κ at every temperature, SRE where there is a reference, SRME if it has this mesh.
 
     Raises:
-        InputError: a target that needs a reference, or a temperature, that the material does not have.
+        InputError: a target that needs a reference, a temperature, or the reference's mesh, and the material does not have it.
     """
     T = np.asarray(material.conditions.temperatures)
     reference = material.reference
     terms = [(t.weight, _term(t, T, material)) for t in targets]
     rows = [] if reference is None else [reference.at(float(t)) for t in T]
+    by_mode = reference is not None and tuple(reference.mesh) == tuple(material.plan.mesh.dims)
+    if by_mode and reference is not None:
+        reference.require_mesh(material.plan.mesh)  # its irreducible points too
 
     def loss(solution: Solution) -> tuple[Array, dict[str, Array]]:
         value = jnp.zeros(())
@@ -53,9 +57,10 @@ def make_loss(material: Material, targets: Sequence[Target]) -> Callable[[Soluti
         kappa = metrics.average(solution.conductivity.kappa_TOT)
         found = {"kappa": kappa}
         if reference is not None:
-            modes = metrics.mode_kappa(solution.conductivity)
             found["sre"] = metrics.sre(kappa, reference.kappa[rows])
-            found["srme"] = metrics.srme(modes, reference.mode_kappa[rows], reference.weights)
+            if by_mode:
+                modes = metrics.mode_kappa(solution.conductivity)
+                found["srme"] = metrics.srme(modes, reference.mode_kappa[rows], reference.weights)
         return value, found
 
     return loss
@@ -67,6 +72,8 @@ def _term(target: Target, T: np.ndarray, material: Material) -> Callable[[Soluti
     def needed() -> Reference:
         if reference is None:
             raise InputError(f"{name}: target {target.kind} needs a reference")
+        if target.kind in MODES:
+            reference.require_mesh(plan.mesh)
         return reference
 
     if target.kind == "kappa":
@@ -125,6 +132,7 @@ def _term(target: Target, T: np.ndarray, material: Material) -> Callable[[Soluti
 
 __all__ = [
     "KINDS",
+    "MODES",
     "Target",
     "make_loss",
 ]

@@ -2,7 +2,7 @@
 
 A batch is one graph of disconnected parts. Structures are sorted by their number of edges and divided into as many ranks as
 a batch has slots; a batch takes one structure of each rank, so that the sum of the largest of every rank, a few per cent
-above the mean, is room enough for any batch: one compilation, whatever the structures.
+above the mean, is enough for any batch: one compilation, whatever the structures.
 """
 
 from __future__ import annotations

@@ -6,19 +6,30 @@ import dataclasses
 import math
 import time
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from ...errors import InputError
-from ..train_state import State, ema_decay, ema_update, load_state, save_state
+from ..train_state import (
+    NO_CALLBACKS,
+    Callbacks,
+    TrainState,
+    ema_decay,
+    ema_update,
+    initial_state,
+    load_state,
+    remove_parts,
+    save_state,
+    stale,
+)
 from .batches import Errors, batch_loss, errors, structure_losses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ..._core.pytree import Array
@@ -40,6 +51,7 @@ class TrainSettings:
     ema: float = 0.0  # decay of the moving average of weights; 0: none
     seed: int = 0  # of the order of structures and the choice of Hessian columns
     interval: float = 60.0  # seconds between checkpoints inside an epoch
+    patience: int | None = None  # epochs without a better validation loss until it stops
 
 
 def fit(
@@ -50,9 +62,9 @@ def fit(
     folder: Path | None = None,
     *,
     report: Callable[[str], None] = print,
-    signature: str = "",
-    improved: Callable[[State], None] = lambda state: None,
-) -> State:
+    signature: Mapping[str, Any] = MappingProxyType({}),
+    callbacks: Callbacks = NO_CALLBACKS,
+) -> TrainState:
     """Minimise the mean of `structure_losses` over the training structures.
 
     Every epoch visits each structure once, in an order that is a function of (seed, epoch), as Hessian columns are of
@@ -62,8 +74,8 @@ def fit(
         model: its energy must have site energies (`Adapted`); trained and frozen numbers of the batches' precision.
         data: for training and for validation.
         folder: where checkpoint.npz is written after every epoch and every `interval` seconds, and read from at the start.
-        signature: of the settings; a checkpoint with another one is refused.
-        improved: is called with the state whenever the validation loss is the lowest so far.
+        signature: settings by name; a checkpoint with others is refused.
+        callbacks: what the caller wants done after steps and epochs.
 
     Returns:
         the state; `state.best` are the numbers (their moving average, if there is one) with the lowest validation loss,
@@ -74,51 +86,53 @@ def fit(
     """
     training, validation = data
     energy: Any = model.energy
-    start = model.trained
-    state = State(start, optimizer.init(start), start, start, ())
+    state = initial_state(model, optimizer)
     checkpoint = None if folder is None else folder / "checkpoint.npz"
+    if checkpoint is not None:
+        remove_parts(checkpoint)
     if checkpoint is not None and checkpoint.exists():
         state = load_state(checkpoint, state, signature)
         report(f"continued from {checkpoint}: epoch {state.epoch}, step {state.step}")
+        callbacks.after_epoch(state)
 
-    def keep(state: State, losses: list[Array]) -> State:
+    def keep(state: TrainState, losses: list[Array]) -> TrainState:
         """The state with the losses of the last steps, which have arrived by now."""
         values = [float(x) for x in losses]
         if not all(map(math.isfinite, values)):
             raise InputError(f"the loss is not finite before step {state.step}: lower learning_rate or clip")
-        return dataclasses.replace(state, sums={"loss": [*state.sums.get("loss", []), *values]})
+        return state.replace(sums={"loss": [*state.sums.get("loss", []), *values]})
 
     report(HEADER)
     began = saved = time.monotonic()
     for row in state.history:
         report(line(row))
-    while state.step < settings.steps or state.position:
+    while (state.step < settings.steps or state.position) and not stale(state, settings.patience):
         pending: list[Array] = []
         for batch in training([settings.seed, state.epoch], state.position):
             if state.step >= settings.steps:
                 break
-            trained, average, moments, value = _step(
-                energy, optimizer, state.trained, state.average, state.optimizer, model.frozen, batch,
+            params, average, moments, value = _step(
+                energy, optimizer, state.params, state.average, state.opt_state, model.frozen, batch,
                 ema_decay(settings.ema, state.step),
             )  # fmt: skip
             pending.append(value)
-            state = dataclasses.replace(
-                state, trained=trained, average=average, optimizer=moments, step=state.step + 1,
-                position=state.position + 1,
-            )  # fmt: skip
+            state = state.replace(
+                params=params, average=average, opt_state=moments, step=state.step + 1, position=state.position + 1
+            )
             if checkpoint is not None and time.monotonic() - saved >= settings.interval:
                 state, pending = keep(state, pending), []
                 save_state(checkpoint, state, signature)
                 saved = time.monotonic()
+            callbacks.after_step(state)
         state = keep(state, pending)
-        weights = state.average if settings.ema else state.trained
+        weights = state.average if settings.ema else state.params
         row = {"epoch": state.epoch, "step": state.step, "loss": float(np.mean(state.sums["loss"]))}
-        row |= validate(partial(_look, energy, weights, model.frozen), validation)
+        row |= validate(partial(_evaluate, energy, weights, model.frozen), validation)
         if not math.isfinite(row["validation"]):
             raise InputError(f"the validation loss is not finite after step {state.step}: lower learning_rate or clip")
         better = row["validation"] < state.best_score
-        state = dataclasses.replace(
-            state, epoch=state.epoch + 1, position=0, sums={}, history=[*state.history, row],
+        state = state.replace(
+            epoch=state.epoch + 1, position=0, sums={}, history=[*state.history, row],
             best=weights if better else state.best, best_score=row["validation"] if better else state.best_score,
             best_epoch=row["epoch"] if better else state.best_epoch,
         )  # fmt: skip
@@ -126,31 +140,33 @@ def fit(
         if checkpoint is not None:
             save_state(checkpoint, state, signature)
             saved = time.monotonic()
-        if better:
-            improved(state)
+        callbacks.after_epoch(state)
     return state
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _step(
-    energy: SiteEnergies, optimizer: optax.GradientTransformation, trained: Any, average: Any, state: Any, frozen: Any,
+    energy: SiteEnergies, optimizer: optax.GradientTransformation, params: Any, average: Any, state: Any, frozen: Any,
     batch: Batch, decay: float,
 ) -> tuple[Any, Any, Any, Array]:  # fmt: skip
     """One update: trained numbers, their moving average, the optimizer's state, and the loss before."""
-    value, slope = jax.value_and_grad(lambda p: batch_loss(energy, (p, frozen), batch))(trained)
-    update, state = optimizer.update(slope, state, trained)
-    trained = optax.apply_updates(trained, update)
-    return trained, ema_update(average, trained, decay), state, value
+    value, slope = jax.value_and_grad(lambda p: batch_loss(energy, (p, frozen), batch))(params)
+    update, state = optimizer.update(slope, state, params)
+    params = optax.apply_updates(params, update)
+    return params, ema_update(average, params, decay), state, value
 
 
 @partial(jax.jit, static_argnums=0)
-def _look(energy: SiteEnergies, trained: Any, frozen: Any, batch: Batch) -> tuple[Errors, Array]:
-    found = errors(energy, (trained, frozen), batch)
+def _evaluate(energy: SiteEnergies, params: Any, frozen: Any, batch: Batch) -> tuple[Errors, Array]:
+    found = errors(energy, (params, frozen), batch)
     return found, structure_losses(found, batch)
 
 
-def validate(look: Callable[[Batch], tuple[Errors, Array]], batches: Batches) -> dict[str, float]:
+def validate(evaluate: Callable[[Batch], tuple[Errors, Array]], batches: Batches) -> dict[str, float]:
     """The loss over all structures, and mean absolute and root mean square errors over those that have the target.
+
+    Args:
+        evaluate: errors and losses of a batch.
 
     Returns:
         validation; energy_mae, energy_rmse (meV per atom, over structures); forces_mae, forces_rmse (meV/Å, over all
@@ -159,7 +175,7 @@ def validate(look: Callable[[Batch], tuple[Errors, Array]], batches: Batches) ->
     """
     rows = []
     for batch in batches():
-        found, losses = look(batch)
+        found, losses = evaluate(batch)
         there = np.asarray(batch.atoms) > 0
         rows.append([np.asarray(x, float)[there] for x in (losses, batch.weights, batch.atoms, *found)])
     losses, weights, atoms, *rest = (np.concatenate(x) for x in zip(*rows, strict=True))
@@ -191,21 +207,10 @@ def _number(row: dict[str, Any], key: str, width: int = 7) -> str:
     return f"{row[key]:{width}.2f}" if key in row else f"{'-':>{width}}"
 
 
-def warm_cosine(rate: float, steps: int, warmup: int, final: float, cosine: bool = True) -> optax.Schedule:
-    """Learning rates: r (t + 1)/warmup at first; times final + (1 - final)(1 + cos πt/steps)/2 if `cosine`."""
-
-    def schedule(t: Any) -> Array:
-        shape = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(t / steps, 1.0))) if cosine else 1.0
-        return rate * jnp.minimum(1.0, (t + 1) / max(1, warmup)) * shape
-
-    return schedule
-
-
 __all__ = [
     "HEADER",
     "TrainSettings",
     "fit",
     "line",
     "validate",
-    "warm_cosine",
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ...errors import InputError
-from ..config_schema import within
-from ..frames import Frame, frame_of, stored_values
+from ..errors import InputError
+from .config_schema import LABELS, file_in, within
+from .frames import Frame, frame_of, stored_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
     import ase
 
-    from ...potentials.base import Potential
+    from ..potentials.base import Potential
 
 
 T = TypeVar("T")
-LABELS = ("energy", "forces", "stress", "hessian")
 
 
 def read_structures(path: Path) -> list[ase.Atoms]:
@@ -107,10 +106,75 @@ def train_validation_split(items: Sequence[T], fraction: float, seed: int) -> tu
     return [x for k, x in enumerate(items) if k not in held], [x for k, x in enumerate(items) if k in held]
 
 
+class Labelled(NamedTuple):
+    """The section `data` of a configuration, read."""
+
+    frames: list[Frame]  # to train on
+    held: list[Frame]  # for validation; empty if nothing is held out
+    weights: dict[str, float]  # of energy, forces, stress and hessian, as they are used
+    labels: str  # which of them structures have, in words
+
+
+def read_frames(
+    section: Mapping[str, Any], loss: Mapping[str, Any], folder: Path, potential: Potential, seed: int
+) -> Labelled:
+    """Training and validation frames of a configuration, in the order of their files.
+
+    Args:
+        section, loss: `data` and `loss` of `config_schema.parse`. A weight of None is 1 if there are labels, else 0.
+        folder: of the configuration.
+
+    Raises:
+        InputError: with the key of what cannot be read or used.
+    """
+    structures, sources = _read(section["train"], "data.train", folder)
+    split = section["validation"]
+    held: list[ase.Atoms] = []
+    held_sources: list[str] = []
+    if isinstance(split, list):
+        held, held_sources = _read(split, "data.validation", folder)
+    elif split is not None:
+        both = list(zip(structures, sources, strict=True))
+        parts = within("data.validation", lambda: train_validation_split(both, split, seed))
+        (structures, sources), (held, held_sources) = (tuple(map(list, zip(*p, strict=True))) for p in parts)
+    names = {k: section[k] for k in LABELS if section.get(k) is not None}
+    keys = within("data", lambda: label_keys([*structures, *held], names))
+    weights = {label: loss.get(label, 0.0) for label in LABELS}
+    for label in LABELS:
+        if label not in keys and (weights[label] or 0) > 0:
+            raise InputError(
+                f"loss.{label}: no structure has REF_{label} or {label}: set it to 0, or name it in data.{label}"
+            )
+        if weights[label] is None:
+            weights[label] = float(label in keys)
+    if not any(weights.values()):
+        raise InputError(
+            "data: no structure has energy, forces or stress with a weight above 0: name them in data.energy, ..."
+        )
+    frames, held_frames = (
+        frames_of(x, names, potential, keys, weights) for x, names in ((structures, sources), (held, held_sources))
+    )
+    there = np.sum([f.weights > 0 for f in [*frames, *held_frames]], axis=0)
+    counted = [f"{keys[label]} {count}" for label, count in zip(LABELS, there, strict=False) if count]
+    words = ", ".join([*counted, *([keys["hessian"]] if weights["hessian"] else [])])
+    return Labelled(frames, held_frames, weights, words)
+
+
+def _read(names: Sequence[str], key: str, folder: Path) -> tuple[list[ase.Atoms], list[str]]:
+    """Structures of all files, and for each what it is called in an error."""
+    structures, sources = [], []
+    for name in names:
+        found = within(key, partial(read_structures, file_in(folder, name)))
+        structures += found
+        sources += [f"{key}: structure {k} of {name}" for k in range(len(found))]
+    return structures, sources
+
+
 __all__ = [
-    "LABELS",
+    "Labelled",
     "frames_of",
     "label_keys",
+    "read_frames",
     "read_structures",
     "train_validation_split",
 ]

@@ -1,0 +1,159 @@
+"""What the two commands share: a run made from a configuration, and the files in its folder."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from .._core.atomic_write import atomic_write
+from ..errors import InputError
+from ..potentials.registry import load_potential
+from ..potentials.saving import ending, save_potential, template_of
+from .config_schema import file_in, flat, holds_file, within
+from .model import Model
+from .optimizers import depends_on_steps
+from .parameters import adapt
+from .train_state import FINGERPRINT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import optax
+
+    from ..potentials.base import Params, Potential
+    from .train_state import TrainState
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Run:
+    """What both loops take, and where to write."""
+
+    potential: Potential  #: before training
+    template: Path | None  #: the file it was read from; None for built-in potentials
+    model: Model  #: its energy, with trained and frozen parameters
+    optimizer: optax.GradientTransformation  #: with its learning rates
+    folder: Path  #: of everything that is written
+    signature: dict[str, Any]  #: what must be the same for a continuation
+    summary: str  #: one line
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file with the state of the run."""
+        return self.folder / "checkpoint.npz"
+
+    @property
+    def model_file(self) -> Path:
+        """The file of the trained potential, in the format of the model's own program."""
+        return self.folder / f"model{ending(self.potential)}"
+
+
+def read_potential(settings: Mapping[str, Any], folder: Path) -> tuple[Potential, Path | None]:
+    """The potential of a configuration, and the file a changed one is written like."""
+    name = settings["potential"]
+    file = file_in(folder, name)
+    potential = within("potential", lambda: load_potential(file if file.is_file() else name))
+    return potential, template_of(potential, file)
+
+
+def split_parameters(
+    potential: Potential, settings: Mapping[str, Any], fixed: Callable[[Potential], Sequence[str]]
+) -> Model:
+    """The potential with what `train`, `freeze` and `lora` leave to be trained.
+
+    Args:
+        fixed: names of what the model's own program does not train, which stay unless `train` names them.
+    """
+    chosen, freeze, lora = settings["train"], list(settings["freeze"]), settings["lora"]
+    if chosen is None and not lora["layers"]:
+        freeze += fixed(potential)
+    default = [] if lora["layers"] else ["*"]
+    train = default if chosen is None else chosen
+    return Model(*adapt(potential, train, freeze, lora["layers"], lora["rank"], settings["seed"]))
+
+
+def signature_of(settings: Mapping[str, Any], **arrays: Any) -> dict[str, Any]:
+    """Settings by name without those that a continuation may change, and fingerprints of arrays.
+
+    Names of files may change, their contents may not. The length of a run may, if rates do not depend on it.
+    """
+    free = {"potential", "output", "early_stopping.patience"}
+    if not depends_on_steps(settings["optimizer"]):
+        free |= {"epochs", "steps"}
+    found = {k: v for k, v in flat(settings).items() if k not in free and not holds_file(k)}
+    return found | {name.replace("_", " "): fingerprint(tree) for name, tree in arrays.items()}
+
+
+def fingerprint(tree: Any) -> str:
+    """A number for all arrays of a tree, their shapes and types."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return FINGERPRINT + digest.hexdigest()[:16]
+
+
+# --- the folder ------------------------------------------------------------------------------------------------------
+
+
+def open_folder(run: Run, restart: bool) -> None:
+    """Make the folder of a run; with `restart` an earlier run's checkpoint and history are removed.
+
+    Raises:
+        InputError: it cannot be written to.
+    """
+    require_folder(run.folder)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    if restart:
+        for name in ("checkpoint.npz", "history.csv"):
+            (run.folder / name).unlink(missing_ok=True)
+
+
+def require_folder(folder: Path) -> None:
+    """InputError for something that is no folder, or that cannot be written to."""
+    if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise InputError(f"output: {folder} is not a folder that can be written to: name another")
+
+
+def write_epoch(run: Run, state: TrainState) -> None:
+    """history.csv, and the model if the last epoch is the best one or no model is there yet."""
+    write_history(run.folder / "history.csv", state.history)
+    if state.best_epoch == state.epoch - 1 or not run.model_file.exists():
+        write_model(run, state.best)
+
+
+def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """A table of the epochs; it appears complete or not at all."""
+    columns = dict.fromkeys(key for row in history for key in row)
+    with atomic_write(path) as part, part.open("w", newline="") as file:
+        writer: Any = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def write_model(run: Run, trained: Params) -> Potential:
+    """Write the potential with these numbers in the place of those that were trained; returns it as written."""
+    merge: Any = run.model.energy
+    params = jax.tree.map(lambda x: np.asarray(x, float), merge.merge(trained, run.model.frozen))
+    return save_potential(run.potential.with_params(params), run.model_file, run.template)
+
+
+__all__ = [
+    "Run",
+    "fingerprint",
+    "open_folder",
+    "read_potential",
+    "require_folder",
+    "signature_of",
+    "split_parameters",
+    "write_epoch",
+    "write_history",
+    "write_model",
+]
