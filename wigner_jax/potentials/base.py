@@ -10,9 +10,11 @@ import numpy as np
 
 from .._core.pytree import Array, pytree
 from ..crystal.elements import SYMBOLS
+from ..errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from .graph import Graph
 
@@ -87,3 +89,11 @@ class Potential:
             )
         index = {z: k for k, z in enumerate(self.species)}
         return [index[int(z)] for z in numbers]
+
+
+def require_same_shapes(potential: Potential, found: dict[str, Any], file: Path) -> None:
+    """Raises InputError unless a file has all of the potential's parameters in the same shapes."""
+    for name, value in potential.params.items():
+        if name not in found or np.shape(found[name]) != np.shape(value):
+            shape = np.shape(found[name]) if name in found else "nothing"
+            raise InputError(f"{file}: weight {name!r} should have shape {np.shape(value)}, found {shape}")

@@ -111,7 +111,7 @@ def labelled(atoms: Sequence[ase.Atoms], potential: Potential, **options: Sequen
 
 def same_size(frames: Sequence[Frame]) -> list[Frame]:
     """The same frames with lists of edges as long as the longest: one compilation for each number of atoms."""
-    room = [max((len(getattr(f.graph, name)) for f in frames), default=0) for name in ("senders", "triplets")]
+    room = [max((len(getattr(f.graph, name)) for f in frames), default=0) for name in ("senders", "angles")]
     return [dataclasses.replace(f, graph=f.graph.padded(*room)) for f in frames]
 
 
