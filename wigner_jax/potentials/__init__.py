@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import Potential
+    from .calculator import WignerCalculator
     from .cards import CARDS, Card, card_of, recommended_route
+    from .evaluate import energy, energy_forces_stress, hessian
     from .family import Family
+    from .flax_module import FlaxPotential, as_flax
     from .graph import Graph
     from .neighbor_list import build_graph, graph_of
     from .registry import (
@@ -26,11 +29,15 @@ if TYPE_CHECKING:
         restrict,
     )
     from .saving import save_potential
+    from .validation import PotentialReport, check_potential
 
 _HOMES = {
     "base": ("Potential",),
+    "calculator": ("WignerCalculator",),
     "cards": ("CARDS", "Card", "card_of", "recommended_route"),
+    "evaluate": ("energy", "energy_forces_stress", "hessian"),
     "family": ("Family",),
+    "flax_module": ("FlaxPotential", "as_flax"),
     "graph": ("Graph",),
     "neighbor_list": ("build_graph", "graph_of"),
     "registry": (
@@ -45,6 +52,7 @@ _HOMES = {
         "restrict",
     ),
     "saving": ("save_potential",),
+    "validation": ("PotentialReport", "check_potential"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -59,14 +67,22 @@ __all__ = [
     "CARDS",
     "Card",
     "Family",
+    "FlaxPotential",
     "Graph",
     "Potential",
+    "PotentialReport",
+    "WignerCalculator",
+    "as_flax",
     "available_potentials",
     "build_graph",
     "canonical_name",
     "card_of",
+    "check_potential",
     "default_potential",
+    "energy",
+    "energy_forces_stress",
     "graph_of",
+    "hessian",
     "load_potential",
     "locate_model",
     "published_potentials",
