@@ -46,7 +46,7 @@ from wigner_jax.ifc.autodiff import evaluate, force_constants, plan_force_consta
 from wigner_jax.ifc.least_squares import recover
 from wigner_jax.io.phonondb import read_phonondb
 from wigner_jax.potentials import bundled
-from wigner_jax.potentials.calculator import energy_forces_stress
+from wigner_jax.potentials.evaluate import energy_forces_stress
 from wigner_jax.potentials.mace.files import export_mace, load_mace
 from wigner_jax.potentials.neighbor_list import build_graph
 from wigner_jax.potentials.registry import load_potential, restrict

@@ -24,7 +24,7 @@ from wigner_jax.ifc.autodiff import (
 from wigner_jax.ifc.displacement_patterns import plan_fit
 from wigner_jax.ifc.least_squares import design, expand, expand_transpose, normal_solve, recover
 from wigner_jax.ifc.symmetry_basis import columns_of, symmetric_basis
-from wigner_jax.potentials.empirical import tersoff_energy
+from wigner_jax.potentials.empirical.model import tersoff_energy
 from wigner_jax.potentials.registry import load_potential
 
 if TYPE_CHECKING:

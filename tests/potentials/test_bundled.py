@@ -15,7 +15,7 @@ from wigner_jax.cli import app as cli
 from wigner_jax.potentials import bundled
 from wigner_jax.potentials import saving as saved
 from wigner_jax.potentials.mace.files import load_mace
-from wigner_jax.potentials.registry import default_potential, restrict
+from wigner_jax.potentials.registry import default_potential, model_file, restrict
 from wigner_jax.relaxation.ase_protocols import relax_k_srme
 
 RECORD = json.loads(bundled.FILE.with_suffix(".json").read_text())
@@ -68,7 +68,7 @@ def test_the_command_needs_no_other_files(capsys, tmp_path, monkeypatch):
 
 def test_changed_parameters_go_into_a_copy(tmp_path):
     potential = wj.load_potential(bundled.NAME)
-    assert saved.source(bundled.NAME) == bundled.FILE
+    assert model_file(bundled.NAME) == bundled.FILE
     name = "products.0.symmetric_contractions.contractions.0.weights_max"
     changed = potential.with_params({**potential.params, name: 1.01 * np.asarray(potential.params[name])})
     saved.save_potential(changed, tmp_path / "mine.model", bundled.FILE)

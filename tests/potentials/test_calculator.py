@@ -11,7 +11,7 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 from wigner_jax import WignerCalculator, load_potential
-from wigner_jax.potentials.calculator import energy_forces_stress
+from wigner_jax.potentials.evaluate import energy_forces_stress
 
 MACE = Path(__file__).parents[1] / "data/mace_reference" / "mace-mp-0-small.model"
 

@@ -16,7 +16,6 @@ from ase import Atoms
 from ase.build import bulk
 
 from wigner_jax.errors import InputError
-from wigner_jax.potentials import registry as potentials
 from wigner_jax.potentials.mace.files import export_mace, load_mace, load_state, trainable
 from wigner_jax.potentials.mace.published import MODELS
 from wigner_jax.potentials.neighbor_list import build_graph
@@ -285,7 +284,7 @@ def test_a_download_is_kept_and_checked(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"is not the published mace-mpa-0-medium \(sha256"):
         load_potential("mace-mpa-0")
     wrong = MODELS["mace-mpa-0-medium"]._replace(sha256=hashlib.sha256(b"").hexdigest())
-    monkeypatch.setitem(potentials._MODELS, "mace-mpa-0-medium", wrong)
+    monkeypatch.setitem(MODELS, "mace-mpa-0-medium", wrong)
     file.write_bytes(data)
     with pytest.raises(InputError, match="expected e3b0c44298fc1c14"):
         load_potential("mace-mpa-0")

@@ -15,9 +15,9 @@ from wigner_jax.cli.app import main
 from wigner_jax.errors import InputError
 from wigner_jax.potentials.cards import CARDS, card_of, recommended_route
 from wigner_jax.potentials.neighbor_list import build_graph
-from wigner_jax.potentials.nequix import model as nequix
+from wigner_jax.potentials.nequix import published as nequix
 from wigner_jax.potentials.registry import available_potentials, load_potential, locate_model, published_potentials
-from wigner_jax.potentials.sevennet import model as sevennet
+from wigner_jax.potentials.sevennet import published as sevennet
 
 FILES = {
     "sevennet-0": "checkpoint_sevennet_0.pth",

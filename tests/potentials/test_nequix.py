@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 
 import jax
@@ -12,63 +11,21 @@ import original_programs as zoo
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from small_models import NEQUIX as HEADER
+from small_models import write_nequix as write
 
 from wigner_jax.errors import InputError
 from wigner_jax.potentials.neighbor_list import build_graph
 from wigner_jax.potentials.nequix.files import load_nequix
-from wigner_jax.potentials.nequix.model import MODELS
+from wigner_jax.potentials.nequix.published import MODELS
 
 COUNT = dict.fromkeys(MODELS, 707658)
 slow = pytest.mark.slow
-HEADER = {
-    "cutoff": 4.0,
-    "atomic_numbers": [1, 8, 12],
-    "avg_n_neighbors": 9.5,
-    "scale": 0.8,
-    "shift": 0.2,
-    "hidden_irreps": "6x0e + 4x1o + 3x2e",
-    "lmax": 2,
-    "n_layers": 3,
-    "radial_basis_size": 5,
-    "radial_mlp_size": 7,
-    "radial_mlp_layers": 2,
-    "radial_polynomial_p": 6.0,
-    "index_weights": False,
-    "layer_norm": True,
-}
 
 
 @cache
 def load(path):
     return load_nequix(path)
-
-
-def write(path, header=HEADER, change=None):
-    """A small model in the format of the original: its shapes are written out here, independently of the reader."""
-    rng = np.random.default_rng(0)
-    # paths to l = 0, 1, 2 from features of l = 0, 1, 2 with harmonics of l = 0, 1, 2, where the parities agree
-    middle = (6 + 4 + 3, 6 + 4 + 4 + 3, 6 + 4 + 3 + 3)
-    shapes = [(3,)]
-    for t in range(3):
-        first, last = t == 0, t == 2
-        inner = (3, 3, 3) if first else (middle[:1] if last else middle)
-        out = (6,) if last else (13, 4, 3)
-        shapes += [(5, 7), (7, 7), (7, sum(inner))]
-        shapes += [(3, 3)] if first else [(6, 6), (4, 4), (3, 3)]
-        shapes += list(zip(inner, out, strict=True))
-        sources = (3,) if first else (6, 4, 3)
-        shapes += list(zip(sources, out, strict=False))
-        shapes += [(n,) for n in out]
-    shapes.append((6, 1))
-    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
-    if change is not None:
-        change(arrays)
-    with path.open("wb") as file:
-        file.write(json.dumps(header).encode() + b"\n")
-        for array in arrays:
-            np.save(file, array)
-        file.write(b"\n")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -167,8 +167,8 @@ def test_padding_changes_nothing_and_stays_finite(name):
         receivers=np.pad(graph.receivers, (0, 9)),
         shifts=np.concatenate([graph.shifts, np.tile(np.int32([1, 0, 0]), (9, 1))]),
         edge_mask=np.pad(graph.edge_mask, (0, 9)),
-        triplets=np.pad(graph.angles, ((0, 7), (0, 0))),
-        triplet_mask=np.pad(graph.triplet_mask, (0, 7)),
+        angles=np.pad(graph.angles, ((0, 7), (0, 0))),
+        angle_mask=np.pad(graph.angle_mask, (0, 7)),
     )
     lonely, _ = build_graph(Atoms("Si2", [[0, 0, 0], [0, 0, 2.3]], cell=[20, 20, 20], pbc=True), potential)
     empty, _ = build_graph(Atoms("Si", cell=[20, 20, 20], pbc=True), potential)
@@ -229,7 +229,7 @@ def test_graph_against_brute_force():
     np.testing.assert_allclose(margin, np.abs(np.array(lengths) - 6.0).min(), rtol=1e-9)
 
     counts = np.bincount(graph.receivers[real])
-    pairs = graph.angles[graph.triplet_mask]
+    pairs = graph.angles[graph.angle_mask]
     assert len(pairs) == np.sum(counts * (counts - 1)) == len(np.unique(pairs, axis=0))
     assert np.all(graph.receivers[pairs[:, 0]] == graph.receivers[pairs[:, 1]])
     assert np.all(pairs[:, 0] != pairs[:, 1])

@@ -13,6 +13,8 @@ import original_programs as zoo
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from small_models import SEVENNET as SETTINGS
+from small_models import sevennet_state
 
 from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.errors import InputError
@@ -24,26 +26,13 @@ from wigner_jax.potentials.layers.equivariant import MulIrrep, bessel, direction
 from wigner_jax.potentials.layers.message_passing import convolution, hidden_layers
 from wigner_jax.potentials.neighbor_list import build_graph
 from wigner_jax.potentials.readers.torch_archive import Tensor
-from wigner_jax.potentials.sevennet import model as sevennet
+from wigner_jax.potentials.sevennet import files
 from wigner_jax.potentials.sevennet.files import load_sevennet
-from wigner_jax.potentials.sevennet.model import MODELS, SevenNet
+from wigner_jax.potentials.sevennet.model import SevenNet
+from wigner_jax.potentials.sevennet.published import MODELS
 
 FILES = {"sevennet-0": "checkpoint_sevennet_0.pth", "sevennet-l3i5": "checkpoint_sevennet_l3i5.pth"}
 slow = pytest.mark.slow
-SETTINGS = {
-    "version": "0.9.1",
-    "act_gate": {"e": "silu", "o": "tanh"},
-    "act_scalar": {"e": "silu", "o": "tanh"},
-    "irreps_manual": ["6x0e", "6x0e+4x1e+3x2e", "6x0e+4x1e+3x2e", "6x0e"],
-    "lmax": 2,
-    "is_parity": False,
-    "radial_basis": {"radial_basis_name": "bessel", "bessel_basis_num": 5},
-    "cutoff_function": {"cutoff_function_name": "XPLOR", "cutoff_on": 3.5, "poly_cut_p_value": 6},
-    "cutoff": 4.0,
-    "weight_nn_hidden_neurons": [7, 7],
-    "self_connection_type": "linear",
-    "_type_map": {12: 0, 8: 1},
-}
 POLYNOMIAL = {**SETTINGS, "cutoff_function": {"cutoff_function_name": "poly_cut", "poly_cut_p_value": 6}}
 
 
@@ -59,34 +48,9 @@ def _load(path, rounded):
 @cache
 def small(cutoff: str = "XPLOR") -> Potential:
     """A model made from settings as files have them, with random weights."""
-    config = sevennet._configuration(SETTINGS if cutoff == "XPLOR" else POLYNOMIAL, {})
-    rng = np.random.default_rng(0)
-    shapes = {
-        "edge_embedding.basis_function.coeffs": (5,),
-        "onehot_to_feature_x.linear.weight": (2 * 6,),
-        "reduce_input_to_hidden.linear.weight": (6 * 3,),
-        "reduce_hidden_to_energy.linear.weight": (3,),
-        "rescale_atomic_energy.scale": (2,),
-        "rescale_atomic_energy.shift": (2,),
-    }
-    # scalars carry a gate for each of seven channels; all couplings to l ≤ 2 are allowed, whatever their parity
-    middle = [(6, 6, 6), (6 + 4 + 3, 6 + 3 * 4 + 2 * 3, 6 + 2 * 4 + 3 * 3), (6 + 4 + 3,)]
-    for t, inner in enumerate(middle):
-        sources, out = ((6, 4, 3) if t else (6,)), ((6,) if t == 2 else (13, 4, 3))
-        shapes |= {
-            f"{t}_self_connection_intro.linear.weight": (sum(map(np.prod, zip(sources, out, strict=False))),),
-            f"{t}_self_interaction_1.linear.weight": (sum(n * n for n in sources),),
-            f"{t}_self_interaction_2.linear.weight": (sum(map(np.prod, zip(inner, out, strict=True))),),
-            f"{t}_convolution.weight_nn.layer0.weight": (5, 7),
-            f"{t}_convolution.weight_nn.layer1.weight": (7, 7),
-            f"{t}_convolution.weight_nn.layer2.weight": (7, sum(inner)),
-            f"{t}_convolution.denominator": (1,),
-        }
-    state = {
-        name: Tensor(rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape), "", 0, ())
-        for name, shape in shapes.items()
-    }
-    return Potential(sevennet._parameters(config, state), SevenNet(config), "small", config.numbers, config.cutoff)
+    config = files._configuration(SETTINGS if cutoff == "XPLOR" else POLYNOMIAL, {})
+    state = {name: Tensor(value, "", 0, ()) for name, value in sevennet_state().items()}
+    return Potential(files._parameters(config, state), SevenNet(config), "small", config.numbers, config.cutoff)
 
 
 # --- the published models --------------------------------------------------------------------------------------------
@@ -235,7 +199,7 @@ def test_mirror_images_are_averaged():
 
 
 def test_configuration_compares_by_value():
-    first, second = (SevenNet(sevennet._configuration(SETTINGS, {})) for _ in range(2))
+    first, second = (SevenNet(files._configuration(SETTINGS, {})) for _ in range(2))
     assert first == second
     assert hash(first) == hash(second)
     assert first != small("polynomial").energy
@@ -308,7 +272,7 @@ def test_gradients_reach_every_parameter():
 )
 def test_settings_that_are_not_supported(change, message):
     with pytest.raises(InputError, match=message):
-        sevennet._configuration({**SETTINGS, **change}, {})
+        files._configuration({**SETTINGS, **change}, {})
 
 
 def test_weights_that_cannot_be_used():
@@ -317,10 +281,10 @@ def test_weights_that_cannot_be_used():
     config = potential.energy.config
     missing = {name: value for name, value in state.items() if name != "rescale_atomic_energy.shift"}
     with pytest.raises(InputError, match=r"'rescale_atomic_energy.shift' should have 2 numbers, found 0"):
-        sevennet._parameters(config, missing)
+        files._parameters(config, missing)
     bad = {**state, "0_convolution.denominator": Tensor(np.array([np.nan]), "", 0, ())}
     with pytest.raises(InputError, match=r"'0_convolution.denominator' holds 1 non-finite"):
-        sevennet._parameters(config, bad)
+        files._parameters(config, bad)
 
 
 def test_files_that_are_not_checkpoints(tmp_path):

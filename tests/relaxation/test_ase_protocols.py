@@ -7,7 +7,7 @@ import pytest
 from ase.build import bulk
 from ase.spacegroup.symmetrize import check_symmetry
 
-from wigner_jax.potentials.calculator import energy_forces_stress
+from wigner_jax.potentials.evaluate import energy_forces_stress
 from wigner_jax.potentials.registry import load_potential
 from wigner_jax.relaxation import ase_protocols as protocols
 from wigner_jax.relaxation.ase_protocols import relax_at_volume, relax_k_srme

@@ -32,7 +32,7 @@ from .matrix_elements import (
     planes_to_rods,
 )
 from .mesh_index import third_point
-from .pairs import Broadening, Pairs, Strength
+from .pairs import Broadening, Pairs, State, Strength
 from .phonons import compiled_phonons
 
 if TYPE_CHECKING:
@@ -42,21 +42,6 @@ if TYPE_CHECKING:
     from .._core.tiling import Tiling
     from ..types import ForceConstants, Phonons, Plan, TripletBucket
     from .phonons import LongRange
-
-
-@pytree("tiling")
-class State:
-    """What every q-point looks up."""
-
-    frequencies: Array  #: (Q, m) THz
-    rotation: Array  #: (Q, 2m, 2m), see scattering.rotations
-    projectors: (
-        Array  # (9 n, m Q), see `site_projectors`; 0 for modes below the cut-off, averaged if the broadening wants
-    )
-    entries: tuple[Array, ...]  #: Φ3 by cells
-    occupation: Array  #: (Q, m, T)
-    broadening: Any  #: the broadening's tables
-    tiling: Tiling
 
 
 @pytree()

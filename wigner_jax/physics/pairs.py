@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .._core.pytree import Array
     from .._core.tiling import Tiling
     from ..types import ForceConstants, Mesh, Plan
-    from .linewidths import State
     from .phonons import LongRange
 
 
@@ -85,6 +84,19 @@ class Strength(NamedTuple):
         constants = jax.lax.stop_gradient(self.constants)
         power = with_derivative_of(value, differentiated, self.live, constants, self.tables, self.places)
         return power.reshape(-1, *power.shape[2:])
+
+
+@pytree("tiling")
+class State:
+    """What every q-point looks up."""
+
+    frequencies: Array  #: (Q, m) THz
+    rotation: Array  #: (Q, 2m, 2m), see matrix_elements.mode_transforms
+    projectors: Array  # (9 n, m Q), see linewidths.site_projectors; 0 for modes below the cut-off, averaged if the broadening wants
+    entries: tuple[Array, ...]  #: Φ3 by cells
+    occupation: Array  #: (Q, m, T)
+    broadening: Any  #: the broadening's tables
+    tiling: Tiling
 
 
 class Broadening(Protocol):

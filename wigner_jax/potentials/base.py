@@ -10,9 +10,11 @@ import numpy as np
 
 from .._core.pytree import Array, pytree
 from ..crystal.elements import SYMBOLS
+from ..errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from .graph import Graph
 
@@ -46,20 +48,41 @@ class Potential:
 
     Every potential of the package has this form, whatever its architecture: the graph gives positions, cell, species
     indices, directed edges and (on demand) pairs of edges that share a centre, all padded and masked.
+
+    Attributes:
+        params: the parameters, a pytree of float64 arrays; a dictionary by name if they are to be trained or saved.
+        energy: E(params, graph) in eV (`Energy`); static, it keys compilation.
+        name: what the model is called.
+        species: atomic numbers; `Graph.species` indexes this tuple, and so do per-species parameters.
+        cutoff: Å, the longest edge that the graph lists.
+        pair_cutoffs: Å per pair of species, where shorter than `cutoff`; symmetric.
+        nonsmooth_distances: (species, species, Å), indices into `species`: further distances where a derivative of E
+            jumps when a pair crosses them; a graph's margin says how near to one the nearest pair is.
+        needs_angles: whether the graph lists angles.
+        bond_cutoff: Å; the graph also lists, atom by atom, the edges shorter than this (`Graph.bonds`).
+        parity: whether E is the same for mirror images; if not, force constants are averages over both.
     """
 
+    #: pytree of float64 arrays
     params: Params
+    #: E(params, graph), eV
     energy: Energy
+    #: what the model is called
     name: str
-    species: tuple[int, ...]  # atomic numbers; `graph.species` indexes this tuple (and so do per-species parameters)
-    cutoff: float  # Å, the longest edge
-    pair_cutoffs: tuple[tuple[float, ...], ...] | None = None  # Å per pair of species, where shorter than `cutoff`
-    nonsmooth_distances: tuple[
-        tuple[int, int, float], ...
-    ] = ()  # (species, species, Å): further distances where E is not smooth
-    needs_angles: bool = False  # whether the graph lists angles
-    bond_cutoff: float | None = None  # Å; the graph lists, atom by atom, the edges shorter than this (`Graph.bonds`)
-    parity: bool = True  # whether E is the same for mirror images; else force constants are made of both
+    #: atomic numbers
+    species: tuple[int, ...]
+    #: Å, the longest edge
+    cutoff: float
+    #: Å per pair of species, where shorter than `cutoff`
+    pair_cutoffs: tuple[tuple[float, ...], ...] | None = None
+    #: (species, species, Å): further distances where E is not smooth
+    nonsmooth_distances: tuple[tuple[int, int, float], ...] = ()
+    #: whether the graph lists angles
+    needs_angles: bool = False
+    #: Å; the graph lists, atom by atom, the edges shorter than this (`Graph.bonds`)
+    bond_cutoff: float | None = None
+    #: whether E is the same for mirror images; else force constants are made of both
+    parity: bool = True
 
     def __repr__(self) -> str:
         numbers = sum(np.size(x) for x in jax.tree.leaves(self.params))
@@ -87,3 +110,11 @@ class Potential:
             )
         index = {z: k for k, z in enumerate(self.species)}
         return [index[int(z)] for z in numbers]
+
+
+def require_same_shapes(potential: Potential, found: dict[str, Any], file: Path) -> None:
+    """Raises InputError unless a file has all of the potential's parameters in the same shapes."""
+    for name, value in potential.params.items():
+        if name not in found or np.shape(found[name]) != np.shape(value):
+            shape = np.shape(found[name]) if name in found else "nothing"
+            raise InputError(f"{file}: weight {name!r} should have shape {np.shape(value)}, found {shape}")

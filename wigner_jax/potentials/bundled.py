@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..crystal.elements import SYMBOLS
@@ -12,19 +10,13 @@ from . import mace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from .base import Potential
+    from pathlib import Path
 
 
 NAME = "mace-bundled"
-FILE = Path(__file__).parent / "data" / f"{NAME}.model"
+FILE: Path = mace.FAMILY.built_in[NAME]
 #: Compounds it was trained on, one atom of each element to one of the other
 COMPOUNDS = ("Si", "LiBr", "NaCl", "MgO", "LiCl", "NaBr", "CaO", "Ge", "GaAs", "AlAs")
-
-
-def load(name: str = NAME) -> Potential:
-    """The model, of all its elements."""
-    return dataclasses.replace(mace.load_mace(FILE), name=name)
 
 
 def covers(numbers: Sequence[int]) -> bool:

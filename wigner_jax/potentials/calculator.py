@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ..checks import require_double_precision
 from .base import Potential
+from .evaluate import energy_forces_stress
 from .neighbor_list import build_graph
 from .registry import load_potential
 
@@ -20,29 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import ase
-
-    from .._core.pytree import Array
-    from .graph import Graph
-
-
-@jax.jit
-def energy_forces_stress(potential: Potential, graph: Graph) -> tuple[Array, Array, Array]:
-    """E, forces and stress of one cell; compiled once per potential and shape of the graph.
-
-        F_i = -∂E/∂x_i,    σ = (1/V) ∂E/∂ε at the deformation x → x (1 + ε), symmetrised (ASE's sign: compression < 0)
-
-    Returns:
-        energy () eV, forces (N, 3) eV/Å, stress (3, 3) eV/Å³.
-    """
-
-    def deformed(positions: Array, strain: Array) -> Array:
-        return potential.energy(potential.params, graph.at(positions).strained(strain))
-
-    energy, (slope, virial) = jax.value_and_grad(deformed, argnums=(0, 1))(
-        jnp.asarray(graph.positions), jnp.zeros((3, 3))
-    )
-    volume = jnp.abs(jnp.linalg.det(jnp.asarray(graph.cell)))
-    return energy, -slope, 0.5 * (virial + virial.T) / volume
 
 
 class WignerCalculator(Calculator):
@@ -61,7 +37,7 @@ class WignerCalculator(Calculator):
         super().__init__(**kwargs)
         require_double_precision()
         self.potential = potential if isinstance(potential, Potential) else load_potential(potential)
-        self._room: dict[int, tuple[int, int]] = {}  # atoms: (edges, triplets)
+        self._room: dict[int, tuple[int, int]] = {}  # atoms: (edges, angles)
 
     def calculate(
         self,
@@ -72,8 +48,8 @@ class WignerCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
         graph, _ = build_graph(self.atoms, self.potential)
-        edges, triplets = self._room.get(graph.n_atoms, (0, 0))
-        room = (max(edges, len(graph.senders)), max(triplets, len(graph.angles)))
+        edges, angles = self._room.get(graph.n_atoms, (0, 0))
+        room = (max(edges, len(graph.senders)), max(angles, len(graph.angles)))
         self._room[graph.n_atoms] = room
         energy, forces, stress = energy_forces_stress(self.potential, graph.padded(*room))
         self.results = {
@@ -86,5 +62,4 @@ class WignerCalculator(Calculator):
 
 __all__ = [
     "WignerCalculator",
-    "energy_forces_stress",
 ]

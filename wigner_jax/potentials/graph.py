@@ -14,6 +14,8 @@ import numpy as np
 from .._core.pytree import Array, pytree
 
 OVERLAP = 0.3  # Å: no potential means anything for atoms closer than this, and most divide by the distance
+# A chunk of less does not pay on an accelerator, where every step costs the launches of its kernels.
+ACCELERATOR_CHUNK = 2**28  # bytes
 MARGIN_REACH = 0.5  # Å beyond the cutoff within which the margin is looked for
 
 
@@ -24,12 +26,15 @@ class Bonds:
     Pairs of bonds with a common atom are then pairs of slots of one row, and need no list.
     """
 
-    edges: Array  # (N, K) int, numbers of edges; 0 in empty slots
-    reverse: Array  # (N, K) int, the same bond seen from its other end, as an index into the N K slots in a row
-    mask: Array  # (N, K) bool, False in empty slots
+    #: (N, K) int, numbers of edges; 0 in empty slots
+    edges: Array
+    #: (N, K) int, the same bond seen from its other end, as an index into the N K slots in a row
+    reverse: Array
+    #: (N, K) bool, False in empty slots
+    mask: Array
 
 
-@pytree()
+@pytree("chunk_bytes")
 class Graph:
     """A periodic structure as a potential sees it.
 
@@ -37,18 +42,45 @@ class Graph:
     Real edges are sorted by receiver. Padding edges join atom 0 to its own image along the first lattice vector, so
     that their length, and every derivative of it, is finite; `edge_mask` and `angle_mask` are False there. A function
     of the distance that is singular somewhere must guard its input (double `where`), not mask its output.
+
+    Attributes:
+        positions: (N, 3) Å.
+        cell: (3, 3) Å, the lattice vectors are its rows.
+        species: (N,) int, which entry of `Potential.species` each atom is.
+        senders: (E,) int, the neighbour that each edge points to.
+        receivers: (E,) int, the atom that each edge starts from.
+        shifts: (E, 3) int, lattice vector of the neighbour, in units of the rows of `cell`.
+        edge_mask: (E,) bool, False for padding.
+        angles: (T, 2) int, ordered pairs (e, e') of different edges with the same receiver; none unless
+            `Potential.needs_angles`.
+        angle_mask: (T,) bool, False for padding.
+        bonds: the short edges, atom by atom; None unless the potential has a `bond_cutoff`.
+        chunk_bytes: static; how many bytes of temporaries one chunk of a layer of message passing takes at least: 0 on
+            a CPU, where a layer's own limit keeps a chunk in the cache.
     """
 
-    positions: Array  # (N, 3) Å
-    cell: Array  # (3, 3) Å, rows
-    species: Array  # (N,) int, index into Potential.species
-    senders: Array  # (E,) int
-    receivers: Array  # (E,) int
-    shifts: Array  # (E, 3) int, lattice vector of the neighbour, in units of the rows of `cell`
-    edge_mask: Array  # (E,) bool
-    angles: Array  # (T, 2) int, ordered pairs (e, e') of different edges with the same receiver
-    angle_mask: Array  # (T,) bool
-    bonds: Bonds | None = None  # where the potential has a `bond_cutoff`
+    #: (N, 3) Å
+    positions: Array
+    #: (3, 3) Å, rows
+    cell: Array
+    #: (N,) int, index into Potential.species
+    species: Array
+    #: (E,) int
+    senders: Array
+    #: (E,) int
+    receivers: Array
+    #: (E, 3) int, lattice vector of the neighbour, in units of the rows of `cell`
+    shifts: Array
+    #: (E,) bool
+    edge_mask: Array
+    #: (T, 2) int, ordered pairs (e, e') of different edges with the same receiver
+    angles: Array
+    #: (T,) bool
+    angle_mask: Array
+    #: where the potential has a `bond_cutoff`
+    bonds: Bonds | None = None
+    #: bytes of temporaries that one chunk of a layer takes at least; keys compilation
+    chunk_bytes: int = 0
 
     @property
     def n_atoms(self) -> int:

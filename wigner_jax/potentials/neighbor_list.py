@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 
 from ..errors import InputError
-from .graph import MARGIN_REACH, OVERLAP, Bonds, Graph
+from .graph import ACCELERATOR_CHUNK, MARGIN_REACH, OVERLAP, Bonds, Graph
 
 if TYPE_CHECKING:
     import ase
@@ -34,7 +35,7 @@ def graph_of(
         numbers: (N,) atomic numbers.
 
     Returns:
-        graph: numpy leaves.
+        graph: numpy leaves; its `chunk_bytes` suits JAX's default backend.
         margin: Å; no pair of atoms is closer than this to a distance at which the potential is not smooth (a cutoff,
             `potential.bond_cutoff` or one of `potential.nonsmooth_distances`); infinite if there is none within 0.5 Å of a cutoff.
 
@@ -84,6 +85,7 @@ def graph_of(
         angles=triplets.astype(np.int32),
         angle_mask=np.ones(len(triplets), bool),
         bonds=bonds,
+        chunk_bytes=0 if jax.default_backend() == "cpu" else ACCELERATOR_CHUNK,
     )
     return graph.padded(padded_size(len(keep)), padded_size(len(triplets)) if potential.needs_angles else 0), margin
 

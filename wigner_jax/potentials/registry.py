@@ -1,44 +1,64 @@
-"""Interatomic potentials behind one protocol, and the registry of their names."""
+"""Potentials by name or file: the families that are known, and the questions that are asked of all of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from . import bundled, mace
-from .chgnet.files import load_chgnet
-from .chgnet.model import MODELS as CHGNET_MODELS
+from ..errors import InputError
+from . import bundled, chgnet, empirical, m3gnet, mace, nequix, sevennet
 from .downloads import checksum, fetch, locate
-from .empirical import stillinger_weber, tersoff
-from .m3gnet import files as m3gnet_files
-from .nequix.files import load_nequix
-from .nequix.model import MODELS as NEQUIX_MODELS
-from .saving import load_analytic
-from .sevennet.files import load_sevennet
-from .sevennet.model import ALIASES as SEVENNET_ALIASES
-from .sevennet.model import MODELS as SEVENNET_MODELS
+from .family import Family, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from .base import Potential
+    from .base import Energy, Potential
 
 
-_REGISTRY: dict[str, Callable[[str], Potential]] = {
-    bundled.NAME: bundled.load,
-    "tersoff-1989": tersoff,
-    "tersoff-1988-si": tersoff,
-    "stillinger-weber-si": stillinger_weber,
-}
-_ALIASES = {"tersoff": "tersoff-1989", "sw-si": "stillinger-weber-si", **mace.ALIASES, **SEVENNET_ALIASES}
-_MODELS = {**mace.MODELS, **NEQUIX_MODELS, **SEVENNET_MODELS, **CHGNET_MODELS, **m3gnet_files.MODELS}
+_FAMILIES: dict[str, Family] = {}
+
+
+def register_family(family: Family) -> None:
+    """Make an architecture known: `load_potential` then reads its files and knows its models by name.
+
+    Everything else that depends on the architecture (saving, cards, what is trained) follows from the record too.
+
+    Raises:
+        InputError: a family of this name is known already, or one of its models' names is taken.
+    """
+    if family.name in _FAMILIES:
+        raise InputError(f"a family named {family.name!r} is registered already: choose another name")
+    known = {*available_potentials(), *published_potentials(), *_aliases()}
+    if taken := sorted(known & {*family.built_in, *family.models, *family.aliases}):
+        raise InputError(f"the name {taken[0]!r} belongs to another potential: choose another name")
+    _FAMILIES[family.name] = family
+
+
+def registered_families() -> tuple[Family, ...]:
+    """All families, in the order in which they were registered."""
+    return tuple(_FAMILIES.values())
+
+
+def family_of(potential: Potential) -> Family | None:
+    """The family of a potential; None for one of nobody's."""
+    return _family_of_energy(potential.energy)
+
+
+def _family_of_energy(energy: Energy) -> Family | None:
+    return next((family for family in registered_families() if family.has(energy)), None)
 
 
 def available_potentials() -> tuple[str, ...]:
     """The names of the potentials that come with the package, without aliases."""
-    return tuple(_REGISTRY)
+    return tuple(name for family in registered_families() for name in family.built_in)
+
+
+def published_potentials() -> tuple[str, ...]:
+    """The names of the models that are downloaded once, when they are first asked for."""
+    return tuple(name for family in registered_families() for name in family.models)
 
 
 def default_potential(numbers: Sequence[int]) -> Potential | None:
@@ -48,24 +68,20 @@ def default_potential(numbers: Sequence[int]) -> Potential | None:
     elements.
     """
     if bundled.covers(numbers):
-        return restrict(bundled.load(), numbers)
-    candidates = (load_potential(name) for name in _REGISTRY if name != bundled.NAME)
+        return restrict(load_potential(bundled.NAME), numbers)
+    candidates = (load_potential(name) for name in available_potentials() if name != bundled.NAME)
     return next((c for c in candidates if set(map(int, numbers)) <= set(c.species)), None)
-
-
-def published_potentials() -> tuple[str, ...]:
-    """The names of the models that are downloaded once, when they are first asked for."""
-    return tuple(_MODELS)
 
 
 def load_potential(name: str | os.PathLike[str], *, head: str | None = None) -> Potential:
     """A potential by name, alias or path.
 
     Names are those of `available_potentials` and `published_potentials`. A path is that of a file that mace-torch
-    (`.model`), nequix (`.nqx`), sevenn (`.pth`) or chgnet (`.pth.tar`) saved, or of the folder of an M3GNet; it is read without torch, and nothing in it is executed. A
-    published model's file is looked for in the folder that the environment variable WIGNER_JAX_MODELS names, the user's
-    cache, the installed package that comes with it, and the original program's cache; else it is downloaded once.
-    What is known of each model, its smoothness above all, is on its card (`cards`).
+    (`.model`), nequix (`.nqx`), sevenn (`.pth`) or chgnet (`.pth.tar`) saved, or of the folder of an M3GNet, or of a
+    file of a registered family; it is read without torch, and nothing in it is executed. A published model's file is
+    looked for in the folder that the environment variable WIGNER_JAX_MODELS names, the user's cache, the installed
+    package that comes with it, and the original program's cache; else it is downloaded once. What is known of each
+    model, its smoothness above all, is on its card (`cards`).
 
     Args:
         head: of a MACE model with several; by default the only one, or the one named "default".
@@ -76,76 +92,88 @@ def load_potential(name: str | os.PathLike[str], *, head: str | None = None) -> 
             it is, if known), and for a file that cannot be used (it says why).
     """
     text = os.fspath(name)
-    if text.endswith((".model", *_READERS)) or os.sep in text:
-        potential = _read(path := Path(text).expanduser(), head)
-        known = _checksums().get(checksum(path)) if path.suffix in _READERS else None
+    endings = tuple(ending for family in registered_families() for ending in family.endings if ending)
+    if text.endswith(endings) or os.sep in text:
+        path = Path(text).expanduser()
+        family = _family_of_file(path)
+        potential = _read(family, path, head)
+        # checksums only of files whose family has published any
+        known = any(m.sha256 for m in family.models.values()) and path.is_file() and _checksums().get(checksum(path))
         return dataclasses.replace(potential, name=known) if known else potential
     key = canonical_name(text)
-    if key in _MODELS:
-        path = fetch(key, _MODELS[key], _checksums())
-        for companion in m3gnet_files.COMPANIONS.get(key, ()):
+    family = next(f for f in registered_families() if key in f.built_in or key in f.models)
+    if key in family.models:
+        path = fetch(key, family.models[key], _checksums())
+        for companion in family.companions.get(key, ()):
             fetch(key, companion)
-        return dataclasses.replace(_read(path, head), name=key)
+        return dataclasses.replace(_read(family, path, head), name=key)
     if head is not None:
         raise ValueError(f"{key} has no heads to choose from")
-    return _REGISTRY[key](key)
+    source = family.built_in[key]
+    if isinstance(source, Path):
+        return dataclasses.replace(_read(family, source, None), name=key)
+    return resolve(source)(key)
 
 
 def canonical_name(name: str) -> str:
     """The model that a name or an alias means; ValueError for an unknown one (it lists the names)."""
-    key = _ALIASES.get(name.lower(), name.lower())
-    if key in _MODELS or key in _REGISTRY:
+    key = _aliases().get(name.lower(), name.lower())
+    if key in available_potentials() or key in published_potentials():
         return key
-    aliases = ", ".join(f"{alias} = {full}" for alias, full in _ALIASES.items())
+    aliases = ", ".join(f"{alias} = {full}" for alias, full in _aliases().items())
     raise ValueError(
-        f"unknown potential {name!r}; available: {', '.join(_REGISTRY)}; published, to download:"
-        f" {', '.join(_MODELS)} ({aliases}); or the path of a .nqx, .pth or .model file"
+        f"unknown potential {name!r}; available: {', '.join(available_potentials())}; published, to download:"
+        f" {', '.join(published_potentials())} ({aliases}); or the path of a .nqx, .pth or .model file"
     )
 
 
 def locate_model(name: str) -> Path | None:
     """The file of a published model if it is on this machine (its content is not looked at); None if not, or built in."""
-    return locate(_MODELS[name]) if name in _MODELS else None
+    published = next((family.models[name] for family in registered_families() if name in family.models), None)
+    return None if published is None else locate(published)
 
 
-def _checksums() -> dict[str, str]:
-    """Names of the published models by the checksums of their files."""
-    return {published.sha256: name for name, published in _MODELS.items() if published.sha256}
-
-
-_READERS = {
-    ".nqx": load_nequix,
-    ".pth": load_sevennet,
-    ".tar": load_chgnet,  # .pth.tar
-    ".index": m3gnet_files.load_m3gnet,
-    ".pt": m3gnet_files.load_m3gnet,
-    ".json": load_analytic,
-}
-
-
-def _read(path: Path, head: str | None) -> Potential:
-    """The model of a file, by the program that its name's ending belongs to; MACE's for any other."""
-    if m3gnet_files.holds_model(path) and head is None:
-        return m3gnet_files.load_m3gnet(path)
-    if path.suffix not in _READERS:
-        return mace.load_mace(path, head=head)
-    if head is not None:
-        raise ValueError(f"{path} has no heads to choose from")
-    return _READERS[path.suffix](path)
+def model_file(name: str) -> Path | None:
+    """The file of a model by its name or alias, published or built in; None if it has none, or not on this machine."""
+    key = _aliases().get(name.lower(), name.lower())
+    source = next((family.built_in[key] for family in registered_families() if key in family.built_in), None)
+    return source if isinstance(source, Path) else locate_model(key)
 
 
 def restrict(potential: Potential, numbers: Sequence[int]) -> Potential:
     """The same model for a few of its elements (atomic numbers), where that saves work: the same energies."""
     potential.species_of(numbers)  # refuses unknown elements
-    return mace.restrict(potential, numbers) if isinstance(potential.energy, mace.Mace) else potential
+    family = family_of(potential)
+    return potential if family is None or family.restrict is None else resolve(family.restrict)(potential, numbers)
 
 
-__all__ = [
-    "available_potentials",
-    "canonical_name",
-    "default_potential",
-    "load_potential",
-    "locate_model",
-    "published_potentials",
-    "restrict",
-]
+def _aliases() -> dict[str, str]:
+    return {alias: name for family in registered_families() for alias, name in family.aliases.items()}
+
+
+def _checksums() -> dict[str, str]:
+    """Names of the published models by the checksums of their files."""
+    models: list[tuple[str, Any]] = [item for family in registered_families() for item in family.models.items()]
+    return {published.sha256: name for name, published in models if published.sha256}
+
+
+def _family_of_file(path: Path) -> Family:
+    """The family whose folder it is, or that the name's ending belongs to; the longest ending counts."""
+    families = registered_families()
+    probes = [f for f in families if f.holds_model is not None] if path.is_dir() else []
+    if (folder := next((f for f in probes if resolve(f.holds_model)(path)), None)) is not None:
+        return folder
+    matching = [(len(e), f) for f in families for e in f.endings if path.name.endswith(e)]
+    return max(matching, key=lambda found: found[0])[1]
+
+
+def _read(family: Family, path: Path, head: str | None) -> Potential:
+    if family.has_heads:
+        return resolve(family.read)(path, head=head)
+    if head is not None:
+        raise ValueError(f"{path} has no heads to choose from")
+    return resolve(family.read)(path)
+
+
+for _family in (mace.FAMILY, empirical.FAMILY, nequix.FAMILY, sevennet.FAMILY, chgnet.FAMILY, m3gnet.FAMILY):
+    register_family(_family)

@@ -21,6 +21,7 @@ from ..crystal.from_ase import masses_of
 from ..crystal.symmetry import SYMPREC, SpaceGroup, space_group, symmetrized
 from ..errors import AccuracyWarning
 from ..ifc.autodiff import require_float64
+from ..potentials.evaluate import energy_and_slopes
 from ..potentials.neighbor_list import graph_of
 from ..types import Crystal
 
@@ -242,13 +243,10 @@ def _derivatives(energy: Energy, params: Params, graph: Graph, strains: Array, m
         moved = graph.at(graph.positions + jnp.einsum("f,fja->ja", z[len(strains) :], modes))
         return energy(params, moved.strained(strain))
 
-    def deformed(positions: Array, strain: Array) -> Array:
-        return energy(params, graph.at(positions).strained(strain))
-
     size = len(strains) + len(modes)
-    zero, none = jnp.zeros(size), jnp.zeros((3, 3))
-    value, (forces, virial) = jax.value_and_grad(deformed, argnums=(0, 1))(jnp.asarray(graph.positions), none)
+    zero = jnp.zeros(size)
+    value, slope, virial = energy_and_slopes(energy, params, graph)
     gradient = jax.grad(reduced)
     # column by column: the memory of one Hessian–vector product, whatever the number of unknowns
     hessian = jax.lax.map(lambda e: jax.jvp(gradient, (zero,), (e,))[1], jnp.eye(size)) if size else jnp.zeros((0, 0))
-    return value, gradient(zero), hessian, forces, 0.5 * (virial + virial.T)
+    return value, gradient(zero), hessian, slope, virial

@@ -14,6 +14,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from .._core.pytree import pytree
 from ..errors import InputError
+from ..potentials.evaluate import energy_and_slopes, forces_and_stress
 from ..potentials.neighbor_list import build_graph
 from . import losses
 
@@ -119,13 +120,8 @@ def same_size(frames: Sequence[Frame]) -> list[Frame]:
 @partial(jax.jit, static_argnums=0)
 def predict(energy: Energy, params: Params, frozen: Params, graph: Graph) -> tuple[Array, Array, Array]:
     """E (eV), forces (N, 3) eV/Å and stress (3, 3) eV/Å³ of a graph, differentiable in `params`."""
-    both = params if frozen is None else (params, frozen)
-
-    def deformed(positions: Array, strain: Array) -> Array:
-        return energy(both, graph.at(positions).strained(strain))
-
-    E, (slope, virial) = jax.value_and_grad(deformed, argnums=(0, 1))(jnp.asarray(graph.positions), jnp.zeros((3, 3)))
-    return E, -slope, 0.5 * (virial + virial.T) / jnp.abs(jnp.linalg.det(jnp.asarray(graph.cell)))
+    E, slope, virial = energy_and_slopes(energy, params if frozen is None else (params, frozen), graph)
+    return E, *forces_and_stress(slope, virial, graph.cell)
 
 
 def frame_loss(energy: Energy, params: Params, frozen: Params, frame: Frame) -> Array:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import InputError
+from ..potentials.family import resolve
+from ..potentials.registry import family_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,26 +112,8 @@ def matrices(potential: Potential, name: str) -> Shapes:
     value = np.asarray(potential.params[name])
     if value.ndim == 2:
         return (value.shape,)
-    shapes: Any = None
-    config: Any = getattr(potential.energy, "config", None)
-    layers = getattr(config, "layers", ())
-    head, _, rest = name.partition(".")
-    if head == "layers" and hasattr(config, "depth") and hasattr(config, "norm"):  # Nequix
-        index, part = rest.split(".", 1)
-        shapes = layers[int(index)].shapes(config.basis, config.hidden, config.depth, config.norm).get(part)
-    elif head[:1].isdigit() and name.endswith(".linear.weight"):  # SevenNet
-        index, part = head.split("_", 1)
-        attribute = {
-            "self_connection_intro": "skip",
-            "self_interaction_1": "linear_1",
-            "self_interaction_2": "linear_2",
-        }
-        if part in attribute:
-            shapes = tuple(path.shape for path in getattr(layers[int(index)], attribute[part]).paths)
-    elif head == "interactions":  # MACE
-        index, part = rest.split(".", 1)
-        linear: Any = getattr(config.interactions[int(index)], part.removesuffix(".weight"), None)
-        shapes = tuple(path.shape for path in linear.paths) if hasattr(linear, "paths") else None
+    family = family_of(potential)
+    shapes = None if family is None or family.blocks is None else resolve(family.blocks)(potential, name)
     if not shapes or any(len(s) != 2 for s in shapes) or sum(int(np.prod(s)) for s in shapes) != value.size:
         raise InputError(f"lora: {name} of {potential.name} is no matrix (shape {value.shape}): train it as it is")
     return tuple((int(n), int(m)) for n, m in shapes)

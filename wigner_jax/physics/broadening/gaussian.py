@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from ..._core.pytree import Array
     from ..._core.tiling import Tiling
     from ...types import ForceConstants, Mesh, Plan
-    from ..linewidths import State
-    from ..pairs import Pairs, Strength
+    from ..pairs import Pairs, State, Strength
     from ..phonons import LongRange
 
 

@@ -22,9 +22,9 @@ from ..._core.pytree import pytree
 from ...errors import InputError
 from ...plan.tetrahedra import make_tetrahedra
 from ..degeneracy import degenerate_averages
-from ..linewidths import State, group_size, legs, state_of
+from ..linewidths import group_size, legs, state_of
 from ..mesh_index import neighbours
-from ..pairs import Pairs, Strength, in_chunks
+from ..pairs import Pairs, State, Strength, in_chunks
 from .capacity import Capacity, measured
 from .tetrahedron_weights import _least, _most, weighted
 

@@ -11,7 +11,25 @@ from ...checks import require_finite
 from ...errors import InputError
 from ..base import Potential
 from ..readers.torch_archive import Tensor, read_archive, tensors
-from .model import _REQUIRED, _UNTRAINED, CHGNet, CHGNetConfig, CHGNetParams
+from .model import CHGNet, CHGNetConfig, CHGNetParams
+
+#: Po, At, Rn, Fr and Ra are not in the training set: the file's rows for them are what they were initialised with
+_UNTRAINED = range(84, 89)
+#: What the energy of a supported model is made of. Anything else in a file's configuration is refused by name.
+_REQUIRED: dict[str, Any] = {
+    "composition_model": "MPtrj",
+    "update_bond": True,
+    "update_angle": True,
+    "mlp_first": True,
+    "is_intensive": True,
+    "angle_layer_hidden_dim": 0,
+    "non_linearity": "silu",
+    "gMLP_norm": "layer",
+    "readout_norm": "layer",
+    "conv_norm": None,
+    "mlp_out_bias": False,
+    "final_mlp": "MLP",
+}
 
 
 def load_chgnet(path: str | Path) -> Potential:

@@ -1,16 +1,15 @@
-"""CHGNet 0.3.0 (B. Deng et al., Nat. Mach. Intell. 5, 1031 (2023)): its file, and its energy written for XLA."""
+"""CHGNet 0.3.0 (B. Deng et al., Nat. Mach. Intell. 5, 1031 (2023)): its energy written for XLA."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..downloads import Published
 from ..layers.edge_blocks import EdgeBlocks, edge_blocks
 from ..layers.equivariant import bessel, polynomial_cutoff
 from ..layers.gated_mlp import gated, layer_norm
@@ -22,31 +21,6 @@ if TYPE_CHECKING:
 
 
 CHGNetParams = dict[str, "Array"]
-_PLACE = "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"
-MODELS: dict[str, Published] = {
-    "chgnet-0.3.0": Published(
-        f"https://github.com/CederGroupHub/chgnet/raw/main/chgnet/{_PLACE}",
-        "d14ab7c0f093efe64b60a7bcd540bca10e74fb7f46c86108a079af60524659d1",
-        package=f"chgnet/{_PLACE}",
-    )
-}
-#: Po, At, Rn, Fr and Ra are not in the training set: the file's rows for them are what they were initialised with
-_UNTRAINED = range(84, 89)
-#: What the energy of a supported model is made of. Anything else in a file's configuration is refused by name.
-_REQUIRED: dict[str, Any] = {
-    "composition_model": "MPtrj",
-    "update_bond": True,
-    "update_angle": True,
-    "mlp_first": True,
-    "is_intensive": True,
-    "angle_layer_hidden_dim": 0,
-    "non_linearity": "silu",
-    "gMLP_norm": "layer",
-    "readout_norm": "layer",
-    "conv_norm": None,
-    "mlp_out_bias": False,
-    "final_mlp": "MLP",
-}
 STRAIGHT = 1 - 1e-6  # cos θ is multiplied by this, so that θ is not a multiple of π
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..graph import Graph
 
 
-@pytree("width", "atoms")
+@pytree("width", "atoms", "chunk_bytes")
 class EdgeBlocks:
     """The edges of a graph, sorted into B blocks of `width` slots; all edges of a block have the same receiver.
 
@@ -32,6 +32,7 @@ class EdgeBlocks:
     units: Array  # (S, 3) from the sender to the receiver
     width: int
     atoms: int
+    chunk_bytes: int  # `Graph.chunk_bytes`
 
     def grouped(self, values: Array) -> Array:
         """Values of the slots, block by block. (S, ...) -> (B, width, ...)"""
@@ -102,4 +103,6 @@ def edge_blocks(graph: Graph, width: int | None = None) -> EdgeBlocks:
     vectors = jnp.where(usable[:, None], vectors, jnp.array([1.0, 0.0, 0.0], vectors.dtype))
     lengths = jnp.sqrt(jnp.where(usable, square, 1.0))
     units = vectors / lengths[:, None]
-    return EdgeBlocks(order, ordered.senders, ordered.receivers, owners, filled, lengths, units, width, N)
+    return EdgeBlocks(
+        order, ordered.senders, ordered.receivers, owners, filled, lengths, units, width, N, graph.chunk_bytes
+    )

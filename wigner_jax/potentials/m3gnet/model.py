@@ -1,4 +1,4 @@
-"""M3GNet (C. Chen and S. P. Ong, Nat. Comput. Sci. 2, 718 (2022)): its energy written for XLA. Files: `m3gnet_files`."""
+"""M3GNet (C. Chen and S. P. Ong, Nat. Comput. Sci. 2, 718 (2022)): its energy written for XLA."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -110,6 +110,53 @@ def export_mace(potential: Potential, template: str | Path, path: str | Path) ->
 def trainable(params: MaceParams) -> dict[str, bool]:
     """Which parameters mace-torch trains: not the atomic energies, scale and shift, nor the constants of the radial basis."""
     return {name: FIXED.match(name) is None for name in params}
+
+
+def usually_fixed(potential: Potential) -> list[str]:
+    """Names of the parameters that mace-torch does not train."""
+    return [name for name, free in trainable(potential.params).items() if not free]
+
+
+def blocks(potential: Potential, name: str) -> tuple[tuple[int, ...], ...] | None:
+    """The matrices of an interaction's flat linear map between features."""
+    energy = potential.energy
+    head, _, rest = name.partition(".")
+    if not isinstance(energy, Mace) or head != "interactions":
+        return None
+    index, part = rest.split(".", 1)
+    linear: Any = getattr(energy.config.interactions[int(index)], part.removesuffix(".weight"), None)
+    return tuple(path.shape for path in linear.paths) if hasattr(linear, "paths") else None
+
+
+def initial(
+    potential: Potential, rng: np.random.Generator, atom_energies: np.ndarray | None, force_scale: float | None
+) -> Potential:
+    """The same architecture with normal random weights, as mace-torch starts.
+
+    Weights of symmetric contractions have a standard deviation of 1/(number of paths), all others of 1: normalisation is
+    in the code. The shift is 0.
+
+    Args:
+        rng: the weights are drawn from it, in the order of their names.
+        atom_energies: (species,) eV; None keeps those of the potential.
+        force_scale: eV/Å, the scale of the site energies; None keeps that of the potential.
+    """
+    free = trainable(potential.params)
+    params = {}
+    for name in sorted(potential.params):
+        value = np.asarray(potential.params[name], float)
+        if free[name]:
+            scale = 1 / max(value.shape[1], 1) if "symmetric_contractions" in name else 1.0
+            value = scale * rng.standard_normal(value.shape)
+        params[name] = value
+    if atom_energies is not None:
+        name = "atomic_energies_fn.atomic_energies"
+        params[name] = np.broadcast_to(atom_energies, params[name].shape).copy()
+    if "scale_shift.scale" in params:
+        if force_scale is not None:
+            params["scale_shift.scale"] = np.full_like(params["scale_shift.scale"], force_scale)
+        params["scale_shift.shift"] = np.zeros_like(params["scale_shift.shift"])
+    return potential.with_params(params)
 
 
 def restrict(potential: Potential, numbers: Sequence[int]) -> Potential:

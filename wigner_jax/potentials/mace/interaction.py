@@ -138,7 +138,7 @@ def _convolve(
             sums.append(jnp.concatenate([padded[:, p, :dim] for p, dim in enumerate(dims)], axis=1))
         return tuple(sums)
 
-    chunk = chunk_size(3 * hidden.dtype.itemsize * blocks.width * sum(muls), CACHE)
+    chunk = chunk_size(3 * hidden.dtype.itemsize * blocks.width * sum(muls), max(CACHE, blocks.chunk_bytes))
     results: list[Array | None] = [None] * len(block.middle)
     for own, joined in zip([own for own in paths if own], map_chunks(messages, items, chunk), strict=True):
         targets = [block.paths[k].target for k in own]

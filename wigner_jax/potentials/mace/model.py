@@ -56,7 +56,7 @@ class Mace:
         states = []
         for t, (block, many_body) in enumerate(zip(config.interactions, config.products, strict=True)):
             message, skip = interaction(config, block, _under(params, f"interactions.{t}."), edges, species, h)
-            h = product(many_body, _under(params, f"products.{t}."), message, skip, species)
+            h = product(many_body, _under(params, f"products.{t}."), message, skip, species, graph.chunk_bytes)
             states.append(h)
 
         site = jnp.zeros(graph.n_atoms, features.dtype)

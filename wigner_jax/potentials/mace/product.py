@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 CACHE = 2**20  # bytes of temporaries of one chunk: what a core's cache holds
 
 
-def product(spec: Product, params: MaceParams, message: Features, skip: Features | None, species: Array) -> Features:
+def product(
+    spec: Product, params: MaceParams, message: Features, skip: Features | None, species: Array, chunk_bytes: int
+) -> Features:
     """Linear(B) + skip, B_{LM} = Σ_ν Σ_k W^(ν)[z, k] Σ U^(ν)[M, i1 … iν, k] A_i1 … A_iν for every atom and channel.
 
     U is symmetric in what it multiplies, so that only unique monomials are formed (365 of 4096 products for l ≤ 3 and
@@ -36,6 +38,7 @@ def product(spec: Product, params: MaceParams, message: Features, skip: Features
         message: A, one (N, 2l + 1, C) for every l.
         skip: what is added, or None.
         species: (N,).
+        chunk_bytes: `Graph.chunk_bytes`.
     """
     A = jnp.concatenate(message, axis=1)
     kinds = jnp.zeros_like(species) if spec.agnostic else species
@@ -55,7 +58,8 @@ def product(spec: Product, params: MaceParams, message: Features, skip: Features
         return tuple(_polynomials(c, t[kind], padded) for c, t in zip(spec.contractions, tables, strict=True))
 
     entries = sum(c.factors.array.size for c in spec.contractions)
-    outputs = map_chunks(contract, (A, kinds), chunk_size(A.dtype.itemsize * entries * A.shape[2], CACHE))
+    chunk = chunk_size(A.dtype.itemsize * entries * A.shape[2], max(CACHE, chunk_bytes))
+    outputs = map_chunks(contract, (A, kinds), chunk)
     h = spec.linear(params["linear.weight"], outputs)
     return tuple(a + b for a, b in zip(h, skip, strict=True)) if spec.residual and skip is not None else h
 

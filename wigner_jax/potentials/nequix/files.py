@@ -13,7 +13,7 @@ import numpy as np
 from ...checks import require_finite
 from ...crystal.elements import SYMBOLS
 from ...errors import InputError
-from ..base import Potential
+from ..base import Potential, require_same_shapes
 from ..layers.equivariant import Irreps, MulIrrep
 from ..layers.message_passing import (
     convolution,
@@ -124,3 +124,43 @@ def _parameters(config: NequixConfig, values: dict[str, Any], arrays: list[np.nd
         params[name] = np.asarray(float(values[name]))
         require_finite(params[name], name)
     return params
+
+
+def write_nequix(potential: Potential, template: Path, path: Path) -> Potential:
+    """Write parameters into a copy of a file of the same architecture, in its precision; the potential as written."""
+    with template.open("rb") as file:
+        values, config = _header(file)
+        arrays = _arrays(file.read())
+    found = _parameters(config, values, arrays)
+    require_same_shapes(potential, found, template)
+    rounded = {k: np.asarray(v, float) for k, v in potential.params.items()}
+    # the file holds each block of a flat map as an array of its own, in the order of the parameters
+    shapes, position = [a.shape for a in arrays], 0
+    with path.open("wb") as file:
+        header = {**values, **{k: float(rounded[k]) for k in ("scale", "shift")}}
+        file.write((json.dumps(header) + "\n").encode())
+        for name in (n for n in found if n not in ("scale", "shift")):
+            flat, start, pieces = rounded[name].ravel(), 0, []
+            while start < flat.size:
+                shape, dtype = shapes[position], arrays[position].dtype
+                pieces.append(flat[start : start + int(np.prod(shape))].reshape(shape).astype(dtype))
+                np.lib.format.write_array(file, pieces[-1], allow_pickle=False)
+                start, position = start + pieces[-1].size, position + 1
+            rounded[name] = np.concatenate([p.ravel() for p in pieces]).astype(float).reshape(rounded[name].shape)
+    return potential.with_params(rounded)
+
+
+def blocks(potential: Potential, name: str) -> tuple[tuple[int, ...], ...] | None:
+    """The matrices of a layer's flat linear map, as the file has them."""
+    energy = potential.energy
+    head, _, rest = name.partition(".")
+    if not isinstance(energy, Nequix) or head != "layers":
+        return None
+    config = energy.config
+    index, part = rest.split(".", 1)
+    return config.layers[int(index)].shapes(config.basis, config.hidden, config.depth, config.norm).get(part)
+
+
+def usually_fixed(_: Potential) -> list[str]:
+    """What nequix does not train: energies of atoms, scale and shift."""
+    return ["scale", "shift", "atom_energies"]

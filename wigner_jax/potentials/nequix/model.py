@@ -1,4 +1,4 @@
-"""Nequix (T. Koker, M. Kotak and T. Smidt, arXiv:2508.16067): its files, and its energy written for XLA."""
+"""Nequix (T. Koker, M. Kotak and T. Smidt, arXiv:2508.16067): its energy written for XLA."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 import numpy as np
 
-from ..downloads import Published
 from ..layers.edge_blocks import EdgeBlocks, edge_blocks
 from ..layers.equivariant import Features, Irreps, bessel, direction_monomials, polynomial_cutoff
 from ..layers.message_passing import (
@@ -29,17 +28,6 @@ if TYPE_CHECKING:
 
 NequixParams = dict[str, "Array"]
 Geometry = tuple[EdgeBlocks, "Array", "Array"]  # with the radial basis and the monomials of the directions
-# addresses are those of nequix's own calculator, pinned to commits
-_MP = "https://github.com/atomicarchitects/nequix/raw/7c2854de8e754b1a60274c7d9d2e014989ed632e/models"
-_OAM = "https://github.com/atomicarchitects/nequix/raw/9c852a9c4cce69ae5e75bc5a2cf670be21ff8c28/models"
-MODELS: dict[str, Published] = {
-    name: Published(f"{folder}/{name}.nqx", sha256, cache=f"~/.cache/nequix/models/{name}.nqx")
-    for name, folder, sha256 in (
-        ("nequix-mp-1", _MP, "1647af8e627e1afa11e2bfadeab0797326513a521afd7dd01606a96f56783eee"),
-        ("nequix-mp-1-pft", _MP, "a88aeaed71fd447572dc57af21d469207d7737b85a6dbb66f8c38156f175c5f1"),
-        ("nequix-oam-1-pft", _OAM, "4ce693d68886512aab50c84ea2400efd68163e11155f7c7babe98e695177e809"),
-    )
-}
 #: √⟨silu(z)²⟩ over a million quantiles of the normal distribution: e3nn-jax's normalisation of silu (torch e3nn's
 #: differs by 0.16 %)
 SILU_NORM = 1 / 0.5964586854233045

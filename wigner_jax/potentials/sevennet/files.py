@@ -13,7 +13,7 @@ import numpy as np
 from ...checks import require_finite
 from ...crystal.elements import SYMBOLS
 from ...errors import InputError
-from ..base import Potential
+from ..base import Potential, require_same_shapes
 from ..layers.equivariant import (
     Irreps,
     MulIrrep,
@@ -24,8 +24,20 @@ from ..layers.message_passing import (
     gated,
     linear,
 )
-from ..readers.torch_archive import Tensor, read_archive, tensors
-from .model import _REQUIRED, Layer, SevenNet, SevenNetConfig, SevenNetParams
+from ..readers.torch_archive import Tensor, read_archive, rewrite_archive, tensors
+from .model import Layer, SevenNet, SevenNetConfig, SevenNetParams
+
+#: What the energy of a supported model is made of. Anything else in a file's configuration is refused by name.
+_REQUIRED: dict[str, Any] = {
+    "_model_type": "E3_equivariant_model",
+    "is_parity": False,
+    "self_connection_type": "linear",
+    "interaction_type": "nequip",
+    "use_bias_in_linear": False,
+    "readout_as_fcn": False,
+    "act_radial": "silu",
+    "_normalize_sph": True,
+}
 
 
 def load_sevennet(path: str | Path, *, rounded: bool = False) -> Potential:
@@ -156,3 +168,34 @@ def _parameters(config: SevenNetConfig, state: dict[str, Tensor]) -> SevenNetPar
         require_finite(state[name].array, f"weight {name!r}")
         params[name] = state[name].array.astype(np.float64)
     return params
+
+
+def write_sevennet(potential: Potential, template: Path, path: Path) -> Potential:
+    """Write parameters into a copy of a file of the same architecture, in its precision; the potential as written."""
+    state = tensors(read_archive(template)["model_state_dict"])
+    require_same_shapes(potential, {name: state[name].array for name in potential.params if name in state}, template)
+    changes = {state[name]: np.asarray(value) for name, value in potential.params.items()}
+    rewrite_archive(template, path, changes)
+    return potential.with_params({n: np.asarray(v).astype(state[n].array.dtype).astype(float)
+                                  for n, v in potential.params.items()})  # fmt: skip
+
+
+def blocks(potential: Potential, name: str) -> tuple[tuple[int, ...], ...] | None:
+    """The matrices of a layer's flat linear map between features."""
+    energy = potential.energy
+    head, _, _ = name.partition(".")
+    if not isinstance(energy, SevenNet) or not head[:1].isdigit() or not name.endswith(".linear.weight"):
+        return None
+    index, part = head.split("_", 1)
+    layer = energy.config.layers[int(index)]
+    maps = {
+        "self_connection_intro": layer.skip,
+        "self_interaction_1": layer.linear_1,
+        "self_interaction_2": layer.linear_2,
+    }
+    return tuple(path.shape for path in maps[part].paths) if part in maps else None
+
+
+def usually_fixed(potential: Potential) -> list[str]:
+    """What sevenn does not train: energies of atoms, their scale, and the divisors of the messages."""
+    return [n for n in potential.params if n.startswith("rescale_atomic_energy.") or n.endswith(".denominator")]

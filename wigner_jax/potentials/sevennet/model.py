@@ -1,15 +1,14 @@
-"""SevenNet (Y. Park et al., J. Chem. Theory Comput. 20, 4857 (2024)): its files, and its energy written for XLA."""
+"""SevenNet (Y. Park et al., J. Chem. Theory Comput. 20, 4857 (2024)): its energy written for XLA."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
-from ..downloads import Published
 from ..layers.edge_blocks import EdgeBlocks, edge_blocks
 from ..layers.equivariant import (
     ACTIVATION_NORMS,
@@ -34,34 +33,6 @@ if TYPE_CHECKING:
 
 
 SevenNetParams = dict[str, "Array"]
-# sevenn has no address for these two: its package comes with the files, from this folder of its repository
-_URL = "https://github.com/MDIL-SNU/SevenNet/raw/main/sevenn/pretrained_potentials"
-_PACKAGE = "sevenn/pretrained_potentials"
-MODELS: dict[str, Published] = {
-    "sevennet-0": Published(  # of 11 July 2024
-        f"{_URL}/SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
-        "7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36",
-        package=f"{_PACKAGE}/SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
-    ),
-    "sevennet-l3i5": Published(
-        f"{_URL}/SevenNet_l3i5/checkpoint_l3i5.pth",
-        "a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d",
-        names=("checkpoint_sevennet_l3i5.pth",),
-        package=f"{_PACKAGE}/SevenNet_l3i5/checkpoint_l3i5.pth",
-    ),
-}
-ALIASES = {"7net-0": "sevennet-0", "7net-l3i5": "sevennet-l3i5"}
-#: What the energy of a supported model is made of. Anything else in a file's configuration is refused by name.
-_REQUIRED: dict[str, Any] = {
-    "_model_type": "E3_equivariant_model",
-    "is_parity": False,
-    "self_connection_type": "linear",
-    "interaction_type": "nequip",
-    "use_bias_in_linear": False,
-    "readout_as_fcn": False,
-    "act_radial": "silu",
-    "_normalize_sph": True,
-}
 _NORM = ACTIVATION_NORMS["silu"]
 
 

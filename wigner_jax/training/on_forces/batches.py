@@ -102,7 +102,7 @@ class Batches:
         self.count = max(len(rank) for rank in self.ranks)  # batches
         self.edges = max(1, sum(_edges(rank[-1]) for rank in self.ranks))
         self.atoms = sum(max(frame.graph.n_atoms for frame in rank) for rank in self.ranks)
-        self.dtype, self.hessian = dtype, hessian
+        self.dtype, self.hessian, self.chunk_bytes = dtype, hessian, ordered[0].graph.chunk_bytes
         self.columns = columns if hessian else 0
 
     def __call__(self, key: Sequence[int] | None = None, start: int = 0) -> Iterator[Batch]:
@@ -143,7 +143,7 @@ class Batches:
         shifts[edge:, 0] = 1
         graph = Graph(
             positions, cells, species, senders, receivers, shifts, np.arange(E) < edge,
-            np.zeros((0, 2), np.int32), np.zeros(0, bool),
+            np.zeros((0, 2), np.int32), np.zeros(0, bool), chunk_bytes=self.chunk_bytes,
         )  # fmt: skip
         return Batch(graph, owners, atoms, volumes, energy, forces, stress, weights, vectors, columns)
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .base import Potential
+from ..base import Potential
 
 if TYPE_CHECKING:
-    from .._core.pytree import Array
-    from .graph import Graph
+    from ..._core.pytree import Array
+    from ..graph import Graph
 
 
 def cosines(graph: Graph, vectors: Array, lengths: Array) -> Array:

@@ -1,0 +1,62 @@
+"""Closed-form potentials with changed parameters: JSON, exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ...checks import require_finite
+from ...errors import InputError
+from ..base import Potential, require_same_shapes
+from .model import _TERSOFF, stillinger_weber, tersoff
+
+KIND = "wigner-jax analytic potential"
+
+
+def write_analytic(potential: Potential, _: Path | None, path: Path) -> Potential:
+    """Write the parameters; no template is needed."""
+    if potential.name not in (*_TERSOFF, "stillinger-weber-si"):
+        raise InputError(f"{potential.name} is not a built-in potential: there is no file format for it")
+    params = {name: np.asarray(value).tolist() for name, value in potential.params.items()}
+    path.write_text(json.dumps({"kind": KIND, "potential": potential.name, "params": params}, indent=1) + "\n")
+    return potential
+
+
+def load_analytic(path: str | Path) -> Potential:
+    """A built-in potential with the parameters of a JSON file that `save_potential` wrote.
+
+    Cut-off distances are functions of the parameters, and are taken from them.
+    """
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text())
+        if data["kind"] != KIND:
+            raise KeyError("kind")
+        name = str(data["potential"])
+        potential = stillinger_weber(name) if name == "stillinger-weber-si" else tersoff(name)
+        params = {key: np.asarray(data["params"][key], float) for key in potential.params}
+    except FileNotFoundError:
+        raise InputError(f"no such file: {path}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} does not hold a potential saved by wigner-jax ({error})") from None
+    require_same_shapes(potential, params, path)
+    for key, value in params.items():
+        require_finite(value, f"weight {key!r}")
+    return _reach(potential.with_params(params))
+
+
+def _reach(potential: Potential) -> Potential:
+    """The same potential with neighbour lists as long as its parameters say."""
+    params = jax.tree.map(np.asarray, potential.params)
+    if "a" in params:
+        return dataclasses.replace(potential, cutoff=float(params["a"] * params["sigma"]))
+    R, S = (np.sqrt(np.outer(params[k], params[k])) for k in ("R", "S"))
+    count = len(potential.species)
+    return dataclasses.replace(
+        potential, cutoff=float(S.max()), pair_cutoffs=tuple(tuple(float(x) for x in row) for row in S),
+        nonsmooth_distances=tuple((s, t, float(R[s, t])) for s in range(count) for t in range(s, count)),
+    )  # fmt: skip
