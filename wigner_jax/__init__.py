@@ -17,6 +17,7 @@ from .crystal.defaults import default_mesh, default_supercells
 from .crystal.elements import formula, natural_isotopes
 from .crystal.from_ase import supercells_from_atoms
 from .crystal.prototypes import available_prototypes, prototype
+from .end_to_end import kappa_fn
 from .errors import AccuracyWarning, ImaginaryModes, InputError
 from .ifc.autodiff import ForceConstantsReport, force_constants, force_constants_fn
 from .ifc.finite_displacement import DisplacementReport, finite_displacements
@@ -28,8 +29,8 @@ from .physics.bands import phonon_bands
 from .physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from .physics.broadening.tetrahedron import Tetrahedron
 from .physics.conductivity import green_kubo_heat_capacity, wigner_heat_capacity
-from .physics.nac import GonzeLee, Wang
-from .pipeline import Report, conductivity, kappa_fn, make_nac
+from .physics.nac import GonzeLee, Wang, make_nac
+from .pipeline import Report, conductivity
 from .potentials.base import Potential
 from .potentials.calculator import WignerCalculator
 from .potentials.registry import available_potentials, load_potential, published_potentials, restrict

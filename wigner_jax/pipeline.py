@@ -8,47 +8,35 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from ._core.progress import Progress
-from ._solve import SCATTERING, kappa, make_plan, solve
+from ._solve import SCATTERING, make_plan, solve
 from .checks import check_force_constants, positive_integers
 from .crystal.defaults import default_mesh, default_supercells
 from .crystal.prototypes import available_prototypes, prototype
 from .errors import InputError
-from .ifc.autodiff import force_constants, plan_force_constants, require_float64
+from .ifc.autodiff import force_constants, require_float64
 from .ifc.finite_displacement import DISTANCE, calculator_of, finite_displacements
 from .io.phono3py import read_phono3py
 from .io.structures import read_structure
-from .physics.nac import GonzeLee, Wang
-from .plan.dipoles import dipole_plan, symmetrized_charges
+from .physics.nac import make_nac
 from .potentials.base import Potential
-from .relaxation.implicit import (
-    Geometry,
-    _force_constants,
-    _relaxed,
-    moved_constants,
-    moved_plan,
-    plan_relaxation,
-    plan_sites,
-)
 from .types import BornCharges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import ase
     from ase.calculators.calculator import Calculator
 
-    from ._core.pytree import Array
     from .ifc.autodiff import ForceConstantsReport
     from .ifc.finite_displacement import DisplacementReport
     from .physics.pairs import Broadening
     from .physics.phonons import LongRange
-    from .potentials.base import Params
     from .relaxation.ase_protocols import ProtocolReport
     from .relaxation.newton import RelaxReport
     from .solution import Solution
@@ -343,72 +331,13 @@ def make_force_constants(
     )
 
 
-def make_nac(supercells: Supercells, born: BornCharges, method: Literal["gonze", "wang"] = "gonze") -> LongRange:
-    """The non-analytic correction of these charges, symmetrised.
-
-    Args:
-        method: "gonze" (Gonze and Lee's dipole sum) or "wang" (Wang's interpolation).
-    """
-    charges = symmetrized_charges(born, supercells.crystal)
-    if method == "wang":
-        return Wang(charges)
-    return GonzeLee(charges, dipole_plan(supercells.crystal, supercells.fc2_supercell))
-
-
-def kappa_fn(
-    supercells: Supercells,
-    potential: Potential,
-    mesh: Sequence[int],
-    temperatures: Sequence[float] = (300.0,),
-    *,
-    broadening: Broadening,
-    relax: bool = True,
-    cell: bool = True,
-    scattering: Scattering = SCATTERING,
-    nac: LongRange | None = None,
-    **options: Any,
-) -> Callable[[Params], tuple[Array, Geometry | None]]:
-    """params → (κ_TOT (T, 6) in W/(m K), the geometry), the whole chain as one function for jax.grad.
-
-    Args:
-        supercells: of a structure relaxed with the potential's own parameters or ones near them.
-        broadening, scattering, nac: those of `kappa`.
-        relax: whether the geometry follows the parameters; if not it stays that of `supercells` (and None is returned):
-            the derivative at fixed geometry, which lacks the part of thermal expansion and bond lengths.
-        cell: whether the cell relaxes, or the atoms alone.
-        **options: those of `plan_force_constants`.
-
-    The space group cannot fall in an allowed relaxation; whether the structure is stable against what breaks it is a
-    question to the phonons. An invalid geometry (`Geometry.require_valid`) makes κ NaN.
-    """
-    require_float64()
-    plan = make_plan(supercells, mesh)
-    constants, _ = plan_force_constants(supercells, potential, **options)
-    freedom, sites = plan_relaxation(supercells.crystal, potential, cell), plan_sites(supercells, plan)
-    plan, constants, freedom, sites = jax.device_put((plan, constants, freedom, sites))
-
-    def function(params: Params) -> tuple[Array, Geometry | None]:
-        geometry, at, here = None, constants, plan
-        if relax:
-            geometry = _relaxed(potential.energy, params, freedom)
-            at = moved_constants(constants, sites, geometry.crystal)
-            here = moved_plan(plan, sites, geometry.crystal)
-        fc = _force_constants(potential.energy, params, at)
-        found = kappa(here, fc, temperatures, broadening=broadening, scattering=scattering, nac=nac)
-        return found.kappa_TOT, geometry
-
-    return function
-
-
 __all__ = [
     "Problem",
     "Report",
     "any_model",
     "conductivity",
     "derivatives_of",
-    "kappa_fn",
     "make_force_constants",
-    "make_nac",
     "model_of",
     "prepare",
     "relax_with",

@@ -15,10 +15,10 @@ from ase.build import bulk
 
 from wigner_jax._solve import make_plan
 from wigner_jax.crystal.from_ase import supercells_from_atoms
+from wigner_jax.end_to_end import kappa_fn
 from wigner_jax.errors import InputError
 from wigner_jax.ifc.autodiff import plan_force_constants
 from wigner_jax.physics.broadening.gaussian import Gaussian
-from wigner_jax.pipeline import kappa_fn
 from wigner_jax.potentials.layers.equivariant import polynomial_cutoff
 from wigner_jax.potentials.registry import load_potential
 from wigner_jax.relaxation.implicit import moved_constants, moved_plan, plan_relaxation, plan_sites, relaxed

@@ -18,8 +18,8 @@ from ..io.born import read_born
 from ..io.structures import read_structure
 from ..physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from ..physics.broadening.tetrahedron import Tetrahedron
-from ..physics.nac import Wang
-from ..pipeline import YAML_ENDINGS, make_nac, prepare
+from ..physics.nac import Wang, make_nac
+from ..pipeline import YAML_ENDINGS, prepare
 from ..types import Scattering
 from .checks import positive, writable
 from .report import kappa_table, times_table

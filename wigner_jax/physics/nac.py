@@ -17,11 +17,14 @@ import jax
 import jax.numpy as jnp
 
 from .._core.pytree import Array, pytree
+from ..plan.dipoles import DipolePlan, dipole_plan, symmetrized_charges
 from .phonons import lattice_weights, phases, separation_phases
 
 if TYPE_CHECKING:
-    from ..plan.dipoles import DipolePlan
-    from ..types import BornCharges, Crystal, FC2Table
+    from typing import Literal
+
+    from ..types import BornCharges, Crystal, FC2Table, Supercells
+    from .phonons import LongRange
 
 
 ZONE_CENTRE = 1e-5  # 1/Å: a wave vector shorter than this is 0 (phonopy's tolerance)
@@ -125,3 +128,15 @@ class Wang:
 
     def bytes_per_point(self, crystal: Crystal, table: FC2Table) -> int:
         return 16 * 9 * crystal.n_atoms**2 * 8
+
+
+def make_nac(supercells: Supercells, born: BornCharges, method: Literal["gonze", "wang"] = "gonze") -> LongRange:
+    """The non-analytic correction of these charges, symmetrised.
+
+    Args:
+        method: "gonze" (Gonze and Lee's dipole sum) or "wang" (Wang's interpolation).
+    """
+    charges = symmetrized_charges(born, supercells.crystal)
+    if method == "wang":
+        return Wang(charges)
+    return GonzeLee(charges, dipole_plan(supercells.crystal, supercells.fc2_supercell))

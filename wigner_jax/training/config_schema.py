@@ -1,4 +1,4 @@
-"""Configuration files of `finetune` and `train`: one table of keys.
+"""Configuration files of `finetune` and `train`: one table of keys, which makes this file long.
 
 The parser, the text of ``--help`` and docs/reference/config.md all come from `KEYS`. What is the same thing in both
 commands has the same name, place and meaning. Every error is one line that names the key.

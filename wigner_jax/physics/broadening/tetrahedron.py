@@ -27,6 +27,7 @@ from ..mesh_index import neighbours
 from ..pairs import Pairs, State, Strength, in_chunks
 from .capacity import Capacity, measured
 from .tetrahedron_weights import _least, _most, weighted
+from .windows import expand
 
 if TYPE_CHECKING:
     from ..._core.pytree import Array
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from .capacity import Capacity
 
 
-LANES = 256  # pieces of a running maximum
 TIE = 1e-7  # THz: in elastic scattering, frequencies closer than this are the same by symmetry
 # f0 = sign_t f_t + sign_u f_u in the three channels, and the sign of (n_t, n_u, 1) in their occupation factors
 SIGN_T, SIGN_U = (1.0, -1.0, 1.0), (1.0, 1.0, -1.0)
@@ -127,8 +127,6 @@ class Tetrahedron:
         index = (index, index[mirror])
         return TetrahedronTables(clamped.ravel(), index, flat, opposite, single, low, high, blocks, degenerate, tiling)
 
-    # -- three phonons ---------------------------------------------------------------------------------------------
-
     def windows(self, tables: TetrahedronTables, pairs: Pairs, f0: Array) -> tuple[Array, Array]:
         """First leg-0 mode on shell and their number, for windows (chunk, channel, t, u) × (triplet of the chunk).
 
@@ -197,8 +195,6 @@ class Tetrahedron:
 
     def count_of(self, count: Array, tables: TetrahedronTables, pairs: Pairs) -> tuple[Array, Array]:
         return jnp.sum(count), jnp.sum(self._degenerate(tables, pairs))
-
-    # -- one phonon ------------------------------------------------------------------------------------------------
 
     def one_window(self, tables: TetrahedronTables, f0: Array) -> tuple[Array, Array]:
         """First leg-0 mode on shell and their number, for windows (t) × (q')."""
@@ -351,52 +347,3 @@ def elastic_values(frequencies: Array, f: Array, tables: TetrahedronTables, q: A
 def _elastic_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     _, _, tables, q, t = primals
     return elastic_values(*primals), tangents[0][tables.neighbours[0][:, q] * len(tables.low) + t] - tangents[1]
-
-
-def running_maximum(x: Array, tiling: Tiling) -> Array:
-    """Of integers ≥ 0, in pieces side by side: five times faster on a CPU than jax.lax.cummax, which is logarithmic."""
-    if tiling.vectorised:
-        return jax.lax.cummax(x)
-    pieces = x.reshape(LANES, -1).T
-
-    def step(most: Array, row: Array) -> tuple[Array, Array]:
-        most = jnp.maximum(most, row)
-        return most, most
-
-    ends, inside = jax.lax.scan(step, jnp.zeros(LANES, x.dtype), pieces)
-    before = jax.lax.cummax(jnp.concatenate([jnp.zeros(1, x.dtype), ends[:-1]]))
-    return jnp.maximum(inside, before).T.ravel()
-
-
-def expand(start: Array, count: Array, length: int, tiling: Tiling) -> tuple[Array, Array, Array, Array]:
-    """A list of (row, lane, consecutive mode) from windows; lanes slowest, so that one triplet's items are neighbours.
-
-    A running sum over the rows with all lanes at once, one scatter and one running maximum: on a CPU, where both are
-    loops, three times faster than jnp.repeat, whose prefix sums are logarithmic.
-
-    Args:
-        start, count: (rows, lanes) int, first mode and number of modes.
-
-    Returns:
-        row, lane, mode, valid: (length,) each; padding is 0.
-    """
-    rows, lanes = count.shape
-
-    def step(total: Array, c: Array) -> tuple[Array, Array]:
-        return total + c, total
-
-    if tiling.vectorised:
-        after = jnp.cumsum(count, axis=0, dtype=count.dtype)
-        totals, before = after[-1], after - count
-    else:
-        totals, before = jax.lax.scan(step, jnp.zeros(lanes, count.dtype), count)
-    place = before + (jnp.cumsum(totals, dtype=totals.dtype) - totals)  # of a window's first item
-    label = jnp.arange(lanes, dtype=jnp.int32) * rows + jnp.arange(rows, dtype=jnp.int32)[:, None]
-    # an empty window shares its place with the next one, whose label is larger
-    label = jnp.zeros(length, jnp.int32).at[place].max(label, mode="drop")
-    label = running_maximum(label, tiling)
-    item = jnp.arange(length, dtype=jnp.int32)
-    valid = item < jnp.sum(totals)
-    row, lane = label % rows, label // rows
-    mode = start[row, lane] + item - place[row, lane]
-    return jnp.where(valid, row, 0), jnp.where(valid, lane, 0), jnp.where(valid, mode, 0), valid
