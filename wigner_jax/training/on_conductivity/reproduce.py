@@ -67,7 +67,7 @@ def write_structure(path: Path, atoms: ase.Atoms, cells: Supercells) -> None:
 def kappa_command(material: Material, atoms: ase.Atoms, model_file: str) -> str:
     """The command that computes what training computed for a material, in the folder of its run."""
     words = ["wigner-jax", "kappa", structure_file(material), "--potential", model_file]
-    words += ["--no-relax", "--force-constants", "ad"]
+    words += ["--no-relax", "--derivatives", "ad"]
     for order in (2, 3):
         matrix = supercell_in(atoms, material.cells, order)
         if matrix is not None and np.array_equal(matrix, np.diag(np.diag(matrix))):
