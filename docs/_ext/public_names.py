@@ -85,4 +85,3 @@ def shown(value: Any) -> str:
     if isinstance(value, int | float | str):
         return f"`{value!r}`"
     return f"see the source (`{type(value).__name__}`)"
-
