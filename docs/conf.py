@@ -38,7 +38,9 @@ autodoc_type_aliases = {"Array": "Array", "Params": "Params"}
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 100
 
-exclude_patterns = ["_build", "_ext", "jupyter_execute", "dev/conda-recipe"]
+templates_path = ["_templates"]
+smartquotes = False  # q' is a wave vector, and -- begins an option
+exclude_patterns = ["_templates", "_build", "_ext", "jupyter_execute", "dev/conda-recipe"]
 html_theme = "furo"
 html_title = f"wigner-jax {version}"
 html_static_path = ["_static"]

@@ -69,4 +69,4 @@ def inline_commands(page: Path) -> list[str]:
 def commands(page: Path) -> list[list[str]]:
     """Arguments of every wigner-jax that a page shows; without those that leave something out."""
     found = [c for c in [*shell_lines(page), *inline_commands(page)] if c.startswith("wigner-jax")]
-    return [shlex.split(c)[1:] for c in found if "…" not in c and "COMMAND" not in c]
+    return [shlex.split(c)[1:] for c in found if not re.search(r"…|\.\.\.|COMMAND", c)]

@@ -17,22 +17,32 @@ from wigner_jax.cli.app import build_parser
 from wigner_jax.crystal import prototypes
 
 RUNNABLE = [page for page in PAGES if any(b.reason is None for b in blocks(page, "python"))]
+INPUTS = Path(__file__).parent / "inputs"  # by page: what it takes for granted, and checks of its outcome
 MOST_LINES = 90  # of the README
 
 
 # ---------------------------------------------------------------- Python
 
 
+def statements(page: Path) -> list[tuple[str, str]]:
+    """(code, file name for tracebacks) of a page: what it takes for granted, its blocks, and checks of the outcome."""
+    before, after = (INPUTS / f"{page.stem}{ending}" for ending in (".py", ".after.py"))
+    shown = [b for b in blocks(page, "python") if b.reason is None]
+    lines, line = [], 1
+    for block in shown:  # every statement keeps the line that it has in the page
+        lines += ["\n" * (block.line - line), block.body]
+        line = block.line + block.body.count("\n")
+    files = [(f.read_text(), str(f)) for f in (before, after) if f.is_file()]
+    return sorted([*files, ("".join(lines), str(page))], key=lambda item: (item[1] == str(after), item[1] == str(page)))
+
+
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_python_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """The blocks of a page one after the other, as a reader would: in a fresh process, folder and cache of the user."""
-    shown = [b for b in blocks(page, "python") if b.reason is None]
-    text, line = [], 1
-    for block in shown:  # every statement keeps the line that it has in the page, for tracebacks
-        text += ["\n" * (block.line - line), block.body]
-        line = block.line + block.body.count("\n")
     (tmp_path / "home").mkdir()
-    program = f"exec(compile({''.join(text)!r}, {str(page)!r}, 'exec'), {{'__name__': '__main__'}})"
+    program = "names = {'__name__': '__main__'}\n" + "".join(
+        f"exec(compile({text!r}, {name!r}, 'exec'), names)\n" for text, name in statements(page)
+    )
     variables = {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": str(request.config.cache.mkdir("jax")),
