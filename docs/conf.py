@@ -34,7 +34,6 @@ nb_execution_mode = "off"  # notebooks show the outputs that are stored in them;
 autosummary_generate = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_type_aliases = {"Array": "Array", "Params": "Params"}
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 100
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -60,9 +61,10 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 @pytest.mark.slow
 def test_wheel_alone_computes_kappa(wheel: Path, tmp_path: Path) -> None:
     """In a fresh environment without extras; takes the dependencies from where pip takes them."""
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     run([sys.executable, "-m", "venv", str(tmp_path / "fresh")])
     python = tmp_path / "fresh" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    run([str(python), "-m", "pip", "install", "-q", str(wheel)], env=None)
-    run([str(python), "-I", "-c", KAPPA], cwd=tmp_path)
-    done = run([str(python.with_name("wigner-jax")), "kappa", "Si"], cwd=tmp_path)
+    run([str(python), "-m", "pip", "install", "-q", str(wheel)], env=alone)
+    run([str(python), "-c", KAPPA], cwd=tmp_path, env=alone)
+    done = run([str(python.with_name("wigner-jax")), "kappa", "Si"], cwd=tmp_path, env=alone)
     assert "300" in done.stdout
