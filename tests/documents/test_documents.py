@@ -8,11 +8,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from pages import PAGES, ROOT, blocks, commands, name_of, shell_lines, without_blocks
 
+from wigner_jax import __version__
 from wigner_jax.cli.app import build_parser
 from wigner_jax.crystal import prototypes
 
@@ -199,16 +202,12 @@ def test_crystals_that_are_named_are_there() -> None:
 
 
 def test_version_is_the_same_everywhere() -> None:
-    from wigner_jax import __version__
-
     assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert f'version = "{__version__}"' in (ROOT / "docs/dev/conda-recipe/meta.yaml").read_text()
     assert re.search(r"^## (?!Unreleased)(\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == __version__
 
 
 def test_conda_recipe_has_the_dependencies() -> None:
-    import tomllib
-
     recipe = (ROOT / "docs/dev/conda-recipe/meta.yaml").read_text()
     section = re.search(r"  run:\n(.*?)\n\n", recipe, re.DOTALL)[1]
     listed = {line.strip(" -").replace(" ", "") for line in section.splitlines()} - {"python>={{python_min}}"}
@@ -216,10 +215,6 @@ def test_conda_recipe_has_the_dependencies() -> None:
 
 
 def test_continuous_integration_covers_what_pyproject_promises() -> None:
-    import tomllib
-
-    import yaml
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     promised = {c.rsplit(" ", 1)[1] for c in project["classifiers"] if re.search(r":: 3\.\d+$", c)}
