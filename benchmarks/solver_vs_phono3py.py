@@ -7,7 +7,9 @@ no non-analytic correction.
 
 phono3py: its default flags, plain RTA. Each repeat is a fresh process, from which the reading of the force constants,
 the set-up (grid and `init_phph_interaction`), `run_thermal_conductivity(is_isotope=True, temperatures=[300])` and the
-whole process are timed. The ratios of this table are taken from *set-up + run*.
+whole process are timed. The ratios of this table are taken from *set-up + run*. From eight threads on it gets
+PHONO3PY_RUST_GP_BATCH_SIZE, with which its Rust kernels treat several grid points in one call (`--peer-batch`): one
+grid point alone has too few triplets for many cores. Its own default is 0, one grid point after the other.
 
 Ours, in one process: `make_plan`; the first `solve`, whose excess over a warm one is what compilation cost; then the
 median of warm repeats of `linewidths` alone (kernel), and of all of `solve` (phonons, counting pass, linewidths, Wigner
@@ -55,6 +57,7 @@ SIGMA = 0.1  # THz, of the plain Gaussian
 EIGHT = [100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 800.0, 1000.0]  # K
 CHEAP = 20.0  # s: a peer faster than this is repeated, unless --peer-repeats says otherwise
 PACKAGES = ("wigner-jax", "jax", "jaxlib", "numpy", "phono3py", "phonopy", "phonors")
+MANY = 8  # threads from which the peer's grid points are batched, unless --peer-batch says otherwise
 INVARIANT = {"average_degenerate_weights": True, "exclude_gamma_acoustic": True}
 
 
@@ -220,15 +223,22 @@ def parts_of(process: dict[str, Any]) -> dict[str, float]:
     return {name: process[name] for name in names}
 
 
-def measure_peer(job: dict[str, Any], threads: int, repeats: int | None, most: int) -> dict[str, Any]:
+def batch_variables(threads: int, batch: int | None) -> dict[str, str]:
+    """phono3py's variable for the number of grid points that its Rust kernels treat in one call."""
+    return {"PHONO3PY_RUST_GP_BATCH_SIZE": str((threads if threads >= MANY else 0) if batch is None else batch)}
+
+
+def measure_peer(
+    job: dict[str, Any], threads: int, repeats: int | None, most: int, variables: dict[str, str]
+) -> dict[str, Any]:
     """Medians over fresh processes; `most` of them if the first was cheap and `repeats` is None."""
     job = {**job, "code": "peer", "invariant": False}
-    runs = [run_worker(__file__, job, threads)]
+    runs = [run_worker(__file__, job, threads, variables=variables)]
     count = repeats or (most if runs[0]["total_s"] < CHEAP else 1)
-    runs += [run_worker(__file__, job, threads) for _ in range(count - 1)]
+    runs += [run_worker(__file__, job, threads, variables=variables) for _ in range(count - 1)]
     keys = ("read_s", "set_up_s", "run_s", "total_s", "process_s")
     medians = {key: median([r[key] for r in runs]) for key in keys}
-    return {**runs[0], **medians, "rss_mb": max(r["rss_mb"] for r in runs), "repeats": count}
+    return {**runs[0], **medians, "rss_mb": max(r["rss_mb"] for r in runs), "repeats": count, "variables": variables}
 
 
 def compare(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, float]:
@@ -282,10 +292,11 @@ def one_case(case: Case, threads: int, broadening: str, arguments: argparse.Name
     row["ours"] = without_modes(ours)
     if arguments.skip_peer:
         return row
-    peer = measure_peer(job, threads, arguments.peer_repeats, arguments.repeats)
+    variables = batch_variables(threads, arguments.peer_batch)
+    peer = measure_peer(job, threads, arguments.peer_repeats, arguments.repeats, variables)
     row |= {"peer": without_modes(peer), "ratios": ratios(ours, peer), "agreement": {"default": compare(ours, peer)}}
     if arguments.check:
-        invariant = run_worker(__file__, {**job, "code": "peer", "invariant": True}, threads)
+        invariant = run_worker(__file__, {**job, "code": "peer", "invariant": True}, threads, variables=variables)
         row["agreement"]["invariant"] = compare(ours, invariant)
     return row
 
@@ -348,6 +359,11 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--repeats", type=int, default=3, help="warm runs of ours; processes of a cheap peer")
     parser.add_argument("--peer-repeats", type=int, help=f"processes of the peer (default: 1 if above {CHEAP:g} s)")
+    parser.add_argument(
+        "--peer-batch",
+        type=int,
+        help=f"grid points of the peer in one call (default: as many as threads if those are {MANY} or more, else 0)",
+    )
     parser.add_argument("--broadening", nargs="+", choices=["tetrahedron", "gaussian"], default=["tetrahedron"])
     parser.add_argument("--temperatures", action="store_true", help="also the cost of eight temperatures")
     parser.add_argument("--adaptive", action="store_true", help="also κ by AdaptiveGaussian beside the tetrahedra's")

@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jax
@@ -63,7 +64,8 @@ def test_the_command_is_installed() -> None:
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="wigner-jax")
     run = subprocess.run([sys.executable, "-m", "wigner_jax", "--version"], capture_output=True, text=True)
     assert run.stdout.strip() == f"wigner-jax {wigner_jax.__version__}"
-    assert entry.value == "wigner_jax.cli:main"
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert entry.value == scripts["wigner-jax"]  # else the installation is older than the sources: install again
 
 
 def test_compiled_programs_are_forgotten_when_they_hold_too_many_maps():
