@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import ase.build
@@ -16,6 +17,8 @@ import pytest
 from ase import Atoms
 
 import wigner_jax as wj
+from wigner_jax._core.compile_cache import cache_folder
+from wigner_jax._core.progress import Progress, duration
 from wigner_jax.cli import app as cli
 from wigner_jax.cli import report
 from wigner_jax.crystal.defaults import (
@@ -41,7 +44,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[float, l
     """Run a command, which must succeed; the numbers of its table: T → [κ_P, κ_C, κ_TOT]."""
     assert cli.main([str(a) for a in arguments]) == 0
     output = capsys.readouterr()
-    assert output.err == ""  # no progress where no terminal is
+    # where no terminal is, work of more than ten seconds is a line of a log
+    assert not [line for line in output.err.splitlines() if not re.match(r"\d{4}-\d\d-\d\d ", line)]
     return table(output.out)
 
 
@@ -180,15 +184,38 @@ def test_a_reader_that_has_enough() -> None:
 
 
 def test_configuration(monkeypatch: pytest.MonkeyPatch, in_an_empty_folder: Path) -> None:
-    assert cli.cache_folder() is None  # the user's own choice stands
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(in_an_empty_folder))
     monkeypatch.setattr(sys, "platform", "linux")
-    assert cli.cache_folder() == in_an_empty_folder / "wigner-jax"
+    assert cache_folder() == in_an_empty_folder / "wigner-jax"
     (in_an_empty_folder / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(in_an_empty_folder / "file"))
-    assert cli.cache_folder() is None
+    assert cache_folder() is None
     assert jax.config.jax_enable_x64
+
+
+CACHE = """
+import jax, sys
+import wigner_jax as wj
+given = eval(sys.argv[1])
+print(wj.enable_compilation_cache(given), jax.config.jax_compilation_cache_dir)
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "given", "expected"),
+    [
+        (None, None, "cache/wigner-jax cache/wigner-jax"),  # the user's cache folder
+        (None, "mine", "mine mine"),
+        ("own", None, "own own"),  # the environment's choice stands ...
+        ("own", "mine", "mine mine"),  # ... unless a folder is given
+    ],
+)
+def test_the_compilation_cache(in_an_empty_folder, chosen, given, expected) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    environment |= {"XDG_CACHE_HOME": "cache"} | ({"JAX_COMPILATION_CACHE_DIR": chosen} if chosen else {})
+    command = [sys.executable, "-c", CACHE, repr(given)]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (run.stdout.strip(), run.returncode) == (expected, 0), run.stderr
 
 
 def test_help(capsys) -> None:
@@ -201,8 +228,8 @@ def test_help(capsys) -> None:
     with pytest.raises(SystemExit):
         cli.main(["kappa", "--help"])
     text = capsys.readouterr().out
-    options = """SOURCE --potential --fc2-supercell --fc3-supercell --mesh --temperature --broadening --sigma --nac
-        --no-isotope --boundary-mfp --relax --no-relax --output --quiet --allow-imaginary --threads"""
+    options = """SOURCE --potential --fc2-supercell --fc3-supercell --mesh --temperatures --broadening --sigma --nac
+        --no-isotope --boundary-mfp --relax --no-relax --out --derivatives --index --quiet --allow-imaginary --threads"""
     for option in options.split():
         assert option in text
 
@@ -213,7 +240,7 @@ def test_an_internal_error_is_one_line(capsys, monkeypatch: pytest.MonkeyPatch) 
     def fail(_: object) -> int:
         raise KeyError("x")
 
-    monkeypatch.setattr(commands, "kappa", fail)
+    monkeypatch.setattr(commands, "run", fail)
     assert cli.main(["kappa", "Si"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(KeyError):
@@ -222,7 +249,7 @@ def test_an_internal_error_is_one_line(capsys, monkeypatch: pytest.MonkeyPatch) 
     def interrupt(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "kappa", interrupt)
+    monkeypatch.setattr(commands, "run", interrupt)
     assert cli.main(["kappa", "Si"]) == 130
 
 
@@ -230,15 +257,16 @@ def test_an_internal_error_is_one_line(capsys, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_durations() -> None:
-    shown = [report.duration(t) for t in (0.04, 9.94, 9.96, 59.4, 59.6, 185, 7800)]
+    shown = [duration(t) for t in (0.04, 9.94, 9.96, 59.4, 59.6, 185, 7800)]
     assert shown == ["0.0 s", "9.9 s", "10 s", "59 s", "1 min 0 s", "3 min 5 s", "2 h 10 min"]
 
 
 def test_progress_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 103.0, 103.1, 109.0, 112.0])
-    monkeypatch.setattr(report.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     stream = io.StringIO()
-    stages = report.Progress(stream)
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    stages = Progress(stream)
     with stages("conductivity"):
         stages.progress(25, 100)
         stages.progress(26, 100)  # too soon to show
@@ -249,6 +277,22 @@ def test_progress_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.times_table({"plan": 0.5, "conductivity": 12.0}) == (
         "time: plan 0.5 s, conductivity 12 s; in total 12 s"
     )
+
+
+def test_progress_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no terminal is: a line after ten seconds, then one every half minute, with the time of day."""
+    clock = iter([100.0, 105.0, 111.0, 120.0, 142.0, 160.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    stream = io.StringIO()
+    stages = Progress(stream)
+    with stages("conductivity"):
+        for done in (5, 11, 20, 42):
+            stages.progress(done, 60)
+    lines = stream.getvalue().splitlines()
+    assert [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", "", line) for line in lines] == [
+        "conductivity: 11/60, 49 s left", "conductivity: 42/60, 18 s left",
+    ]  # fmt: skip
+    assert stages.times == {"conductivity": 60.0}
 
 
 def test_the_tensor_is_shown_where_it_is_anisotropic() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ase.optimize
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -9,7 +10,6 @@ from ase.spacegroup.symmetrize import check_symmetry
 
 from wigner_jax.potentials.evaluate import energy_forces_stress
 from wigner_jax.potentials.registry import load_potential
-from wigner_jax.relaxation import ase_protocols as protocols
 from wigner_jax.relaxation.ase_protocols import relax_at_volume, relax_k_srme
 from wigner_jax.relaxation.newton import relax
 
@@ -42,7 +42,7 @@ def test_wurtzite_ends_at_the_minimum(tersoff):
 @pytest.fixture
 def noise(monkeypatch):
     """A rattle before every free stage stands for numerical noise."""
-    optimiser = protocols.FIRE
+    optimiser = ase.optimize.FIRE
 
     class Rattled(optimiser):
         def run(self, fmax, steps):
@@ -51,7 +51,7 @@ def noise(monkeypatch):
                 inner.rattle(0.05, seed=2)
             return super().run(fmax=fmax, steps=steps)
 
-    monkeypatch.setattr(protocols, "FIRE", Rattled)
+    monkeypatch.setattr(ase.optimize, "FIRE", Rattled)
 
 
 @pytest.mark.usefixtures("noise")

@@ -157,15 +157,15 @@ def silicon():
     return cells, jax.tree.map(jnp.asarray, fc)
 
 
-def test_tetrahedra_under_tracing_need_their_room(silicon):
+def test_tetrahedra_under_tracing_need_their_capacity(silicon):
     """How many processes are on shell is a number that tracing cannot know."""
     cells, fc = silicon
     plan = make_plan(cells, (2, 2, 2))
-    with pytest.raises(ValueError, match="reserve"):
+    with pytest.raises(ValueError, match="capacity"):
         jax.jit(lambda x: kappa(plan, x, broadening=Tetrahedron.for_plan(plan)))(fc)
 
 
-def test_a_room_outgrown_is_reported(silicon):
+def test_a_capacity_outgrown_is_reported(silicon):
     """Too many processes on shell for the reserved room: NaN and a flag, never a wrong number."""
     cells, fc = silicon
     plan = make_plan(cells, (7, 7, 7))

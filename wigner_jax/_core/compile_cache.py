@@ -98,8 +98,8 @@ def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Pa
         the folder in use; None where there is none that can be written to.
     """
     known = getattr(jax.config, "jax_compilation_cache_dir", None)
-    if folder is None and known:
-        return Path(known)
+    if folder is None and (known or "JAX_COMPILATION_CACHE_DIR" in os.environ):
+        return Path(known) if known else None  # the user has chosen
     chosen = cache_folder() if folder is None else Path(folder)
     if chosen is not None:
         jax.config.update("jax_compilation_cache_dir", str(chosen))
