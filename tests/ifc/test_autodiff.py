@@ -205,7 +205,7 @@ def test_columns_agree_with_patterns(name, tersoff):
     two, second = force_constants(cells, tersoff, scheme="columns")
     assert first.scheme == ("patterns", "patterns")
     assert second.scheme == ("columns", "columns")
-    for field in ("second", "third"):
+    for field in ("fc2", "fc3"):
         a, b = getattr(one, field), getattr(two, field)
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-11 * np.abs(a).max())
 
@@ -241,7 +241,7 @@ def test_chunks_and_seeds_do_not_change_the_result(tersoff):
     two, report = force_constants(cells, tersoff, chunk=1, seed=7)
     assert calls[-1] == ("fc3", report.evaluations[1], report.evaluations[1])
     assert sorted(calls) == calls
-    for field in ("second", "third"):
+    for field in ("fc2", "fc3"):
         a, b = getattr(one, field), getattr(two, field)
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-12 * np.abs(a).max())
 

@@ -112,8 +112,8 @@ def test_smooth_broadenings(request, name, dims, broadening):
         direction = symmetric_direction(cells, fc, seed)
         zero = jax.tree.map(np.zeros_like, direction)
         parts = [
-            dataclasses.replace(zero, second=direction.fc2),
-            dataclasses.replace(zero, third=direction.fc3),
+            dataclasses.replace(zero, fc2=direction.fc2),
+            dataclasses.replace(zero, fc3=direction.fc3),
             direction,
         ]
         for part in parts[seed : 2 + seed]:
