@@ -9,6 +9,8 @@ Importing changes nothing: switch double precision on yourself, ``jax.config.upd
 compiled programs between runs with `enable_compilation_cache`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from ._core.compile_cache import enable_compilation_cache
 from ._core.progress import Progress
 from ._core.version import __version__
@@ -33,8 +35,18 @@ from .physics.nac import GonzeLee, Wang, make_nac
 from .pipeline import Report, conductivity
 from .potentials.base import Potential
 from .potentials.calculator import WignerCalculator
-from .potentials.registry import available_potentials, load_potential, published_potentials, restrict
+from .potentials.evaluate import energy_forces_stress, hessian
+from .potentials.graph import Graph
+from .potentials.neighbor_list import build_graph
+from .potentials.registry import (
+    available_potentials,
+    load_potential,
+    published_potentials,
+    register_family,
+    restrict,
+)
 from .potentials.saving import save_potential
+from .potentials.validation import PotentialReport, check_potential
 from .reference import Reference
 from .relaxation.ase_protocols import ProtocolReport, relax_k_srme
 from .relaxation.newton import RelaxReport, relax
@@ -62,6 +74,20 @@ from .types import (
     Supercells,
 )
 
+if TYPE_CHECKING:
+    from .potentials.flax_module import FlaxPotential, as_flax
+
+_FLAX = ("FlaxPotential", "as_flax")  # importing flax costs more than all of this package: at first use
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FLAX:
+        from .potentials import flax_module
+
+        return getattr(flax_module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "AccuracyWarning",
     "AdaptiveGaussian",
@@ -69,10 +95,12 @@ __all__ = [
     "Conductivity",
     "Crystal",
     "DisplacementReport",
+    "FlaxPotential",
     "ForceConstants",
     "ForceConstantsReport",
     "Gaussian",
     "GonzeLee",
+    "Graph",
     "ImaginaryModes",
     "InputError",
     "KappaTensors",
@@ -81,6 +109,7 @@ __all__ = [
     "Phonons",
     "Plan",
     "Potential",
+    "PotentialReport",
     "Progress",
     "ProtocolReport",
     "Reference",
@@ -95,13 +124,17 @@ __all__ = [
     "Wang",
     "WignerCalculator",
     "__version__",
+    "as_flax",
     "available_potentials",
     "available_prototypes",
+    "build_graph",
+    "check_potential",
     "conductivity",
     "default_mesh",
     "default_supercells",
     "elastic_constants",
     "enable_compilation_cache",
+    "energy_forces_stress",
     "finite_displacements",
     "force_constants",
     "force_constants_fn",
@@ -110,6 +143,7 @@ __all__ = [
     "gruneisen_by_strain",
     "gruneisen_by_third_order",
     "gruneisen_by_volumes",
+    "hessian",
     "kappa",
     "kappa_fn",
     "linewidths",
@@ -126,6 +160,7 @@ __all__ = [
     "read_kappa_hdf5",
     "read_phono3py",
     "read_structure",
+    "register_family",
     "relax",
     "relax_k_srme",
     "restrict",
