@@ -14,6 +14,8 @@ where it does not.
 
 It takes hours. Every finished piece goes into the record and is not done again; forces of the originals are kept in
 `--work` every few calls.
+
+Long, because the workers of both programs stand in one file.
 """
 
 from __future__ import annotations

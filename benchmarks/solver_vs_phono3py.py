@@ -18,6 +18,8 @@ cache. Ours computes coherences too; the peer's plain RTA does not.
 
 Agreement: the peer's default flags leave linewidths of degenerate modes to the eigenvectors' gauge, so the linewidths
 are compared with one more, untimed run of the peer with the flags that remove it (`--no-check` leaves it out).
+
+Long, because the workers of both programs stand in one file.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ usually takes hundreds. Amplitudes from 0.01 to 0.12 Å, each structure counted 
 smallest of them a measurement of Φ2 and the larger ones of Φ3 and beyond. What decides κ are Φ2 and Φ3 themselves: from
 48 structures alone Φ3 of LiBr and NaCl was 20 to 30 % off and κ up to 20 %; with Φ2 and Φ3 among the equations 2 %
 and below 1 % (over all ten compounds Φ3 up to 3 %, κ up to 10 %: AlAs).
+
+Long, because its steps are one study.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The command line as users meet it: sources, options, the table, the file, progress."""
+"""The command line as users meet it: sources, options, the table, the file, progress.
+
+Long, because one set of compiled programs serves all of its tests.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""wigner-jax benchmark: gates and scores, records that survive kills, shards, and the tables."""
+"""wigner-jax benchmark: gates and scores, records that survive kills, shards, and the tables.
+
+Long, because one small campaign serves all of its tests.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Φ2 and Φ3 by automatic differentiation: against direct derivatives, symmetry, sum rules, and finite differences."""
+"""Φ2 and Φ3 by automatic differentiation: against direct derivatives, symmetry, sum rules, and finite differences.
+
+Long, because one set of force constants serves all of its tests.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Integer tables: meshes, triplets, supercells, shortest vectors, and the lattice sum of Φ3, against brute force."""
+"""Integer tables: meshes, triplets, supercells, shortest vectors, and the lattice sum of Φ3, against brute force.
+
+Long, because one set of crystals serves all of its tests.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Fine-tuning: that it learns, that it can be killed, what it refuses, and what it writes."""
+"""Fine-tuning: that it learns, that it can be killed, what it refuses, and what it writes.
+
+Long, because one small run serves all of its tests.
+"""
 
 from __future__ import annotations
 

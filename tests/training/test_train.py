@@ -1,4 +1,7 @@
-"""Training on energies, forces and stresses: that batches change nothing, that it learns, can be killed, what it refuses."""
+"""Training on energies, forces and stresses: that batches change nothing, that it learns, can be killed, what it refuses.
+
+Long, because one small data set serves all of its tests.
+"""
 
 from __future__ import annotations
 
