@@ -63,7 +63,7 @@ def require_finite(array: Array, name: str) -> None:
 
 
 def check_force_constants(
-    cells: Supercells, fc: ForceConstants, tolerance: float = SUM_RULE_TOLERANCE
+    supercells: Supercells, fc: ForceConstants, tolerance: float = SUM_RULE_TOLERANCE
 ) -> tuple[float, float]:
     """Refuse force constants that cannot belong to the cells: shapes, non-finite numbers, broken sum rules.
 
@@ -74,7 +74,7 @@ def check_force_constants(
         The residues, relative to the largest element of Φ2 and of Φ3.
     """
     second, third = np.asarray(fc.fc2), np.asarray(fc.fc3)
-    n, N2, N3 = cells.crystal.n_atoms, cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms
+    n, N2, N3 = supercells.crystal.n_atoms, supercells.fc2_supercell.n_atoms, supercells.fc3_supercell.n_atoms
     for array, shape, name in ((second, (n, N2, 3, 3), "Φ2"), (third, (n, N3, N3, 3, 3, 3), "Φ3")):
         if array.shape != shape:
             raise InputError(

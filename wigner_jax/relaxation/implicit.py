@@ -209,18 +209,18 @@ class Sites:
     paths: Array  #: (K, 3, 3) int: simplices (0, v1, v2, v3) around a mesh point, with their vertices in every order
 
 
-def plan_sites(cells: Supercells, plan: Plan) -> Sites:
+def plan_sites(supercells: Supercells, plan: Plan) -> Sites:
     """For `moved_constants` and `moved_plan`. Host."""
 
     def of(cell: Supercell) -> tuple[Array, Array, Array]:
         return cell.matrix, cell.primitive_index, cell.lattice_vector
 
-    steps = np.linalg.inv(np.asarray(cells.crystal.lattice)).T / np.array(plan.mesh.dims)[:, None]
+    steps = np.linalg.inv(np.asarray(supercells.crystal.lattice)).T / np.array(plan.mesh.dims)[:, None]
     base = obtuse_superbase(steps)
     # all orders of the superbase, and of the vertices of each simplex: see plan.lattices.second_moment
     paths = np.array([np.cumsum(base[list(order)], axis=0)[:3] for order in permutations(range(4))])
     orders = np.concatenate([paths[:, list(order)] for order in permutations(range(3))])
-    return Sites(of(cells.fc2_supercell), of(cells.fc3_supercell), orders)
+    return Sites(of(supercells.fc2_supercell), of(supercells.fc3_supercell), orders)
 
 
 def moved_constants(plan: ForceConstantsPlan, sites: Sites, crystal: Crystal) -> ForceConstantsPlan:

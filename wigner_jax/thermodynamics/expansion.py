@@ -112,18 +112,18 @@ def _energy_hessian(potential: Potential, graph: Array) -> Array:
 
 
 def thermal_expansion(
-    cells: Supercells, potential: Potential, plan: Plan, fc: ForceConstants, phonons: Phonons,
+    supercells: Supercells, potential: Potential, plan: Plan, fc: ForceConstants, phonons: Phonons,
     temperatures: Sequence[float], relaxed_ions: bool = True,
 ) -> Expansion:  # fmt: skip
     """Grüneisen parameters and thermal expansion of a relaxed crystal.
 
     Args:
-        fc: of `cells`.
+        fc: of `supercells`.
         phonons: on the plan's mesh, from fc.fc2.
         relaxed_ions: False keeps the fractional coordinates in the derivative of Φ2 (not in the elastic constants).
     """
-    crystal, T = cells.crystal, jnp.asarray(temperatures, float)
-    tables = strain_tables(cells)
+    crystal, T = supercells.crystal, jnp.asarray(temperatures, float)
+    tables = strain_tables(supercells)
     modes = gruneisen(phonons, (plan.mesh.qpoints, plan.mesh.irreducible), fc, tables, crystal, relaxed_ions)
     modes = _symmetrized(modes, np.asarray(plan.mesh.rotations))
     f = phonons.frequencies[jnp.asarray(plan.mesh.irreducible)]

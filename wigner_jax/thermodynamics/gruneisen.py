@@ -110,17 +110,17 @@ class VolumesReport:
 
 
 def gruneisen_by_third_order(
-    cells: Supercells, fc: ForceConstants, mesh: Sequence[int], relaxed_ions: bool = True
+    supercells: Supercells, fc: ForceConstants, mesh: Sequence[int], relaxed_ions: bool = True
 ) -> ModeGruneisen:
     """From Φ3 and the frequencies of Φ2.
 
     Args:
-        fc: of `cells`.
+        fc: of `supercells`.
         mesh: subdivisions of the reciprocal cell.
         relaxed_ions: whether atoms follow the strain where symmetry lets them.
     """
-    plan = make_mesh(cells.crystal, mesh)
-    f, modes = _third(plan, fc, strain_tables(cells), cells.crystal, make_fc2_table(cells.crystal, cells.fc2_supercell),
+    plan = make_mesh(supercells.crystal, mesh)
+    f, modes = _third(plan, fc, strain_tables(supercells), supercells.crystal, make_fc2_table(supercells.crystal, supercells.fc2_supercell),
                       relaxed_ions)  # fmt: skip
     return _of(plan, f, modes)
 
@@ -141,20 +141,20 @@ def gruneisen_of(solution: Solution, tables: StrainTables, relaxed_ions: bool = 
 
 
 def gruneisen_by_strain(
-    cells: Supercells, potential: Potential, mesh: Sequence[int], relaxed_ions: bool = True
+    supercells: Supercells, potential: Potential, mesh: Sequence[int], relaxed_ions: bool = True
 ) -> tuple[ModeGruneisen, Array]:
     """∂Φ2/∂ ln V by automatic differentiation in the Φ2 supercell, for an isotropic strain.
 
     Args:
-        cells: of a relaxed structure; the Φ3 supercell is not used.
+        supercells: of a relaxed structure; the Φ3 supercell is not used.
         relaxed_ions: whether atoms follow the strain where symmetry lets them, by the exact linear response of the
             primitive cell.
 
     Returns:
         the Grüneisen parameters, and Φ2 (n, N2, 3, 3) eV/Å².
     """
-    crystal, supercell = cells.crystal, cells.fc2_supercell
-    graph, fit = _graph(potential, crystal, cells)
+    crystal, supercell = supercells.crystal, supercells.fc2_supercell
+    graph, fit = _graph(potential, crystal, supercells)
     moves = np.zeros((crystal.n_atoms, 3))
     if relaxed_ions:
         moves = internal_response(crystal, potential)[:, :, :3].sum(axis=-1)
@@ -244,8 +244,8 @@ def _of(mesh: Mesh, frequencies: Array, modes: Array) -> ModeGruneisen:
     return ModeGruneisen(mesh.qpoints[mesh.irreducible], mesh.weights, frequencies, modes)
 
 
-def _graph(potential: Potential, crystal: Crystal, cells: Supercells) -> tuple[Graph, Fit]:
-    supercell, lattice = cells.fc2_supercell, np.asarray(crystal.lattice)
+def _graph(potential: Potential, crystal: Crystal, supercells: Supercells) -> tuple[Graph, Fit]:
+    supercell, lattice = supercells.fc2_supercell, np.asarray(crystal.lattice)
     positions = supercell.positions_in(crystal)
     numbers = np.asarray(crystal.numbers)[supercell.primitive_index]
     graph, _ = graph_of(supercell.matrix @ lattice, positions, numbers, potential)

@@ -59,15 +59,15 @@ class StrainTables:
     fourier: FC2Table  #: of the Φ3 supercell
 
 
-def strain_tables(cells: Supercells) -> StrainTables:
+def strain_tables(supercells: Supercells) -> StrainTables:
     """Host."""
-    crystal = cells.crystal
+    crystal = supercells.crystal
     return StrainTables(
-        mean_separations(crystal, cells.fc2_supercell),
-        mean_separations(crystal, cells.fc3_supercell),
-        cells.fc2_supercell.primitive_index,
-        cells.fc3_supercell.primitive_index,
-        make_fc2_table(crystal, cells.fc3_supercell),
+        mean_separations(crystal, supercells.fc2_supercell),
+        mean_separations(crystal, supercells.fc3_supercell),
+        supercells.fc2_supercell.primitive_index,
+        supercells.fc3_supercell.primitive_index,
+        make_fc2_table(crystal, supercells.fc3_supercell),
     )
 
 

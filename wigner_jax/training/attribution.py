@@ -65,7 +65,7 @@ def distances(crystal: Crystal, supercell: Supercell) -> np.ndarray:
 
 def pair_shells(material: Material, fc: ForceConstants, bars: ForceConstants) -> Shells:
     """Shares of Φ2 by elements and distance. Args: bars, cotangents of the same shapes as `fc`."""
-    cells = material.cells
+    cells = material.supercells
     near = distances(cells.crystal, cells.fc2_supercell)[cells.fc2_supercell.p2s_map]  # (n, N)
     numbers = np.asarray(cells.crystal.numbers)
     kinds = np.stack(np.broadcast_arrays(numbers[:, None], numbers[cells.fc2_supercell.primitive_index][None]), axis=-1)
@@ -76,7 +76,7 @@ def pair_shells(material: Material, fc: ForceConstants, bars: ForceConstants) ->
 
 def triplet_shells(material: Material, fc: ForceConstants, bars: ForceConstants) -> Shells:
     """Shares of Φ3 by elements and the three distances, ascending."""
-    cells = material.cells
+    cells = material.supercells
     near = distances(cells.crystal, cells.fc3_supercell)
     home = near[cells.fc3_supercell.p2s_map]
     sides = np.stack(np.broadcast_arrays(home[:, :, None], home[:, None, :], near[None]), axis=-1)

@@ -42,7 +42,7 @@ DISPLACEMENT, SMALL = 0.03, 0.003  # Å, of every atom
 
 
 def frames_from_force_constants(
-    potential: Potential, cells: Supercells, second: Array, third: Array, count: int = 3, seed: int = 0
+    potential: Potential, supercells: Supercells, second: Array, third: Array, count: int = 3, seed: int = 0
 ) -> list[Frame]:
     """Frames of the Φ3 supercell, every atom displaced by 0.03 Å in a random direction.
 
@@ -52,18 +52,20 @@ def frames_from_force_constants(
     Raises:
         InputError: changes of another shape; no frames.
     """
-    _require(cells, second, third)
+    _require(supercells, second, third)
     if count < 1:
         raise InputError(f"at least one frame is needed, got {count}")
-    crystal, small = cells.crystal, cells.fc3_supercell
-    second = folded(crystal, cells.fc2_supercell, second, small)
+    crystal, small = supercells.crystal, supercells.fc3_supercell
+    second = folded(crystal, supercells.fc2_supercell, second, small)
     rng = np.random.default_rng(seed)
     moves = [random_displacements(rng, small.n_atoms, DISPLACEMENT) for _ in range(count)]
     pairs = [(displaced(crystal, small, u), series_forces(crystal, small, u, second, third)) for u in moves]
     return _corrected(pairs, potential, SCALES)
 
 
-def nondiagonal_supercell_frames(potential: Potential, cells: Supercells, second: Array, seed: int = 1) -> list[Frame]:
+def nondiagonal_supercell_frames(
+    potential: Potential, supercells: Supercells, second: Array, seed: int = 1
+) -> list[Frame]:
     """Frames of `nondiagonal_supercells`, every atom displaced by 0.003 Å in a random direction, with the change of Φ2 alone.
 
     Scales are smaller with the displacement, so that a frame weighs as much as one of `frames_from_force_constants`.
@@ -74,13 +76,13 @@ def nondiagonal_supercell_frames(potential: Potential, cells: Supercells, second
     Raises:
         InputError: a change of another shape.
     """
-    _require(cells, second)
-    crystal, rng = cells.crystal, np.random.default_rng(seed)
+    _require(supercells, second)
+    crystal, rng = supercells.crystal, np.random.default_rng(seed)
     groups: dict[int, list[tuple[Atoms, np.ndarray]]] = {}
-    for matrix in nondiagonal_supercells(crystal, cells.fc2_supercell):
+    for matrix in nondiagonal_supercells(crystal, supercells.fc2_supercell):
         small = make_supercell(crystal, matrix)
         u = random_displacements(rng, small.n_atoms, SMALL)
-        change = series_forces(crystal, small, u, folded(crystal, cells.fc2_supercell, second, small))
+        change = series_forces(crystal, small, u, folded(crystal, supercells.fc2_supercell, second, small))
         groups.setdefault(small.n_atoms, []).append((displaced(crystal, small, u), change))
     scales = (SCALES[0], SCALES[1] * SMALL / DISPLACEMENT, SCALES[2])
     # cells of one size together, to be compiled once
@@ -172,8 +174,8 @@ def _whole(x: np.ndarray) -> bool:
     return bool(np.allclose(x, np.rint(x), atol=1e-6))
 
 
-def _require(cells: Supercells, second: Array, third: Array | None = None) -> None:
-    n, N2, N3 = cells.crystal.n_atoms, cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms
+def _require(supercells: Supercells, second: Array, third: Array | None = None) -> None:
+    n, N2, N3 = supercells.crystal.n_atoms, supercells.fc2_supercell.n_atoms, supercells.fc3_supercell.n_atoms
     wanted: Sequence = [(np.shape(second), (n, N2, 3, 3))]
     if third is not None:
         wanted = [*wanted, (np.shape(third), (n, N3, N3, 3, 3, 3))]

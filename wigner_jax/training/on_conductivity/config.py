@@ -121,7 +121,7 @@ def _counted(count: int, word: str) -> str:
 def _contents(task: Task) -> Any:
     """Arrays of a material that must be the same for a continuation."""
     material, reference = task.material, task.material.reference
-    cells = material.cells
+    cells = material.supercells
     crystal = cells.crystal
     known = () if reference is None else (reference.kappa, reference.mode_kappa, reference.frequencies)
     return (

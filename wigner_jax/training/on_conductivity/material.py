@@ -51,7 +51,7 @@ class Material:
     """A crystal with its supercells, mesh, patterns, broadening and reference. Host data, made once (`make_material`)."""
 
     name: str
-    cells: Supercells
+    supercells: Supercells
     plan: Plan
     constants: ForceConstantsPlan
     conditions: Conditions
@@ -88,7 +88,7 @@ def solution_of(
 
 def make_material(
     name: str,
-    cells: Supercells,
+    supercells: Supercells,
     potential: Potential,
     mesh: Sequence[int],
     temperatures: Sequence[float] = (300.0,),
@@ -112,20 +112,20 @@ def make_material(
     Raises:
         InputError: a reference without one of the temperatures.
     """
-    plan = make_plan(cells, mesh)
+    plan = make_plan(supercells, mesh)
     T = np.asarray(temperatures, float)
     if T.ndim != 1 or len(T) == 0 or not np.all(T > 0):
         raise InputError(f"{name}: temperatures must be above 0 K, got {list(np.ravel(T))}")
     if reference is not None:
         for t in T:
             reference.at(float(t))
-    constants, _ = plan_force_constants(cells, potential, cache=cache)
+    constants, _ = plan_force_constants(supercells, potential, cache=cache)
     scattering = Scattering(scattering.variances(plan), scattering.boundary_mfp)  # numbers, to differentiate by
-    given = Conditions(T, cells.crystal.masses, scattering)
+    given = Conditions(T, supercells.crystal.masses, scattering)
     conditions = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x, float)), given)  # integers have no derivative
     broadening = AdaptiveGaussian() if broadening is None else broadening
     plan, constants = jax.device_put((plan, constants))
-    material = Material(name, cells, plan, constants, conditions, broadening, nac, reference)
+    material = Material(name, supercells, plan, constants, conditions, broadening, nac, reference)
     if not broadening.has_capacity:
         fc = material.force_constants(potential.energy, potential.params)
         sized = broadening.with_capacity(plan, fc, nac, CAPACITY_MARGIN)
@@ -156,7 +156,9 @@ def pad_to_common_shapes(materials: Sequence[Material], ratio: float = 2.0) -> l
 
     groups: dict[tuple[int, int], list[int]] = {}
     for k, material in enumerate(materials):
-        groups.setdefault((material.cells.fc2_supercell.n_atoms, material.cells.fc3_supercell.n_atoms), []).append(k)
+        groups.setdefault(
+            (material.supercells.fc2_supercell.n_atoms, material.supercells.fc3_supercell.n_atoms), []
+        ).append(k)
     for group in groups.values():
         left = sorted(group, key=lambda k: -len(result[k].constants.graph2.senders))
         while left:

@@ -36,21 +36,21 @@ def structure_file(material: Material) -> str:
     return f"structures/{re.sub(r'[^A-Za-z0-9_.+-]+', '-', material.name)}.extxyz"
 
 
-def supercell_in(atoms: ase.Atoms, cells: Supercells, order: int) -> np.ndarray | None:
+def supercell_in(atoms: ase.Atoms, supercells: Supercells, order: int) -> np.ndarray | None:
     """A supercell in units of the given cell, columns as `supercells_from_atoms` takes them; None if it is no multiple."""
-    cell = cells.fc2_supercell if order == 2 else cells.fc3_supercell
-    matrix = (cell.matrix @ np.asarray(cells.crystal.lattice) @ np.linalg.inv(atoms.cell.array)).T
+    cell = supercells.fc2_supercell if order == 2 else supercells.fc3_supercell
+    matrix = (cell.matrix @ np.asarray(supercells.crystal.lattice) @ np.linalg.inv(atoms.cell.array)).T
     whole = np.rint(matrix).astype(int)
     return whole if np.abs(matrix - whole).max() < 1e-4 else None
 
 
-def write_structure(path: Path, atoms: ase.Atoms, cells: Supercells) -> None:
+def write_structure(path: Path, atoms: ase.Atoms, supercells: Supercells) -> None:
     """A crystal with its supercells as extxyz, to all digits: ASE rounds positions to 1e-8 Å."""
     from ase.io.extxyz import key_val_dict_to_str
 
     info = {k: v for k, v in atoms.info.items() if k in ("mp_id", "name", "primitive_matrix")}
     for order in (2, 3):
-        if (matrix := supercell_in(atoms, cells, order)) is not None:
+        if (matrix := supercell_in(atoms, supercells, order)) is not None:
             info[f"fc{order}_supercell"] = matrix
     lattice = " ".join(repr(float(x)) for x in atoms.cell.array.ravel())
     columns, heavy = "species:S:1:pos:R:3", atoms.has("masses")
@@ -69,7 +69,7 @@ def kappa_command(material: Material, atoms: ase.Atoms, model_file: str) -> str:
     words = ["wigner-jax", "kappa", structure_file(material), "--potential", model_file]
     words += ["--no-relax", "--derivatives", "ad"]
     for order in (2, 3):
-        matrix = supercell_in(atoms, material.cells, order)
+        matrix = supercell_in(atoms, material.supercells, order)
         if matrix is not None and np.array_equal(matrix, np.diag(np.diag(matrix))):
             words += [f"--fc{order}-supercell", *map(str, np.diag(matrix))]  # else the file has it
     words += ["--mesh", *map(str, material.plan.mesh.dims)]
@@ -85,7 +85,7 @@ def kappa_command(material: Material, atoms: ase.Atoms, model_file: str) -> str:
 def write_inputs(run: FinetuneRun) -> None:
     """The crystals of a run, and README.txt with the commands; before training."""
     for task, atoms in zip(run.tasks, run.structures, strict=True):
-        write_structure(run.folder / structure_file(task.material), atoms, task.material.cells)
+        write_structure(run.folder / structure_file(task.material), atoms, task.material.supercells)
     _write_readme(run, None)
 
 

@@ -104,7 +104,10 @@ def _term(target: Target, T: np.ndarray, material: Material) -> Callable[[Soluti
             raise InputError(f"{name}: target gruneisen needs a value, γ at every temperature")
         if material.nac is not None:
             raise InputError(f"{name}: target gruneisen knows no non-analytic correction")
-        value, tables = np.broadcast_to(np.asarray(options["value"], float), T.shape), strain_tables(material.cells)
+        value, tables = (
+            np.broadcast_to(np.asarray(options["value"], float), T.shape),
+            strain_tables(material.supercells),
+        )
         if not np.any(value):
             raise InputError(f"{name}: value of target gruneisen must not be 0")
 
