@@ -72,6 +72,8 @@ def test_saved_and_read_again(case, tmp_path):
         with pytest.raises(InputError, match=rf"there is no file format for {family.name} models"):
             ending(potential)
         with pytest.raises(InputError, match="there is no file format"):
+            template_of(potential, path)
+        with pytest.raises(InputError, match="there is no file format"):
             save_potential(potential, tmp_path / path.name, path)
         return
     changed = potential.with_params({k: 1.01 * np.asarray(v) for k, v in potential.params.items()})

@@ -60,16 +60,16 @@ def graph_of(
     reach = cutoffs[kinds[i], kinds[j]]
     margin = float(np.min(np.abs(distance - reach), initial=np.inf))
     present = set(kinds.tolist())
-    for s, t, kink in potential.nonsmooth_distances:
+    for s, t, length in potential.nonsmooth_distances:
         if s not in present or t not in present:
             continue
         pairs = (kinds[i] == s) & (kinds[j] == t) | (kinds[i] == t) & (kinds[j] == s)
-        margin = min(margin, float(np.min(np.abs(distance[pairs] - kink), initial=np.inf)))
+        margin = min(margin, float(np.min(np.abs(distance[pairs] - length), initial=np.inf)))
 
     keep = np.flatnonzero(distance < reach)
     keep = keep[np.argsort(i[keep], kind="stable")]
     receivers, senders, shifts = i[keep], j[keep], shift[keep]
-    triplets = _pairs_of_edges(receivers) if potential.needs_angles else np.empty((0, 2), int)
+    angles = _pairs_of_edges(receivers) if potential.needs_angles else np.empty((0, 2), int)
     bonds = None
     if potential.bond_cutoff is not None:
         margin = min(margin, float(np.min(np.abs(distance - potential.bond_cutoff), initial=np.inf)))
@@ -82,12 +82,12 @@ def graph_of(
         receivers=receivers.astype(np.int32),
         shifts=shifts.astype(np.int32),
         edge_mask=np.ones(len(keep), bool),
-        angles=triplets.astype(np.int32),
-        angle_mask=np.ones(len(triplets), bool),
+        angles=angles.astype(np.int32),
+        angle_mask=np.ones(len(angles), bool),
         bonds=bonds,
         chunk_bytes=0 if jax.default_backend() == "cpu" else ACCELERATOR_CHUNK,
     )
-    return graph.padded(padded_size(len(keep)), padded_size(len(triplets)) if potential.needs_angles else 0), margin
+    return graph.padded(padded_size(len(keep)), padded_size(len(angles)) if potential.needs_angles else 0), margin
 
 
 def build_graph(atoms: ase.Atoms, potential: Potential) -> tuple[Graph, float]:

@@ -22,11 +22,14 @@ def ending(potential: Potential) -> str:
 
 
 def template_of(potential: Potential, file: Path) -> Path | None:
-    """The file a model was read from, which a changed one is written like; None for potentials that need none."""
+    """The file a model was read from, which a changed one is written like; None for potentials that need none.
+
+    It is asked before training starts: InputError for a model that could not be saved afterwards.
+    """
+    family = _writable(potential)
     if file.is_file():
         return file
-    family = family_of(potential)
-    return model_file(potential.name) if family is not None and family.needs_template else None
+    return model_file(potential.name) if family.needs_template else None
 
 
 def save_potential(potential: Potential, path: str | Path, template: str | Path | None = None) -> Potential:

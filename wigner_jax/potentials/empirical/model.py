@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def cosines(graph: Graph, vectors: Array, lengths: Array) -> Array:
-    """cos θ between the two edges of every triplet. (T,)"""
+    """cos θ between the two edges of every angle. (T,)"""
     first, second = graph.angles[:, 0], graph.angles[:, 1]
     dot = jnp.sum(vectors[first] * vectors[second], axis=-1)
     cosine = dot / (lengths[first] * lengths[second])

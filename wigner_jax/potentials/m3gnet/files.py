@@ -56,10 +56,10 @@ def load_m3gnet(path: str | Path) -> Potential:
         ) from None
     count = len(config.numbers)
     # f has two vanishing derivatives there, the third jumps
-    kinks = tuple((s, t, config.three_body_cutoff) for s in range(count) for t in range(s, count))
+    nonsmooth = tuple((s, t, config.three_body_cutoff) for s in range(count) for t in range(s, count))
     sha256 = checksum(main)
     name = next((name for name, published in MODELS.items() if published.sha256 == sha256), folder.name)
-    return Potential(params, M3GNet(config), name, config.numbers, config.cutoff, nonsmooth_distances=kinks)
+    return Potential(params, M3GNet(config), name, config.numbers, config.cutoff, nonsmooth_distances=nonsmooth)
 
 
 def holds_model(path: Path) -> bool:

@@ -59,7 +59,7 @@ class M3GNet:
     Two models have this form.
 
     - MP-2021.2.8-EFS (m3gnet for TensorFlow): R are three functions that are C² at 5 Å, w(R) = swish(W'' R). E is C² at
-      4 Å (the potential's `kinks`) and at 5 Å: Φ2 exists everywhere, Φ3 jumps where a pair crosses one of them.
+      4 Å (its `nonsmooth_distances`) and at 5 Å: Φ2 exists everywhere, Φ3 jumps where a pair crosses one of them.
     - MP-2021.2.8-PES (matgl's retrained model, with which most κ were published): R are nine spherical Bessel functions
       j_l(z_ln r/5 Å) that vanish at 5 Å with a slope. E is only C⁰ there: the force on a lone Na–Cl pair jumps by
       0.87 eV/Å when it crosses 5 Å, and force constants by automatic differentiation know nothing of that. w is linear,

@@ -54,11 +54,11 @@ def load_mace(path: str | Path, *, head: str | None = None) -> Potential:
 
 def _potential(energy: Mace, params: MaceParams, name: str) -> Potential:
     radial, count = energy.config.radial, len(energy.config.numbers)
-    kinks: tuple[tuple[int, int, float], ...] = ()
+    nonsmooth: tuple[tuple[int, int, float], ...] = ()
     if radial.repulsion:  # its envelope is C² only, where two atoms touch: near bond lengths
         pairs = [(s, t) for s in range(count) for t in range(s, count)]
-        kinks = tuple((s, t, radial.radii[s] + radial.radii[t]) for s, t in pairs)
-    return Potential(params, energy, name, energy.config.numbers, radial.r_max, nonsmooth_distances=kinks)
+        nonsmooth = tuple((s, t, radial.radii[s] + radial.radii[t]) for s, t in pairs)
+    return Potential(params, energy, name, energy.config.numbers, radial.r_max, nonsmooth_distances=nonsmooth)
 
 
 def load_state(path: str | Path, potential: Potential) -> Potential:

@@ -67,12 +67,12 @@ def load_sevennet(path: str | Path, *, rounded: bool = False) -> Potential:
         raise InputError(f"{path}: {error}") from None
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise InputError(f"{path}: the model in this file cannot be understood ({error})") from error
-    kinks: tuple[tuple[int, int, float], ...] = ()
+    nonsmooth: tuple[tuple[int, int, float], ...] = ()
     if config.cutoff_on:
         count = len(config.numbers)
-        kinks = tuple((s, t, config.cutoff_on) for s in range(count) for t in range(s, count))
+        nonsmooth = tuple((s, t, config.cutoff_on) for s in range(count) for t in range(s, count))
     return Potential(
-        params, SevenNet(config), path.stem, config.numbers, config.cutoff, nonsmooth_distances=kinks, parity=False
+        params, SevenNet(config), path.stem, config.numbers, config.cutoff, nonsmooth_distances=nonsmooth, parity=False
     )
 
 

@@ -71,8 +71,8 @@ class SevenNet:
 
     Smoothness. SevenNet-0 has the XPLOR cutoff from 4.5 to 5 Å, which is C¹ only: its second derivative jumps by −21.5
     and −26.6 Å⁻² at the two ends, so that force constants change when a shell of neighbours crosses one of them. These
-    distances are the potential's `kinks`, and a graph's margin says how near the nearest pair is. SevenNet-l3i5 has a
-    polynomial cutoff, C² at 5 Å; prefer it for third-order force constants.
+    distances are the potential's `nonsmooth_distances`, and a graph's margin says how near the nearest pair is.
+    SevenNet-l3i5 has a polynomial cutoff, C² at 5 Å; prefer it for third-order force constants.
 
     Symmetry. The features have no parity, so that the energy is invariant under rotations but not under inversions and
     mirrors: for SevenNet-0 forces of a mirrored cell differ by 3e-4 eV/Å, and Φ2 and Φ3 of MgO without their symmetric
