@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import wigner_jax as wj
 from wigner_jax.potentials import registry
 
 PAGES = Path(__file__).parents[2] / "docs/how-to"
@@ -15,8 +14,6 @@ PAGES = Path(__file__).parents[2] / "docs/how-to"
 
 @pytest.mark.parametrize("name", ["flax", "own-potential"])
 def test_the_blocks_of_a_page_run(name, tmp_path, monkeypatch, capsys):
-    if name == "own-potential" and not hasattr(wj, "conductivity"):
-        pytest.skip("wigner_jax.conductivity is not there yet")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
     blocks = re.findall(r"^```python\n(.*?)^```$", (PAGES / f"{name}.md").read_text(), re.DOTALL | re.MULTILINE)

@@ -53,7 +53,7 @@ def test_shares_of_pairs_are_slopes(case):
     shells = attribution.pair_shells(material, fc, gradient.constants)
     first = int(np.argmin(np.where(shells.distances[:, 0] > 1, shells.distances[:, 0], np.inf)))
     itself = int(np.argmin(shells.distances[:, 0]))
-    cells = material.cells
+    cells = material.supercells
     near = attribution.distances(cells.crystal, cells.fc2_supercell)[cells.fc2_supercell.p2s_map]
     change = np.asarray(fc.fc2) * (np.abs(near - shells.distances[first, 0]) < 1e-3)[..., None, None]
     rows = np.arange(2)

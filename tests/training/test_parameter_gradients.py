@@ -92,7 +92,7 @@ def test_gruneisen_target(name):
     """γ(T) of the loss is that of the same force constants by the usual route, and has its gradient by θ and masses."""
     potential, material = tersoff_case(name)
     fc = material.force_constants(potential.energy, potential.params)
-    gamma = float(gruneisen_by_third_order(material.cells, fc, material.plan.mesh.dims).average((300.0,))[0])
+    gamma = float(gruneisen_by_third_order(material.supercells, fc, material.plan.mesh.dims).average((300.0,))[0])
     loss = make_loss(material, [Target("gruneisen", 2.0, {"value": 0.5 * gamma})])
     value, _ = loss(material.solution(fc))
     np.testing.assert_allclose(value, 2.0, rtol=1e-9)  # (γ - γ/2)²/(γ/2)² = 1
@@ -198,7 +198,7 @@ def test_conditions_given_as_integers(silicon):
     """Elements of one isotope have no variance, whatever the type of the zeros; both have a derivative."""
     potential, material = silicon
     both = [
-        make_material("Si", material.cells, potential, (3, 3, 3), (T,), scattering=Scattering(g, mfp))
+        make_material("Si", material.supercells, potential, (3, 3, 3), (T,), scattering=Scattering(g, mfp))
         for T, g, mfp in ((300.0, np.zeros(2), 10.0), (300, np.zeros(2, int), 10))
     ]
     expected, found = (value_and_grad(m, potential.energy, log_kappa)(potential.params) for m in both)
