@@ -3,7 +3,7 @@
     python benchmarks/studies/campaigns.py --potentials nequix-mp-1 sevennet-l3i5 --out benchmarks/results/campaigns
 
 `--processes N` runs as many shards side by side, on one GPU too (set XLA_PYTHON_CLIENT_PREALLOCATE=false there).
-κ_SRME's protocol at 300 K, force constants as the potential's card recommends (`--route ad` or `finite-displacement` for the
+κ_SRME's protocol at 300 K, force constants as the potential's card recommends (`--derivatives ad` or `finite-displacement` for the
 other way), rocksalts and zincblendes (`--only` for others). A campaign goes on where it stopped: records lie under
 `--folder`, and what is there is not done again, so that the times are those of the runs that made it.
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potentials", nargs="+", required=True, metavar="NAME")
     parser.add_argument(
-        "--route", choices=("ad", "finite-displacement"), help="of force constants (default: the card's)"
+        "--derivatives", choices=("ad", "finite-displacement"), help="of force constants (default: the card's)"
     )
     parser.add_argument("--only", nargs="+", default=["rs", "zb"], help="materials, as in wigner-jax benchmark")
     parser.add_argument("--fmax", type=float, help="eV/Å, of the relaxation (default: the protocol's 1e-4)")
@@ -49,7 +49,7 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
     for potential in arguments.potentials:
         name = name_of(potential)
-        name += f"-{arguments.route}" if arguments.route else ""
+        name += f"-{arguments.derivatives}" if arguments.derivatives else ""
         name += f"-fmax-{arguments.fmax:g}" if arguments.fmax else ""
         folder = arguments.folder / name
         name += f"-{arguments.label}" if arguments.label else ""
@@ -78,7 +78,7 @@ def run(potential: str, folder: Path, arguments: argparse.Namespace) -> None:
         "--structures", str(data / "phononDB-PBE-structures.extxyz"),
         "--reference", str(data / "kappas_phononDB_PBE_noNAC.json.gz"),
         "--only", *arguments.only, "--threads", str(arguments.threads),
-        *([f"--{arguments.route}"] if arguments.route else []),
+        *(["--derivatives", arguments.derivatives] if arguments.derivatives else []),
         *(["--fmax", str(arguments.fmax)] if arguments.fmax else []),
     ]  # fmt: skip
     if (n := arguments.processes) > 1:

@@ -97,7 +97,7 @@ def test_commands_parse(page: Path) -> None:
 def own_options() -> set[str]:
     """Of the command line, and of the scripts in benchmarks/."""
     options = set().union(*map(options_of, [build_parser(), *subparsers().values()]))
-    for script in (ROOT / "benchmarks").glob("*.py"):
+    for script in (ROOT / "benchmarks").rglob("*.py"):
         options |= set(re.findall(r'"(--[a-z0-9][a-z0-9-]*)"', script.read_text()))
     return options
 
