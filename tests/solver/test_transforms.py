@@ -149,13 +149,16 @@ def of_force_constants(function: Callable[..., Any], **options: Any) -> Case:
 
 
 def harmonic(plan, fc):
-    """What does not depend on the gauge inside degenerate sets: frequencies, and |V|² of pairs weighted smoothly."""
+    """What does not depend on the gauge inside degenerate sets: f|f|, and |V|² of pairs weighted smoothly.
+
+    Not f itself, which at Γ is the root of a rounding error.
+    """
     waves = phonons(plan, fc.fc2)
     f = waves.frequencies[plan.mesh.irreducible]
     weight = 1 / (1 + (f[:, :, None] - f[:, None, :]) ** 2)
     V = waves.velocity_operator
     return {
-        "frequencies": waves.frequencies,
+        "eigenvalues": waves.frequencies * jnp.abs(waves.frequencies),
         "velocities": jnp.sum(weight[..., None] * (jnp.real(V) ** 2 + jnp.imag(V) ** 2), axis=(1, 2)),
     }
 
