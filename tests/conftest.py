@@ -3,6 +3,10 @@
 Tests of the mark or fixture `shared` need reference data or published weights outside the repository (../shared, or the
 folder that WIGNER_JAX_SHARED names). Without them a function whose other parameters are packaged runs with those alone,
 and any other shows as one skip, whatever its parameters.
+
+Broadcasting between arrays of different ranks hides mistakes. The folders of STRICT_RANKS run with
+``jax.numpy_rank_promotion("raise")``: force constants and the empirical potentials spell every broadcast out. The solver's kernels (physics/) and the layers of the equivariant potentials do not yet. Implicit promotion of dtypes
+is used throughout the package, integers and masks times floats: "strict" holds nowhere, so that no test asks for it.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
 jax.config.update("jax_enable_x64", True)
 
+STRICT_RANKS = ("core", "crystal", "ifc")
 MISSING = f"reference data not found at {SHARED} (set WIGNER_JAX_SHARED)"
 
 
@@ -60,6 +65,14 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():  # asked for while a test runs
         pytest.skip(MISSING)
     return SHARED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ranks_are_spelled_out(request: pytest.FixtureRequest):
+    """No broadcasting between ranks in the folders that hold it, fixtures of their modules included."""
+    strict = request.path.parent.name in STRICT_RANKS
+    with jax.numpy_rank_promotion("raise" if strict else "allow"):
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

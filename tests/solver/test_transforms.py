@@ -163,9 +163,16 @@ def harmonic(plan, fc):
     }
 
 
-def widths(plan, fc):
-    gamma = linewidths(plan, fc, phonons(plan, fc.fc2), TEMPERATURES, broadening=Gaussian(0.5), scattering=SCATTERING)
-    return {"three-phonon": gamma.three_phonon, "isotope": gamma.isotope, "boundary": gamma.boundary}
+def steps(plan, fc):
+    """Linewidths by a Gaussian, and κ from them."""
+    waves = phonons(plan, fc.fc2)
+    gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening=Gaussian(0.5), scattering=SCATTERING)
+    return {
+        "three-phonon": gamma.three_phonon,
+        "isotope": gamma.isotope,
+        "boundary": gamma.boundary,
+        "kappa": sum(kappa_tensors(waves, gamma.total, plan.mesh, plan.crystal, TEMPERATURES)),
+    }
 
 
 def kappa_with(broadening, plan, fc):
@@ -208,14 +215,15 @@ def of_positions() -> Case:
     graph, _ = build_graph(atoms, potential)
     rng = np.random.default_rng(4)
     x = (jnp.asarray(graph.positions), jax.tree.map(jnp.asarray, potential.params))
-    direction = jax.tree.map(lambda p: 0.1 * jnp.asarray(rng.uniform(-1, 1, p.shape)) * jnp.maximum(jnp.abs(p), 0.1), x)
+    change = jax.tree.map(lambda p: 0.1 * p * rng.uniform(-1, 1, p.shape), x[1])
+    direction = (0.1 * jnp.asarray(rng.uniform(-1, 1, x[0].shape)), change)
     return Case(lambda y: potential.energy(y[1], graph.at(y[0])), x, direction, close=1e-7)
 
 
 SOLVER = {
     "potential energy": of_positions,
     "phonons": lambda: of_force_constants(harmonic, close=1e-7),
-    "linewidths": lambda: of_force_constants(widths, close=1e-6, same=1e-10),
+    "linewidths": lambda: of_force_constants(steps, step=1e-4, close=1e-6, same=1e-10),
     "kappa_tensors": lambda: transport(
         lambda plan, waves, gamma, t: sum(kappa_tensors(waves, gamma, plan.mesh, plan.crystal, t))
     ),
@@ -233,9 +241,6 @@ SOLVER = {
         lambda plan, waves, gamma, t: boundary_linewidth(
             waves.velocity_operator, waves.frequencies[plan.mesh.irreducible], t[0] / 100
         )
-    ),
-    "kappa, Gaussian": lambda: of_force_constants(
-        functools.partial(kappa_with, Gaussian(0.5)), step=1e-4, close=1e-6, same=1e-10
     ),
     "kappa, adaptive Gaussian": lambda: of_force_constants(
         functools.partial(kappa_with, AdaptiveGaussian()), step=1e-4, close=1e-6, same=1e-10
@@ -281,15 +286,27 @@ def close(actual, expected, tolerance: float) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max() + 1e-300, err_msg=where)
 
 
-every = pytest.mark.parametrize("name", CASES)
+#: each compiles a program of its own for half a minute; tests/solver/test_gradients.py has more of the same
+SLOW = {
+    "vmap": ("kappa, adaptive Gaussian", "kappa, tetrahedra", "kappa of force_constants_fn"),
+    "jvp": ("kappa, tetrahedra",),
+    "vjp": ("kappa, tetrahedra", "kappa of force_constants_fn"),
+    "jvp of vjp": ("kappa, adaptive Gaussian", "kappa, tetrahedra"),
+}
 
 
-@every
+def every(transform: str):
+    return pytest.mark.parametrize(
+        "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW.get(transform, ()) else ()) for n in CASES]
+    )
+
+
+@every("jit")
 def test_jit(problem):
     close(problem.function(problem.case.x), problem.value, problem.case.same)
 
 
-@every
+@every("vmap")
 def test_vmap(problem):
     case = problem.case
     points = [stepped(case.x, case.direction, k * case.step) for k in (-1, 0, 1)]
@@ -298,7 +315,7 @@ def test_vmap(problem):
         close(jax.tree.map(lambda x, k=k: x[k], mapped), problem.function(point), case.same)
 
 
-@every
+@every("jvp")
 def test_jvp(problem):
     case, forward = problem.case, problem.case.jit(lambda x, d: jax.jvp(case.function, (x,), (d,))[1])
     if not case.forward:
@@ -315,7 +332,7 @@ def test_jvp(problem):
     assert abs(pulled - contract(problem.weights, tangent)) < 1e-11 * size
 
 
-@every
+@every("vjp")
 def test_vjp(problem):
     case = problem.case
     pulled = problem.pull(case.x)
@@ -328,7 +345,7 @@ def test_vjp(problem):
     assert abs(contract(pulled, case.direction) - contract(problem.weights, numeric)) < case.close * size
 
 
-@every
+@every("jvp of vjp")
 def test_jvp_of_vjp(problem):
     """d/dh of the gradient along a direction, taken along the same direction."""
     case = problem.case
