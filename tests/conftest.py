@@ -1,16 +1,29 @@
-"""Double precision and one cache of compiled programs for the whole suite; where the reference data lie."""
+"""Double precision and one cache of compiled programs for the whole suite; what happens without the shared data.
+
+Tests of the mark or fixture `shared` need reference data or published weights outside the repository (../shared, or the
+folder that WIGNER_JAX_SHARED names). Without them a function whose other parameters are packaged runs with those alone,
+and any other shows as one skip, whatever its parameters.
+
+Broadcasting between arrays of different ranks hides mistakes. The folders of STRICT_RANKS run with
+``jax.numpy_rank_promotion("raise")``: force constants and the empirical potentials spell every broadcast out. The solver's kernels (physics/) and the layers of the equivariant potentials do not yet. Implicit promotion of dtypes
+is used throughout the package, integers and masks times floats: "strict" holds nowhere, so that no test asks for it.
+"""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import pytest
+from reference_materials import SHARED
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 jax.config.update("jax_enable_x64", True)
 
-SHARED = Path(os.environ.get("WIGNER_JAX_SHARED", Path(__file__).parents[2] / "shared"))
+STRICT_RANKS = ("core", "crystal", "ifc")
+MISSING = f"reference data not found at {SHARED} (set WIGNER_JAX_SHARED)"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -19,12 +32,47 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without the shared data: one skip for every function that has nothing else to run with."""
+    if (SHARED / "data").is_dir():
+        return
+
+    def function(item: pytest.Item) -> str:
+        return item.nodeid.partition("[")[0]
+
+    def needs_shared(item: pytest.Item) -> bool:
+        return item.get_closest_marker("shared") is not None or "shared" in getattr(item, "fixturenames", ())
+
+    seen = {function(item) for item in items if not needs_shared(item)}
+    kept, dropped = [], []
+    for item in items:
+        if not needs_shared(item):
+            kept.append(item)
+        elif function(item) in seen:
+            dropped.append(item)
+        else:
+            seen.add(function(item))
+            item.add_marker(pytest.mark.skip(reason=MISSING))
+            kept.append(item)
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = kept
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference data, which is not part of the repository; tests that need it skip without it."""
-    if not (SHARED / "data").is_dir():
-        pytest.skip(f"reference data not found at {SHARED} (set WIGNER_JAX_SHARED)")
+    """The folder of reference data, which is not part of the repository."""
+    if not (SHARED / "data").is_dir():  # asked for while a test runs
+        pytest.skip(MISSING)
     return SHARED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ranks_are_spelled_out(request: pytest.FixtureRequest):
+    """No broadcasting between ranks in the folders that hold it, fixtures of their modules included."""
+    strict = request.path.parent.name in STRICT_RANKS
+    with jax.numpy_rank_promotion("raise" if strict else "allow"):
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

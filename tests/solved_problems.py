@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-from reference_materials import load
+from reference_materials import REFERENCES, load, stored
 
 from wigner_jax._solve import make_plan, solve
 from wigner_jax.crystal.elements import natural_isotopes
@@ -21,41 +21,30 @@ from wigner_jax.potentials.registry import load_potential
 from wigner_jax.types import ForceConstants, Scattering
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ase import Atoms
 
     from wigner_jax.types import Crystal, Supercell, Supercells
 
-REFERENCES = {  # compound, with charges
-    "gi_si_m7_smm19": ("Si", False),
-    "gi_si_m11_smm19": ("Si", False),
-    "gi_nacl_nonac_m11_smm19": ("NaCl", False),
-    "gi_nacl_nonac_m11_sigma0.1": ("NaCl", False),
-    "gi_nacl_nac_m11_smm19": ("NaCl", True),
-    "gi_znte_nac_m11_smm19": ("ZnTe", True),
-}
 
-
-def problem(shared: Path, reference: str):
+def problem(reference: str):
     """Plan, material, long-range part and the stored arrays of a reference."""
-    name, polar = REFERENCES[reference]
-    material, stored = load(shared, name), np.load(shared / f"data/reference/{reference}.npz")
-    nac = GonzeLee(material.born, dipole_plan(material.cells.crystal, material.cells.fc2_supercell)) if polar else None
-    return make_plan(material.cells, stored["D_diag"]), material, nac, stored
+    material, arrays = load(REFERENCES[reference].material), stored(reference)
+    nac = None
+    if REFERENCES[reference].polar:
+        nac = GonzeLee(material.born, dipole_plan(material.cells.crystal, material.cells.fc2_supercell))
+    return make_plan(material.cells, arrays["D_diag"]), material, nac, arrays
 
 
 @functools.cache
-def solved(shared: Path, reference: str):
+def solved(reference: str):
     """Plan, our solution and the stored arrays of a reference."""
-    plan, material, nac, stored = problem(shared, reference)
-    broadening = Gaussian(0.1) if "sigma" in reference else None
-    scattering = Scattering(natural_isotopes(plan.crystal), 1e6)
-    return (
-        plan,
-        solve(plan, material.constants, (300.0,), broadening=broadening, scattering=scattering, nac=nac),
-        stored,
-    )
+    plan, material, nac, arrays = problem(reference)
+    _, _, sigma, mfp, _ = REFERENCES[reference]
+    solution = solve(
+        plan, material.constants, (300.0,), broadening=None if sigma is None else Gaussian(sigma),
+        scattering=Scattering(natural_isotopes(plan.crystal), mfp), nac=nac,
+    )  # fmt: skip
+    return plan, solution, arrays
 
 
 @functools.cache

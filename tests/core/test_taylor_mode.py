@@ -54,7 +54,7 @@ FUNCTIONS = {
     "while": lambda x: jax.lax.fori_loop(0, jnp.argmax(x) + 2, lambda i, y: y * x + i, x),
     "scan": scanned,
     "checkpoint": jax.checkpoint(lambda x: jnp.sin(x) * jnp.cumsum(x) ** 2),
-    "checkpoint with a table": jax.checkpoint(lambda x: jnp.sin(x) * TABLE @ x),
+    "checkpoint with a table": jax.checkpoint(lambda x: jnp.sin(x)[None] * TABLE @ x),
     "scan of checkpoints": lambda x: jax.lax.map(jax.checkpoint(lambda y: jnp.tanh(y) * x), jnp.outer(x, x)),
     "gradient of them": lambda x: jax.grad(
         lambda y: jax.lax.map(jax.checkpoint(lambda z: jnp.tanh(z) * y), jnp.outer(y, y)).sum()

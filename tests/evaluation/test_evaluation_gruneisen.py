@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io import read, write
-from test_campaign import tables
+from test_evaluation import tables
 
 from wigner_jax import default_supercells, load_potential
 from wigner_jax.cli.app import main

@@ -12,7 +12,7 @@ from wigner_jax import WignerCalculator, default_supercells, force_constants, lo
 from wigner_jax.errors import InputError
 from wigner_jax.ifc.finite_displacement import calculator_of, finite_displacements
 
-SMALL = {"fc2": (1, 1, 1), "fc3": (1, 1, 1)}  # conventional cells
+SMALL = {"fc2_supercell": (1, 1, 1), "fc3_supercell": (1, 1, 1)}  # conventional cells
 
 
 def silicon():
@@ -27,7 +27,7 @@ def sizes(constants):
 def test_they_converge_to_automatic_differentiation():
     """The error is of second order in the displacement."""
     potential = load_potential("tersoff-1988-si")
-    cells = default_supercells(silicon(), SMALL["fc2"], SMALL["fc3"])
+    cells = default_supercells(silicon(), **SMALL)
     exact = sizes(force_constants(cells, potential)[0])
     errors, calls = [], []
     for distance in (0.04, 0.02):

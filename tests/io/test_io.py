@@ -111,7 +111,7 @@ def test_hdf5_of_any_supercell(written, layout: int) -> None:
 
 @pytest.mark.parametrize("name", ["Si", "NaCl", "ZnTe"])
 def test_reference_files(shared: Path, name: str) -> None:
-    expected = reference.load(shared, name)
+    expected = reference.load(name)
     cells, fc, born = read_phono3py(shared / "data/reference" / reference.YAML[name] / "phono3py.yaml")
     np.testing.assert_array_equal(fc.fc2, expected.constants.fc2)
     np.testing.assert_array_equal(fc.fc3, expected.constants.fc3)
@@ -150,7 +150,7 @@ def test_forces_fc3_beside_the_yaml(shared: Path, tmp_path: Path) -> None:
 
 
 def test_born_file_is_expanded_by_symmetry(shared: Path, tmp_path: Path) -> None:
-    material = reference.load(shared, "La2Zr2O7")
+    material = reference.load("La2Zr2O7")
     crystal = material.cells.crystal
     path = shared / "data/reference/La2Zr2O7/BORN"
     born = read_born(path, crystal)
@@ -304,13 +304,10 @@ def test_the_peer_reads_our_gamma(made_up, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture(scope="module")
-def peer_file(shared: Path, tmp_path_factory) -> Path:
+def peer_file(tmp_path_factory) -> Path:
     """A kappa file of phono3py: NaCl 5³ with isotope scattering."""
-    folder = shared / "data/reference/NaCl-PBE"
-    peer = phono3py.load(
-        folder / "phono3py.yaml", fc2_filename=folder / "fc2.hdf5", fc3_filename=folder / "fc3.hdf5", log_level=0
-    )
-    peer.mesh_numbers = [5, 5, 5]
+    peer = reference.load("nacl-mace").peer
+    peer.mesh_numbers, peer.sigmas = [5, 5, 5], None
     peer.init_phph_interaction()
     target = tmp_path_factory.mktemp("peer")
     here = Path.cwd()
@@ -333,9 +330,9 @@ def test_schema_is_the_peers(made_up, peer_file: Path) -> None:
         assert np.asarray(ours[name]).dtype.kind == np.asarray(value).dtype.kind, name
 
 
-def test_mesh_datasets_are_the_peers(shared: Path, peer_file: Path) -> None:
+def test_mesh_datasets_are_the_peers(peer_file: Path) -> None:
     theirs = read_kappa_hdf5(peer_file)
-    cells = read_phono3py(shared / "data/reference/NaCl-PBE/phono3py.yaml").supercells
+    cells = reference.load("nacl-mace").cells
     mesh = make_mesh(cells.crystal, (5, 5, 5))
     np.testing.assert_array_equal(mesh.weights, theirs["weight"])
     np.testing.assert_array_equal(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 
 import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_materials import load
+from reference_materials import REFERENCES, SHARED, load, material_params, reference_params, stored
 
 from wigner_jax.physics import phonons as module
 from wigner_jax.physics.conductivity import (
@@ -34,34 +33,25 @@ from wigner_jax.units import K_B, KAPPA
 phonons = jax.jit(module.phonons)
 conduct = jax.jit(conductivity)
 
-REFERENCES = {
-    "gi_si_m7_smm19": ("Si", False),
-    "gi_si_m11_smm19": ("Si", False),
-    "gi_nacl_nonac_m11_smm19": ("NaCl", False),
-    "gi_nacl_nonac_m11_sigma0.1": ("NaCl", False),
-    "gi_nacl_nac_m11_smm19": ("NaCl", True),
-    "gi_znte_nac_m11_smm19": ("ZnTe", True),
-}
-
 
 @functools.cache
-def harmonic(shared, reference: str):
+def harmonic(reference: str):
     """Material, mesh, phonons and total half widths (T, P, m) of a reference."""
-    name, polar = REFERENCES[reference]
-    material = load(shared, name)
+    material, arrays = load(REFERENCES[reference].material), stored(reference)
     crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
-    stored = np.load(shared / f"data/reference/{reference}.npz")
-    mesh = make_mesh(crystal, stored["D_diag"])
-    nac = GonzeLee(material.born, dipole_plan(crystal, supercell)) if polar else None
+    mesh = make_mesh(crystal, arrays["D_diag"])
+    nac = GonzeLee(material.born, dipole_plan(crystal, supercell)) if REFERENCES[reference].polar else None
     table = make_fc2_table(crystal, supercell)
     solution = phonons(mesh.qpoints, mesh.irreducible, material.constants.fc2, crystal, table, nac)
-    widths = stored["gamma"][0] + stored["gamma_isotope"] + stored["gamma_boundary"]
+    widths = arrays["gamma"] + arrays["gamma_isotope"] + arrays["gamma_boundary"]
     return material, mesh, solution, widths
 
 
-@pytest.fixture(scope="module")
-def nacl(shared):
-    return harmonic(shared, "gi_nacl_nonac_m11_smm19")
+@pytest.fixture(
+    scope="module", params=["nacl-mace_m4", pytest.param("gi_nacl_nonac_m11_smm19", marks=pytest.mark.shared)]
+)
+def nacl(request):
+    return harmonic(request.param)
 
 
 def smooth_widths(frequencies, temperatures):
@@ -101,9 +91,9 @@ def test_star_average_is_the_projection_on_invariant_tensors(nacl):
     )
 
 
-def test_irreducible_points_give_the_sum_over_the_full_mesh(shared):
+def test_irreducible_points_give_the_sum_over_the_full_mesh():
     """Star averages against brute force: every point its own star, no rotation but the identity."""
-    material = load(shared, "Si")
+    material = load("si-tersoff")
     crystal = material.cells.crystal
     table = make_fc2_table(crystal, material.cells.fc2_supercell)
     results = []
@@ -264,12 +254,12 @@ def test_gradients_are_finite_everywhere(nacl):
         assert np.abs(g).max() > 0
 
 
-@pytest.mark.parametrize("name", ["Si", "NaCl"])
-def test_derivative_of_the_conductivity_by_force_constants(shared, name):
+@pytest.mark.parametrize("name", material_params("si-tersoff", "nacl-mace", "Si", "NaCl"))
+def test_derivative_of_the_conductivity_by_force_constants(name):
     """Reverse mode through κ_TOT of a whole mesh, with its degenerate points, against differences along Φ2."""
     from test_phonons import central, radial_change
 
-    material = load(shared, name)
+    material = load(name)
     crystal = material.cells.crystal
     table, mesh = make_fc2_table(crystal, material.cells.fc2_supercell), make_mesh(crystal, (4, 4, 4))
     second, change = jnp.asarray(material.constants.fc2), radial_change(material)
@@ -289,29 +279,32 @@ def test_derivative_of_the_conductivity_by_force_constants(shared, name):
 # ---------------------------------------------------------------- references
 
 
-@pytest.mark.parametrize("reference", REFERENCES)
-def test_reference_conductivity_from_stored_widths(shared, reference):
-    material, mesh, solution, widths = harmonic(shared, reference)
-    expected = json.loads((shared / "data/reference/wigner.json").read_text())[reference]
+@pytest.mark.parametrize("reference", reference_params())
+def test_reference_conductivity_from_stored_widths(reference):
+    material, mesh, solution, widths = harmonic(reference)
     result = conduct(solution, widths, mesh, material.cells.crystal, np.array([300.0]))
-    polar = REFERENCES[reference][1]
+    polar, arrays = REFERENCES[reference].polar, stored(reference)
     tolerance = 1e-6 if polar else 1e-11  # Gonze-Lee is truncated at 1e-10 relative, and κ_C is a small difference
-    for field in ("kappa_P", "kappa_C", "kappa_TOT"):
-        np.testing.assert_allclose(getattr(result, field)[0, :3], expected[field][:3], rtol=tolerance)
-        np.testing.assert_allclose(getattr(result, field)[0, 3:], 0, atol=1e-10 * expected["kappa_TOT"][0])
-    stored = np.load(shared / f"data/reference/{reference}.npz")
-    np.testing.assert_array_equal(mesh.weights, stored["grid_weights"])
+    for field in ("kappa_P", "kappa_C"):
+        np.testing.assert_allclose(getattr(result, field)[0, :3], arrays[field][0, :3], rtol=tolerance)
+        np.testing.assert_allclose(getattr(result, field)[0, 3:], 0, atol=1e-10 * arrays["kappa_P"][0, 0])
+    np.testing.assert_array_equal(mesh.weights, arrays["grid_weights"])
     live = slice(1, None)  # phono3py gives the acoustic modes at Γ, which drop out, a finite heat capacity
-    np.testing.assert_allclose(result.heat_capacity[0, live], stored["mode_heat_capacities"][0, live], rtol=1e-7)
+    np.testing.assert_allclose(result.heat_capacity[0, live], arrays["mode_heat_capacities"][0, live], rtol=1e-7)
 
 
-@pytest.mark.parametrize("reference", ["gi_si_m7_smm19", "gi_nacl_nac_m11_smm19"])
-def test_reference_mode_values(shared, reference):
-    material, mesh, solution, widths = harmonic(shared, reference)
-    stored = np.load(shared / f"data/reference/{reference}.wigner_true.npz")["mode_kappa_matrix_smm"]
+WITH_MODES = ("gi_si_m7_smm19", "gi_nacl_nac_m11_smm19")
+
+
+@pytest.mark.parametrize(
+    "reference", [p for p in reference_params() if "gi" not in p.values[0] or p.values[0] in WITH_MODES]
+)
+def test_reference_mode_values(reference):
+    material, mesh, solution, widths = harmonic(reference)
+    pairs = stored(reference)["mode_kappa"][0]
     result = conduct(solution, widths, mesh, material.cells.crystal, np.array([300.0]))
     same = np.asarray(same_degenerate_set(solution.frequencies[mesh.irreducible]))[..., None]
-    populations, coherences = np.sum(stored * same, axis=2), np.sum(stored * ~same, axis=(1, 2))
+    populations, coherences = np.sum(pairs * same, axis=2), np.sum(pairs * ~same, axis=(1, 2))
     blocks = degenerate_averages(solution.frequencies[mesh.irreducible])
     averaged = [np.einsum("pst,ptv->psv", blocks, x)[..., :3].mean(-1) for x in (result.mode_kappa_P[0], populations)]
     np.testing.assert_allclose(averaged[0], averaged[1], rtol=1e-5, atol=1e-9 * averaged[1].max())
@@ -322,11 +315,12 @@ def test_reference_mode_values(shared, reference):
 
 
 @pytest.mark.slow
-def test_la2zr2o7_from_stored_widths(shared):
+@pytest.mark.shared
+def test_la2zr2o7_from_stored_widths():
     """A complex crystal of glass-like conductivity, without isotope scattering: 1.917 + 0.532 W/(m K) at 300 K."""
-    material = load(shared, "La2Zr2O7")
+    material = load("La2Zr2O7")
     crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
-    with h5py.File(shared / "data/reference/La2Zr2O7/kappa-m191919.hdf5") as file:
+    with h5py.File(SHARED / "data/reference/La2Zr2O7/kappa-m191919.hdf5") as file:
         stored = {key: file[key][()] for key in ("frequency", "gamma", "temperature", "weight", "qpoint")}
     whole = make_mesh(crystal, (19, 19, 19))
     np.testing.assert_array_equal(whole.weights, stored["weight"])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_materials import load
+from reference_materials import REFERENCES, load, material_params, reference_params, stored
 
 from wigner_jax.physics import phonons as module
 from wigner_jax.physics.nac import GonzeLee, Wang
@@ -48,9 +48,9 @@ def peer_matrix(method: str, material):
     )
 
 
-@pytest.fixture(params=["NaCl", "ZnTe"])
-def material(request, shared):
-    return load(shared, request.param)
+@pytest.fixture(params=material_params("nacl-mace", "NaCl", "ZnTe"))
+def material(request):
+    return load(request.param)
 
 
 methods = pytest.mark.parametrize("method", ["gonze", "wang"])
@@ -100,9 +100,13 @@ def test_long_waves_approach_the_directional_limit(material):
     assert errors[1] < 0.15 * errors[0] < 1e-2 * np.abs(at_centre).max()
 
 
+one_of_each = pytest.mark.parametrize("name", material_params("nacl-mace", "ZnTe"))
+
+
+@one_of_each
 @methods
-def test_gradient_is_that_of_the_dynamical_matrix(shared, method):
-    material = load(shared, "ZnTe")
+def test_gradient_is_that_of_the_dynamical_matrix(name, method):
+    material = load(name)
     args = system(material)
     nac = correction(method, material)
     analytic = dynamical_matrix_gradient(POINTS, *args, nac)
@@ -129,11 +133,12 @@ def test_dynamical_matrix_agrees_with_phonopy(material, method):
     np.testing.assert_allclose(at_centre, peer.dynamical_matrix, rtol=0, atol=tolerance * np.abs(at_centre).max())
 
 
+@one_of_each
 @methods
-def test_gradient_agrees_with_phonopy(shared, method):
+def test_gradient_agrees_with_phonopy(name, method):
     from phonopy.harmonic.derivative_dynmat import DerivativeOfDynamicalMatrix
 
-    material = load(shared, "ZnTe")
+    material = load(name)
     args = system(material)
     peer = DerivativeOfDynamicalMatrix(peer_matrix(method, material))
     ours = dynamical_matrix_gradient(POINTS, *args, correction(method, material))
@@ -142,16 +147,22 @@ def test_gradient_agrees_with_phonopy(shared, method):
         np.testing.assert_allclose(dD, peer.d_dynamical_matrix, rtol=0, atol=2e-7 * np.abs(dD).max())
 
 
-@pytest.mark.parametrize(("name", "reference"), [("NaCl", "gi_nacl_nac_m11_smm19"), ("ZnTe", "gi_znte_nac_m11_smm19")])
-def test_reference_frequencies(shared, name, reference):
-    material = load(shared, name)
+@pytest.mark.parametrize("reference", reference_params(keep=lambda r: r.polar))
+def test_reference_frequencies(reference):
+    material, arrays = load(REFERENCES[reference].material), stored(reference)
     args = system(material)
-    stored = np.load(shared / f"data/reference/{reference}.npz")
-    f, _ = frequencies_and_eigenvectors(stored["qpoints"], *args, correction("gonze", material))
-    np.testing.assert_allclose(f, stored["frequencies"], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(f[1:], stored["frequencies"][1:], rtol=1e-7)
-    bare, _ = frequencies_and_eigenvectors(stored["qpoints"], *args)
+    f, _ = frequencies_and_eigenvectors(arrays["qpoints"], *args, correction("gonze", material))
+    np.testing.assert_allclose(f, arrays["frequencies"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(f[1:], arrays["frequencies"][1:], rtol=1e-7)
+    bare, _ = frequencies_and_eigenvectors(arrays["qpoints"], *args)
     assert np.abs(f - bare).max() > 0.1  # the correction is what is tested
+
+
+@methods
+def test_reference_frequencies_between_mesh_points(method):
+    material, arrays = load("nacl-mace"), stored("nacl-mace_nac_m4")
+    f, _ = frequencies_and_eigenvectors(arrays["off_qpoints"], *system(material), correction(method, material))
+    np.testing.assert_allclose(f, arrays[f"off_{method}"], rtol={"gonze": 1e-7, "wang": 1e-11}[method])
 
 
 def test_charges_are_symmetrised_as_phonopy_does(material):
@@ -187,8 +198,8 @@ def test_reciprocal_vectors_are_a_sphere(material):
     np.testing.assert_allclose(length.max(), (900 / (4 * np.pi * volume)) ** (1 / 3), rtol=0.1)
 
 
-def test_the_sum_over_reciprocal_vectors_is_converged(shared):
-    material = load(shared, "NaCl")
+def test_the_sum_over_reciprocal_vectors_is_converged():
+    material = load("nacl-mace")
     crystal, supercell = material.cells.crystal, material.cells.fc2_supercell
     args = system(material)
     D = [
@@ -199,12 +210,12 @@ def test_the_sum_over_reciprocal_vectors_is_converged(shared):
 
 
 @methods
-def test_derivative_by_charges(shared, method):
+def test_derivative_by_charges(method):
     """Including the zone boundary and Γ, where bands are degenerate; the charges keep their symmetry.
 
     Left out is the point nearest to Γ: its transverse modes are split by less than a block's tolerance.
     """
-    material = load(shared, "NaCl")
+    material = load("nacl-mace")
     args = system(material)
     nac = correction(method, material)
     q = np.concatenate([POINTS[:5], [[0, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0]]])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import original_programs as zoo
 import pytest
+from reference_materials import SHARED
 
 from wigner_jax.cli.app import main
 from wigner_jax.errors import InputError
@@ -154,9 +155,11 @@ def test_every_model_has_a_card():
     assert recommended_route("sevennet-0") == "finite-displacement"
 
 
-@pytest.mark.parametrize("name", [*FILES, *available_potentials()])
-def test_cards_say_what_is_in_the_files(shared, name):
-    potential = load_potential(zoo.weights(shared, FILES[name]) if name in FILES else name)
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.shared) for name in FILES), *available_potentials()]
+)
+def test_cards_say_what_is_in_the_files(name):
+    potential = load_potential(zoo.weights(SHARED, FILES[name]) if name in FILES else name)
     card = CARDS[name]
     assert potential.name == name
     assert sorted(potential.species) == sorted(card.elements)

@@ -29,6 +29,7 @@ from wigner_jax.types import Scattering
 
 tensors = jax.jit(kappa_tensors)
 TEMPERATURES = jnp.array([100.0, 300.0])
+SHARED = [pytest.mark.slow, pytest.mark.shared]
 SMOOTH = {"gaussian": Gaussian(0.3), "adaptive": AdaptiveGaussian()}
 
 
@@ -37,11 +38,11 @@ def wurtzite():
     return analytic(bulk("SiC", "wurtzite", a=3.05, c=4.98, u=0.378), (3, 3, 2), (2, 2, 1))
 
 
-def material(name: str, request):
+def material(name: str):
     """cells, force constants"""
     if name == "wurtzite":
         return wurtzite()
-    data = load(request.getfixturevalue("shared"), name)
+    data = load(name)
     return data.cells, jax.tree.map(jnp.asarray, data.constants)
 
 
@@ -95,17 +96,17 @@ def check(function, x, direction, h: float, tolerance: float, forward: bool = Tr
 @pytest.mark.parametrize(
     ("name", "dims", "broadening"),
     [
-        ("NaCl", (4, 4, 4), "adaptive"),
-        pytest.param("Si", (4, 4, 4), "gaussian", marks=pytest.mark.slow),
-        pytest.param("Si", (5, 5, 5), "adaptive", marks=pytest.mark.slow),
-        pytest.param("NaCl", (5, 5, 5), "gaussian", marks=pytest.mark.slow),
+        ("nacl-mace", (4, 4, 4), "adaptive"),
+        pytest.param("si-tersoff", (4, 4, 4), "gaussian", marks=pytest.mark.slow),
+        pytest.param("Si", (5, 5, 5), "adaptive", marks=SHARED),
+        pytest.param("NaCl", (5, 5, 5), "gaussian", marks=SHARED),
         pytest.param("wurtzite", (3, 3, 2), "gaussian", marks=pytest.mark.slow),
         pytest.param("wurtzite", (4, 4, 3), "adaptive", marks=pytest.mark.slow),
     ],
 )
-def test_smooth_broadenings(request, name, dims, broadening):
+def test_smooth_broadenings(name, dims, broadening):
     """Every mode of Γ, of the zone boundary and in between, along changes of Φ2 and of Φ3, one after the other."""
-    cells, fc = material(name, request)
+    cells, fc = material(name)
     plan = make_plan(cells, dims)
     function = functools.partial(everything, plan, broadening=SMOOTH[broadening], scattering=scattering_of(plan))
     for seed in range(2):
@@ -123,9 +124,9 @@ def test_smooth_broadenings(request, name, dims, broadening):
 # ---------------------------------------------------------------- charges, scattering terms
 
 
-def test_born_charges_and_isotopes(shared):
+def test_born_charges_and_isotopes():
     """κ of NaCl by its charges, dielectric constant, mass variances and mean free path, all in one direction."""
-    data = load(shared, "NaCl")
+    data = load("nacl-mace")
     plan, fc = make_plan(data.cells, (3, 3, 3)), data.constants
     dipoles = dipole_plan(data.cells.crystal, data.cells.fc2_supercell)
 
@@ -224,16 +225,16 @@ def sign_changes(plan, before, after) -> int:
 
 @pytest.mark.parametrize(
     ("name", "dims"),
-    [("Si", (4, 4, 4)), pytest.param("NaCl", (5, 5, 5), marks=pytest.mark.slow),
+    [("si-tersoff", (4, 4, 4)), pytest.param("NaCl", (5, 5, 5), marks=SHARED),
      pytest.param("wurtzite", (4, 4, 3), marks=pytest.mark.slow)],
 )  # fmt: skip
-def test_tetrahedra(request, record_property, name, dims):
+def test_tetrahedra(record_property, name, dims):
     """Along 20 directions, kinks or not: the weights are continuous, so that a kink inside the step costs little.
 
     κ itself jumps by some 1e-9 of its value where an exact tie of frequencies at a vertex is decided by rounding. Such a
     jump spoils a difference, but not those of two steps at once.
     """
-    cells, fc = material(name, request)
+    cells, fc = material(name)
     plan = make_plan(cells, dims)
     function = functools.partial(
         everything, plan, broadening=Tetrahedron.for_plan(plan).with_capacity(plan, fc), scattering=scattering_of(plan)

@@ -8,7 +8,8 @@ import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk
-from reference_materials import crystal_of, supercell_of
+from phono3py_peer import new_peer, peer_isotope, run_peer
+from reference_materials import cells_of
 from solved_problems import tersoff
 
 from wigner_jax._solve import make_plan, solve
@@ -16,31 +17,15 @@ from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.ifc.autodiff import force_constants
 from wigner_jax.physics.broadening.gaussian import Gaussian
 from wigner_jax.physics.broadening.tetrahedron import Tetrahedron
-from wigner_jax.types import ForceConstants, Supercells
+from wigner_jax.types import ForceConstants
 
 phono3py = pytest.importorskip("phono3py")
 
 TEMPERATURES = (100.0, 300.0)
-SIDE = 1e-10  # THz
 
 
-def cells_of(peer) -> Supercells:
-    return Supercells(
-        crystal_of(peer.primitive),
-        supercell_of(peer.phonon_primitive, peer.phonon_supercell),
-        supercell_of(peer.primitive, peer.supercell),
-    )
-
-
-def new_peer(atoms, fc2, fc3, primitive):
-    from phonopy.structure.atoms import PhonopyAtoms
-
-    unit = PhonopyAtoms(
-        numbers=atoms.numbers, cell=np.asarray(atoms.cell), scaled_positions=atoms.get_scaled_positions()
-    )
-    return phono3py.Phono3py(
-        unit, supercell_matrix=fc3, phonon_supercell_matrix=fc2, primitive_matrix=primitive, log_level=0
-    )
+def peer_of(atoms, fc2, fc3, primitive):
+    return new_peer(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, fc2, fc3, primitive)
 
 
 @functools.cache
@@ -52,7 +37,7 @@ def stored_forces(shared, file: str):
         a for a in structures if a.info["mp_id"] == str(data["mp_id"]) and a.info["symm.no"] == int(data["spacegroup"])
     )
     primitive = atoms.info.get("primitive_matrix", np.eye(3))
-    peer = new_peer(atoms, atoms.info["fc2_supercell"], atoms.info["fc3_supercell"], primitive)
+    peer = peer_of(atoms, atoms.info["fc2_supercell"], atoms.info["fc3_supercell"], primitive)
     peer.generate_displacements(distance=0.03)
     peer.generate_fc2_displacements(distance=0.03)
     assert len(data["fc3_forces"]) == len(peer.supercells_with_displacements)
@@ -75,52 +60,14 @@ def strained():
 
 @functools.cache
 def low_symmetry():
-    peer = new_peer(strained(), np.diag([3, 3, 3]), np.diag([2, 2, 2]), np.eye(3))
+    peer = peer_of(strained(), np.diag([3, 3, 3]), np.diag([2, 2, 2]), np.eye(3))
     fc, _ = force_constants(cells_of(peer), tersoff())
     peer.fc2, peer.fc3 = np.array(fc.fc2), np.array(fc.fc3)
     return peer
 
 
-def peer_three_phonon(peer, dims, sigma):
-    """γ (T, P, m)"""
-    peer.mesh_numbers, peer.sigmas = dims, sigma
-    peer.init_phph_interaction(average_degenerate_weights=True, exclude_gamma_acoustic=True)
-    peer.run_thermal_conductivity(temperatures=TEMPERATURES)
-    result = peer.thermal_conductivity
-    return np.asarray(result.gamma)[0], np.asarray(result.frequencies)
-
-
-def peer_isotope(peer, dims, sigma, points, monkeypatch):
-    """γ (P, m), with both sides of the jumps of tetrahedron weights in equal parts.
-
-    Elastic scattering meets its own star at exactly its frequency, on whole faces of tetrahedra. At the face itself
-    phono3py's weights are decided by rounding; the limits from both sides are not.
-    """
-    from phono3py.other import isotope
-
-    plain = isotope.get_integration_weights
-
-    def both_sides(frequencies, *args, **options):
-        return (plain(frequencies + SIDE, *args, **options) + plain(frequencies - SIDE, *args, **options)) / 2
-
-    monkeypatch.setattr(isotope, "get_integration_weights", both_sides)
-    run = isotope.Isotope(
-        np.array(dims), peer.primitive, average_degenerate_weights=True, exclude_gamma_acoustic=True,
-        bz_grid=peer.grid, sigma=sigma, cutoff_frequency=peer.phph_interaction.cutoff_frequency,
-    )  # fmt: skip
-    run.init_dynamical_matrix(peer.fc2, peer.phonon_supercell, peer.phonon_primitive)
-    widths = []
-    for point in points:
-        run.set_grid_point(point)
-        run.run()
-        widths.append(np.ravel(run.gamma))
-    return np.array(widths)
-
-
-def compare(peer, dims, sigma, monkeypatch):
-    from phonopy.phonon.grid import get_ir_grid_points
-
-    expected, frequencies = peer_three_phonon(peer, dims, sigma)
+def compare(peer, dims, sigma):
+    frequencies, expected, *_ = run_peer(peer, dims, sigma, TEMPERATURES)
     cells = cells_of(peer)
     plan = make_plan(cells, dims)
     fc = ForceConstants(np.array(peer.fc2), np.array(peer.fc3))
@@ -133,8 +80,7 @@ def compare(peer, dims, sigma, monkeypatch):
     np.testing.assert_allclose(actual, frequencies, rtol=0, atol=1e-6)
     error = np.abs(ours.linewidths.three_phonon - expected).max() / expected.max()
     assert error < 1e-6
-    points = peer.grid.grg2bzg[get_ir_grid_points(peer.grid)[0]]
-    isotope = peer_isotope(peer, dims, sigma, points, monkeypatch)
+    isotope = peer_isotope(peer, dims, sigma)
     assert isotope.max() > 0
     error_iso = np.abs(ours.linewidths.isotope - isotope).max() / isotope.max()
     print(f"{dims} σ={sigma}: γ {error:.1e}, isotope {error_iso:.1e} of the largest")
@@ -142,29 +88,29 @@ def compare(peer, dims, sigma, monkeypatch):
 
 
 @pytest.mark.parametrize("sigma", [None, 0.3])
-def test_low_symmetry(sigma, monkeypatch):
+def test_low_symmetry(sigma):
     """Triclinic, from an analytic potential by automatic differentiation."""
-    compare(low_symmetry(), (3, 4, 3), sigma, monkeypatch)
+    compare(low_symmetry(), (3, 4, 3), sigma)
 
 
 @pytest.mark.parametrize(
     ("n", "sigma"),
     [(5, None), pytest.param(11, None, marks=pytest.mark.slow), pytest.param(11, 0.1, marks=pytest.mark.slow)],
 )
-def test_libr(shared, n, sigma, monkeypatch):
-    compare(stored_forces(shared, "mp-23259-LiBr-rs"), (n, n, n), sigma, monkeypatch)
+def test_libr(shared, n, sigma):
+    compare(stored_forces(shared, "mp-23259-LiBr-rs"), (n, n, n), sigma)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sigma", [None, 0.1])
-def test_wurtzite_beo(shared, sigma, monkeypatch):
-    compare(stored_forces(shared, "mp-2542-BeO-wz"), (9, 9, 7), sigma, monkeypatch)
+def test_wurtzite_beo(shared, sigma):
+    compare(stored_forces(shared, "mp-2542-BeO-wz"), (9, 9, 7), sigma)
 
 
 def test_mass_variances():
     from phono3py.other.isotope import get_mass_variances
 
     atoms = strained()
-    crystal = cells_of(new_peer(atoms, np.eye(3), np.eye(3), np.eye(3))).crystal
+    crystal = cells_of(peer_of(atoms, np.eye(3), np.eye(3), np.eye(3))).crystal
     expected = get_mass_variances(symbols=atoms.get_chemical_symbols())
     np.testing.assert_allclose(natural_isotopes(crystal), expected, rtol=1e-8)  # the table has eight digits

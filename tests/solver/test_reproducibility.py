@@ -13,16 +13,19 @@ from ase.build import bulk
 from scipy.stats import unitary_group
 from solved_problems import analytic
 
-from wigner_jax._solve import Scattering, linewidths, make_plan, natural_isotopes, phonons, reserve, solve
+from wigner_jax._solve import linewidths, make_plan, phonons, solve
+from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.physics.broadening.gaussian import AdaptiveGaussian, Gaussian
+from wigner_jax.physics.broadening.tetrahedron import Tetrahedron
 from wigner_jax.physics.conductivity import conductivity
 from wigner_jax.physics.degeneracy import same_degenerate_set
+from wigner_jax.types import Scattering
 
 MESH, TEMPERATURE = (4, 4, 4), np.array([300.0])
 SCATTERING_METHODS = {
     "gaussian": lambda plan, fc: Gaussian(0.3),
     "adaptive": lambda plan, fc: AdaptiveGaussian(),
-    "tetrahedron": lambda plan, fc: reserve(plan, fc, margin=0.5),
+    "tetrahedron": lambda plan, fc: Tetrahedron.for_plan(plan).with_capacity(plan, fc, margin=0.5),
 }
 
 
@@ -57,7 +60,7 @@ def test_eigenvectors_inside_degenerate_sets_are_a_free_choice(silicon, method):
     assert np.abs(choices[1].eigenvectors - waves.eigenvectors).max() > 0.1
     widths, tensors = [], []
     for choice in choices:
-        gamma = linewidths(plan, fc, choice, TEMPERATURE, broadening, scattering)
+        gamma = linewidths(plan, fc, choice, TEMPERATURE, broadening=broadening, scattering=scattering)
         assert not gamma.overflow
         found = conductivity(choice, gamma.total, plan.mesh, plan.crystal, TEMPERATURE)
         widths.append([np.asarray(x) for x in (gamma.three_phonon, gamma.isotope, gamma.boundary)])

@@ -275,7 +275,10 @@ def test_saved_analytic_potentials(tersoff, tmp_path):
     assert load_potential(tmp_path / "model.json").cutoff == back.cutoff  # what was there is still whole
 
 
-@pytest.mark.parametrize("name", ["nequix-mp-1.nqx", "checkpoint_sevennet_0.pth", "mace"])
+@pytest.mark.parametrize(
+    "name",
+    [*(pytest.param(n, marks=pytest.mark.shared) for n in ("nequix-mp-1.nqx", "checkpoint_sevennet_0.pth")), "mace"],
+)
 def test_saved_models(request, tmp_path, name):
     template = MACE if name == "mace" else request.getfixturevalue("shared") / "weights" / name
     if not template.is_file():
