@@ -289,7 +289,7 @@ def close(actual, expected, tolerance: float) -> None:
 #: each compiles a program of its own for half a minute; tests/solver/test_gradients.py has more of the same
 SLOW = {
     "vmap": ("kappa, adaptive Gaussian", "kappa, tetrahedra", "kappa of force_constants_fn"),
-    "jvp": ("kappa, tetrahedra",),
+    "jvp": ("kappa, adaptive Gaussian", "kappa, tetrahedra"),
     "vjp": ("kappa, tetrahedra", "kappa of force_constants_fn"),
     "jvp of vjp": ("kappa, adaptive Gaussian", "kappa, tetrahedra"),
 }
