@@ -6,7 +6,7 @@ and any other shows as one skip, whatever its parameters.
 
 Broadcasting between arrays of different ranks hides mistakes. The folders of STRICT_RANKS run with
 ``jax.numpy_rank_promotion("raise")``: force constants and the empirical potentials spell every broadcast out. The solver's kernels (physics/) and the layers of the equivariant potentials do not yet. Implicit promotion of dtypes
-is used throughout the package, integers and masks times floats: "strict" holds nowhere, so that no test asks for it.
+is used in many places of the package, integers and masks times floats, so that no test asks for "strict".
 """
 
 from __future__ import annotations

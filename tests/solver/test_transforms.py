@@ -403,7 +403,6 @@ def test_theories_meet_where_frequencies_meet():
     assert abs(gap(0.1)) > 1e-7
 
 
-@pytest.mark.xfail(strict=True, reason="the branch of nearly equal frequencies is of first order, in |f - f'|")
 def test_green_kubo_heat_capacity_is_smooth_where_frequencies_meet():
     """Along f - h, f + h it is even in h: no slope, and the curvature of its formula."""
 
