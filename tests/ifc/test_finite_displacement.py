@@ -99,3 +99,15 @@ def test_a_module_of_the_user(monkeypatch):
     module.make = EMT
     monkeypatch.setitem(__import__("sys").modules, "my_potential", module)
     assert isinstance(calculator_of("my_potential:make"), EMT)
+
+
+def test_a_factory_in_the_current_folder(tmp_path, monkeypatch):
+    """A function or a class of a file beside the structure, as a user has it; the search path is left as it was."""
+    (tmp_path / "my_own_calculator.py").write_text(
+        "from ase.calculators.emt import EMT\n\n\ndef make():\n    return EMT()\n\n\nclass Mine(EMT):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert type(calculator_of("my_own_calculator:make")).__name__ == "EMT"
+    assert type(calculator_of("my_own_calculator:Mine")).__name__ == "Mine"
+    assert sys.path == before

@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--potential",
         metavar="NAME|FILE",
-        help="default: a built-in one that is meant for the compound; ase:module:factory takes any ASE calculator",
+        help="default: a built-in one that is meant for the compound; ase:module:factory takes any ASE calculator, from a"
+        " function or class of an installed module or of one in the current folder",
     )
     model.add_argument(
         "--derivatives",

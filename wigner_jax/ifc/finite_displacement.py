@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,7 +190,9 @@ def _forces(
 
 
 def calculator_of(name: str) -> Calculator:
-    """The ASE calculator that ``module:factory`` makes: the factory is called without arguments.
+    """The ASE calculator that ``module:factory`` makes: the factory, a function or a class, is called without arguments.
+
+    The module is searched for where Python searches, then in the current folder.
 
     Raises:
         InputError: no such module or name, or what it makes is no calculator.
@@ -196,6 +200,8 @@ def calculator_of(name: str) -> Calculator:
     module, _, factory = name.partition(":")
     if not module or not factory:
         raise InputError(f"{name!r} names no calculator", "write module:factory, such as ase.calculators.emt:EMT")
+    here = os.getcwd()
+    sys.path.append(here)
     try:
         made = getattr(importlib.import_module(module), factory)()
     except ImportError as error:
@@ -204,6 +210,8 @@ def calculator_of(name: str) -> Calculator:
         raise InputError(f"{module} has no {factory}", "check the name") from None
     except TypeError as error:
         raise InputError(f"{name} cannot be called without arguments ({error})", "write a function that can") from None
+    finally:
+        sys.path.remove(here)
     if not hasattr(made, "get_forces"):
         raise InputError(f"{name} makes a {type(made).__name__}, which is not an ASE calculator")
     return made
