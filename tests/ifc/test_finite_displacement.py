@@ -1,5 +1,6 @@
 """Finite displacements of any ASE calculator: they converge to automatic differentiation."""
 
+import sys
 from types import ModuleType
 
 import numpy as np
