@@ -15,6 +15,7 @@ import pytest
 from reference_materials import REFERENCES, SHARED, load, reference_params
 from solved_problems import problem, solved
 
+from wigner_jax._core.tiling import CPU
 from wigner_jax._solve import make_plan, phonons, solve
 from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.crystal.supercells import make_supercell
@@ -163,7 +164,9 @@ def test_isotope_widths_with_the_last_bits_of_the_reference(reference, monkeypat
     f, around = peer_neighbourhoods(plan, method, arrays)
     np.testing.assert_allclose(f, waves.frequencies, rtol=0, atol=1e-6)
     waves = dataclasses.replace(waves, frequencies=f)
-    state = jax.jit(prepare)(waves, material.constants.fc3, plan, np.array([300.0]), method, None)
+    state = jax.jit(prepare, static_argnums=6)(
+        waves, material.constants.fc3, plan, np.array([300.0]), method, None, CPU
+    )
     flat = around.swapaxes(1, 2).reshape(len(around), -1)
     tables = dataclasses.replace(state.broadening, around=flat, low=around.min(axis=0), high=around.max(axis=0))
     state = dataclasses.replace(state, broadening=tables)
