@@ -121,7 +121,7 @@ def test_any_calculator_of_ase(capsys) -> None:
     small = ("--fc2-supercell", 2, 2, 1, "--fc3-supercell", 2, 2, 1, "--mesh", 3, 3, 3, "--no-relax")
     (values,) = run(capsys, "kappa", "copper.xyz", "--potential", "ase:ase.calculators.emt:EMT", *small).values()
     assert values[0] > 1.0
-    assert cli.main(["kappa", "Si", "--potential", "ase:ase.calculators.emt:EMT", "--force-constants", "ad"]) == 2
+    assert cli.main(["kappa", "Si", "--potential", "ase:ase.calculators.emt:EMT", "--derivatives", "ad"]) == 2
     assert "needs a JAX potential" in capsys.readouterr().err
 
 
@@ -339,7 +339,7 @@ def test_what_the_structure_says_comes_first() -> None:
     atoms.info.update(fc2_supercell=np.diag([3, 3, 3]), fc3_supercell=[1, 1, 2])
     cells = default_supercells(atoms)
     assert (cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms) == (216, 16)
-    assert default_supercells(atoms, fc3_supercell=(2, 2, 2)).fc3.n_atoms == 64
+    assert default_supercells(atoms, fc3_supercell=(2, 2, 2)).fc3_supercell.n_atoms == 64
 
 
 def test_conventional_cells() -> None:

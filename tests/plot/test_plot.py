@@ -100,8 +100,8 @@ def file(rocksalt, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(rocksalt):
-    plan, _, solution, _ = rocksalt
-    return reference_of(solution, plan.mesh, "mp-1", "NaCl", 225)
+    _, _, solution, _ = rocksalt
+    return reference_of(solution, "mp-1", "NaCl", 225)
 
 
 # --- bands ------------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def silicon():
         plan_fit(cells.crystal, supercell, order)[0]
         for supercell, order in ((cells.fc2_supercell, 2), (cells.fc3_supercell, 3))
     ]
-    return cells, plan, fits, fc, reference_of(solution, plan.mesh, "Si", "Si", 227)
+    return cells, plan, fits, fc, reference_of(solution, "Si", "Si", 227)
 
 
 def moved(fit, phi, share: float, seed: int):
