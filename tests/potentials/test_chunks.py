@@ -30,6 +30,7 @@ def test_chunks_of_a_cpu_are_those_of_its_cache(potential):
     assert graph.chunk_bytes == 0  # these tests run on a CPU
 
 
+@pytest.mark.slow
 def test_a_larger_chunk_gives_the_same_numbers_in_fewer_steps(potential, monkeypatch):
     for module in (interaction, product, message_passing):
         monkeypatch.setattr(module, "CACHE", 2**12)

@@ -50,6 +50,7 @@ def test_cell_of_one_atom(shared, name):
     zoo.compare_with_original(name, load(zoo.weights(shared, f"{name}.nqx")), ["one atom"])
 
 
+@pytest.mark.slow
 def test_derivatives_are_what_differences_converge_to(shared):
     zoo.check_derivatives(load(zoo.weights(shared, "nequix-mp-1.nqx")), zoo.structures()["Be2O2"])
 

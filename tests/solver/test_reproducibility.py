@@ -92,6 +92,7 @@ print(repr(float(solve(make_plan(supercells, (4, 4, 4)), fc, (300.0,)).conductiv
 """
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_gives_the_same(request):
     """One and three CPU devices: q-points are dealt out unevenly."""
     found = []

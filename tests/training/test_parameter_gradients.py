@@ -87,6 +87,7 @@ def test_tersoff_wurtzite():
     check(*tersoff_case("wurtzite"), 20, 2e-6, CUTOFFS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Si", pytest.param("wurtzite", marks=pytest.mark.slow)])
 def test_gruneisen_target(name):
     """γ(T) of the loss is that of the same force constants by the usual route, and has its gradient by θ and masses."""
@@ -175,6 +176,7 @@ def test_temperature_masses_and_isotopes(silicon):
     np.testing.assert_allclose(np.vdot(bars.scattering.isotope, g), slope, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_materials_share_shapes():
     """A denser silicon has its second neighbours within the cutoff. Padding to its lengths changes no result."""
     potential = load_potential("stillinger-weber-si")
