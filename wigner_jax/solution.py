@@ -22,6 +22,17 @@ class Solution:
     """Phonons, linewidths and conductivity, resolved by mode, with the crystal, mesh and force constants behind them.
 
     A pytree, so that losses can see all of it. `save` and `plot` work on the host.
+
+    Attributes:
+        phonons: frequencies and eigenvectors on the mesh, velocity operator at its irreducible points.
+        linewidths: half widths at half maximum by their cause, THz.
+        conductivity: κ, κ_P, κ_C and their resolution by modes, W/(m K).
+        plan: crystal, mesh and the tables of both.
+        force_constants: Φ2 and Φ3.
+        scattering: what scatters besides three phonons.
+        broadening: how energy conservation was integrated.
+        nac: non-analytic correction, or None.
+        report: how structure and force constants came about (`pipeline.Report`); None where they were given.
     """
 
     #: frequencies and eigenvectors on the mesh, velocity operator at its irreducible points
