@@ -7,11 +7,14 @@ ASE's masses differ by up to 1.6e-4 relative, which is 1e-3 THz.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..types import Crystal
 
 # symbol: (atomic number, mass, variance); mass is None where the table has no value
@@ -145,5 +148,10 @@ def natural_isotopes(crystal: Crystal) -> np.ndarray:
 
 def formula(crystal: Crystal) -> str:
     """The contents of the primitive cell, for example Si2 or La4Zr4O14."""
-    numbers = list(crystal.numbers)
-    return "".join(SYMBOLS[z] + (str(numbers.count(z)) if numbers.count(z) > 1 else "") for z in dict.fromkeys(numbers))
+    return formula_of(crystal.numbers)
+
+
+def formula_of(numbers: Sequence[int]) -> str:
+    """`formula` from the atomic numbers of the cell."""
+    counts = Counter(int(z) for z in numbers)
+    return "".join(SYMBOLS[z] + (str(count) if count > 1 else "") for z, count in counts.items())

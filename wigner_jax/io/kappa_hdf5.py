@@ -9,6 +9,7 @@ import numpy as np
 import spglib
 
 from .._core.atomic_write import atomic_write
+from .._core.version import __version__
 from ..errors import InputError
 from ..physics.conductivity import mode_kappa_total, star_average, velocity_squared
 from ..physics.degeneracy import same_degenerate_set
@@ -153,8 +154,6 @@ def kappa_datasets(solution: Solved, bands: Bands | None = None) -> dict[str, An
     Args:
         bands: of `phonon_bands`, to be kept beside.
     """
-    from .._core.version import __version__
-
     conductivity, linewidths, phonons = solution.conductivity, solution.linewidths, solution.phonons
     crystal, mesh = solution.plan.crystal, solution.plan.mesh
     at = np.asarray(mesh.irreducible)
@@ -211,8 +210,6 @@ def kappa_datasets(solution: Solved, bands: Bands | None = None) -> dict[str, An
 
 def _attributes(solution: Solved) -> dict[str, Any]:
     """What the numbers rest on, as attributes of the file."""
-    from .._core.version import __version__
-
     broadening, scattering = solution.broadening, solution.scattering
     isotope = (
         scattering.isotope if isinstance(scattering.isotope, str) else "none" if scattering.isotope is None else "given"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..crystal.elements import SYMBOLS
+from ..crystal.elements import formula_of
 from ..errors import InputError
 from .harmonic import plot_bands, plot_dos, plot_heat_capacity
 from .style import GREY, Data, group, new_figure, open_frame
@@ -85,9 +85,7 @@ def caption(data: Data) -> str:
     known, crystal = data.get("attributes", {}), group(data, "crystal")
     parts = []
     if crystal is not None and "numbers" in crystal:
-        numbers = [int(z) for z in crystal["numbers"]]
-        kinds = dict.fromkeys(numbers)
-        parts.append("".join(SYMBOLS[z] + (str(numbers.count(z)) if numbers.count(z) > 1 else "") for z in kinds))
+        parts.append(formula_of(crystal["numbers"]))
     parts += [str(known[name]) for name in ("model",) if known.get(name)]
     parts.append("mesh " + "×".join(str(int(n)) for n in np.ravel(data["mesh"])))
     return ", ".join(parts)
