@@ -17,19 +17,21 @@ import jax.numpy as jnp
 
 from ._core.chunking import BYTES
 from ._core.tiling import Tiling, tiling_for
-from .checks import refuse_imaginary, require_double_precision, require_finite, temperatures_above_zero
+from .checks import refuse_imaginary, require_finite
 from .crystal.elements import natural_isotopes
+from .ifc.residuals import check_force_constants, star_residual
 from .physics import conductivity as transport
 from .physics import linewidths as widths
 from .physics import phonons as harmonic
 from .physics.broadening.tetrahedron import Tetrahedron
 from .physics.conductivity import wigner_heat_capacity
+from .physics.domain import check_problem
 from .plan.fc2_table import make_fc2_table
 from .plan.fc3_table import make_fc3_table
 from .plan.mesh import make_mesh
 from .plan.triplets import triplet_buckets
 from .solution import Solution
-from .types import KappaTensors, Linewidths, Plan, Scattering
+from .types import KappaTensors, Linewidths, Plan, Residuals, Scattering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,6 +67,7 @@ def make_plan(supercells: Supercells, mesh: Sequence[int], symmetry: bool = True
         make_fc2_table(crystal, supercells.fc2_supercell),
         make_fc3_table(crystal, supercells.fc3_supercell, q.dims),
         triplet_buckets(crystal, q, symmetry),
+        supercells,
     )
 
 
@@ -135,6 +138,7 @@ def linewidths(
         progress: called with (q-points done, q-points in all) after every batch; None runs each bucket in one call.
         tiling: sizes of pieces; those of JAX's default device unless given.
     """
+    check_problem(plan, fc, temperatures, broadening, scattering, nac)
     tiling = tiling_for() if tiling is None else tiling
     state = _state(plan, fc, phonons, temperatures, broadening, nac, tiling)
     return _linewidths(plan, state, phonons, broadening, scattering, progress)
@@ -157,7 +161,8 @@ def _linewidths(
 ) -> Linewidths:  # fmt: skip
     parts, overflow, done = [], jnp.zeros((), bool), 0
     variances = scattering.variances(plan)
-    variances = None if variances is None else jnp.asarray(variances)
+    if variances is not None:
+        variances = jnp.where(jnp.asarray(variances) >= 0, variances, jnp.nan)
     total = len(plan.mesh.irreducible)
     for number, bucket in enumerate(plan.triplets):
         chosen, count = broadening.for_bucket(number), len(bucket.members)
@@ -201,13 +206,20 @@ def kappa(
             ``Tetrahedron.for_plan(plan).with_capacity(plan, fc)`` is what `solve` uses.
         heat_capacity_matrix: of the pairs of modes; another one makes another theory of transport.
         tiling: sizes of pieces; those of JAX's default device unless given.
+
+    Returns:
+        κ; NaN where something that went in is outside its domain (a temperature, mean free path or width not above 0, a
+        negative variance, NaN) and only a transformation such as jit knows its value.
+
+    Raises:
+        InputError: arrays do not fit the plan, or numbers are outside their domain; ValueError: double precision is off.
     """
+    check_problem(plan, fc, temperatures, broadening, scattering, nac)
     tiling = tiling_for() if tiling is None else tiling
     T = jnp.asarray(temperatures, float)
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
-    gamma = linewidths(
-        plan, fc, waves, T, broadening=broadening, scattering=scattering, nac=nac, tiling=tiling
-    )  # fmt: skip
+    state = _state(plan, fc, waves, T, broadening, nac, tiling)
+    gamma = _linewidths(plan, state, waves, broadening, scattering, None)
     return KappaTensors(*_kappa_tensors(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix))
 
 
@@ -237,15 +249,19 @@ def solve(
         tiling: sizes of pieces; those of JAX's default device unless given.
 
     Raises:
-        InputError: bad input, imaginary modes; ValueError: double precision is off.
+        InputError: bad input, force constants that do not obey the crystal's symmetry (`check_force_constants`),
+            imaginary modes, a result that is not finite; ValueError: double precision is off.
     """
-    require_double_precision()
-    T = jnp.asarray(temperatures_above_zero(temperatures))
-    require_finite(fc.fc2, "Φ2")
-    require_finite(fc.fc3, "Φ3")
+    check_problem(plan, fc, temperatures, broadening, scattering, nac)
+    T = jnp.asarray(temperatures, float)
+    residuals = Residuals()
+    if plan.supercells is not None:
+        residuals = check_force_constants(plan.supercells, fc, space_group=len(plan.mesh.rotations) > 1)
     tiling = tiling_for() if tiling is None else tiling
     broadening = Tetrahedron.for_plan(plan) if broadening is None else broadening
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
+    require_finite(waves.frequencies, "frequencies of the phonons")
+    residuals = residuals._replace(stars=star_residual(plan.crystal, plan.mesh, waves))
     if not allow_imaginary:
         refuse_imaginary(plan.mesh, waves.frequencies)
     state = _state(plan, fc, waves, T, broadening, nac, tiling)
@@ -256,7 +272,8 @@ def solve(
         broadening = broadening.sized(plan, state, 0.0)
         gamma = _linewidths(plan, state, waves, broadening, scattering, progress)
     found = _conductivity(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix)
-    return Solution(waves, gamma, found, plan, fc, scattering, broadening, nac)
+    require_finite(found.kappa_TOT, "κ")
+    return Solution(waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals)
 
 
 def _pieces(

@@ -13,12 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._core.pytree import Array
-    from .types import ForceConstants, Mesh, Supercells
-
-
-#: Force constants whose sums over the last atom exceed this share of the largest element are refused. Unsymmetrised
-#: DFT sets stay below 0.03; a file read in the wrong units or for another cell is near 1.
-SUM_RULE_TOLERANCE = 0.1
+    from .types import Mesh
 
 
 def require_double_precision() -> None:
@@ -58,43 +53,8 @@ def require_finite(array: Array, name: str) -> None:
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         raise InputError(
-            f"{name} holds {int(bad.sum())} non-finite numbers (first at index {where})", "make the file anew"
+            f"{name} holds {int(bad.sum())} non-finite numbers (first at index {where})", "check what it was made from"
         )
-
-
-def check_force_constants(
-    supercells: Supercells, fc: ForceConstants, tolerance: float = SUM_RULE_TOLERANCE
-) -> tuple[float, float]:
-    """Refuse force constants that cannot belong to the cells: shapes, non-finite numbers, broken sum rules.
-
-    A rigid shift costs no energy: Σ_J Φ2[i, J] = 0 and Σ_K Φ3[i, J, K] = 0. Small residues are normal (files of the
-    field have them); a gross one says that the file belongs to another cell, or is damaged.
-
-    Returns:
-        The residues, relative to the largest element of Φ2 and of Φ3.
-    """
-    second, third = np.asarray(fc.fc2), np.asarray(fc.fc3)
-    n, N2, N3 = supercells.crystal.n_atoms, supercells.fc2_supercell.n_atoms, supercells.fc3_supercell.n_atoms
-    for array, shape, name in ((second, (n, N2, 3, 3), "Φ2"), (third, (n, N3, N3, 3, 3, 3), "Φ3")):
-        if array.shape != shape:
-            raise InputError(
-                f"{name} has shape {array.shape} where the cells need {shape}", "check which supercell it is for"
-            )
-        require_finite(array, name)
-    residues = []
-    for array, sums, name in ((second, second.sum(axis=1), "Φ2"), (third, third.sum(axis=2), "Φ3")):
-        largest = float(np.abs(array).max())
-        if largest == 0:
-            raise InputError(f"{name} is zero everywhere: the file holds no force constants")
-        residue = float(np.abs(sums).max()) / largest
-        if residue > tolerance:
-            raise InputError(
-                f"{name} breaks the acoustic sum rule by {100 * residue:.0f} % of its largest element: the force"
-                " constants are damaged or belong to another supercell",
-                "make them anew, symmetrised",
-            )
-        residues.append(residue)
-    return residues[0], residues[1]
 
 
 def imaginary_modes(mesh: Mesh, frequencies: Array, tolerance: float = 0.01) -> np.ndarray:

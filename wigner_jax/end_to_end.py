@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from ._solve import SCATTERING, kappa, make_plan
-from .ifc.autodiff import plan_force_constants, require_float64
+from .checks import require_double_precision
+from .ifc.autodiff import plan_force_constants
 from .relaxation.implicit import (
     Geometry,
     _force_constants,
@@ -57,7 +58,7 @@ def kappa_fn(
     The space group cannot fall in an allowed relaxation; whether the structure is stable against what breaks it is a
     question to the phonons. An invalid geometry (`Geometry.require_valid`) makes κ NaN.
     """
-    require_float64()
+    require_double_precision()
     plan = make_plan(supercells, mesh)
     constants, _ = plan_force_constants(supercells, potential, **options)
     freedom, sites = plan_relaxation(supercells.crystal, potential, cell), plan_sites(supercells, plan)

@@ -15,12 +15,13 @@ import numpy as np
 
 from ._core.progress import Progress
 from ._solve import SCATTERING, make_plan, solve
-from .checks import check_force_constants, positive_integers
+from .checks import positive_integers, require_double_precision
 from .crystal.defaults import default_mesh, default_supercells
 from .crystal.prototypes import available_prototypes, prototype
 from .errors import InputError
-from .ifc.autodiff import force_constants, require_float64
+from .ifc.autodiff import force_constants
 from .ifc.finite_displacement import DISTANCE, calculator_of, finite_displacements
+from .ifc.residuals import check_force_constants
 from .io.phono3py import read_phono3py
 from .io.structures import read_structure
 from .physics.nac import make_nac
@@ -58,7 +59,7 @@ class Report:
         derivatives: "ad" (automatic differentiation), "finite-displacement", or "given".
         relaxation: how the relaxation ended; None without one.
         force_constants: what they took, and the checks that come for free; None where they were given.
-        sum_rules: largest sums over the last atom, relative to the largest element of Φ2 and of Φ3.
+        reach: how far the energy of an atom sees, Å (`Potential.reach`); NaN where unknown.
         seconds: wall times of the stages.
     """
 
@@ -67,7 +68,7 @@ class Report:
     derivatives: str
     relaxation: RelaxReport | ProtocolReport | None = None
     force_constants: ForceConstantsReport | DisplacementReport | None = None
-    sum_rules: tuple[float, float] = (float("nan"), float("nan"))
+    reach: float = float("nan")
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
@@ -141,7 +142,7 @@ def conductivity(
     Raises:
         InputError: bad input, or imaginary modes (`ImaginaryModes`); ValueError: double precision is off.
     """
-    require_float64()
+    require_double_precision()
     stages = Progress(None) if progress is None else progress
     problem = prepare(
         structure, model, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, relax=relax,
@@ -182,8 +183,7 @@ def prepare(
                 raise InputError(f"{name} does not go with {structure}, which has force constants", "leave it out")
         with stages("read"):
             data = read_phono3py(structure)
-        residues = check_force_constants(data.supercells, data.force_constants)
-        report = Report(f"force constants of {structure}", "", "given", sum_rules=residues)
+        report = Report(f"force constants of {structure}", "", "given")
         return Problem(data.supercells, data.force_constants, data.born, None, report)
     atoms = structure_of(structure)
     found = model_of(model, atoms)
@@ -196,12 +196,13 @@ def prepare(
         (supercells, fc), how = make_force_constants(
             atoms, found, route, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, progress=stages
         )
-    residues = check_force_constants(supercells, fc)
+    check_force_constants(supercells, fc)
     mesh = atoms.info.get("q_mesh")
     name = (
         found.name if isinstance(found, Potential) else str(model) if isinstance(model, str) else type(found).__name__
     )
-    report = Report(atoms.get_chemical_formula("reduce"), name, route, relaxation, how, residues)
+    reach = found.reach if isinstance(found, Potential) else float("nan")
+    report = Report(atoms.get_chemical_formula("reduce"), name, route, relaxation, how, reach)
     return Problem(supercells, fc, None, None if mesh is None else positive_integers(mesh, "q_mesh"), report)
 
 

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .physics.bands import Bands
+    from .physics.diagnostics import Diagnostics
     from .physics.pairs import Broadening
     from .physics.phonons import LongRange
-    from .types import Conductivity, Crystal, ForceConstants, Linewidths, Mesh, Phonons, Plan, Scattering
+    from .types import Conductivity, Crystal, ForceConstants, Linewidths, Mesh, Phonons, Plan, Residuals, Scattering
 
 
-@pytree("report")
+@pytree("report", host=("residuals",))
 class Solution:
     """Phonons, linewidths and conductivity, resolved by mode, with the crystal, mesh and force constants behind them.
 
@@ -33,6 +34,7 @@ class Solution:
         broadening: how energy conservation was integrated.
         nac: non-analytic correction, or None.
         report: how structure and force constants came about (`pipeline.Report`); None where they were given.
+        residuals: how far the force constants are from sum rules and symmetry.
     """
 
     #: frequencies and eigenvectors on the mesh, velocity operator at its irreducible points
@@ -53,6 +55,8 @@ class Solution:
     nac: LongRange | None = None
     #: how structure and force constants came about (`pipeline.Report`); None where they were given
     report: Any = None
+    #: how far the force constants are from sum rules and symmetry; None inside transformations
+    residuals: Residuals | None = None
 
     @property
     def crystal(self) -> Crystal:
@@ -63,6 +67,12 @@ class Solution:
     def mesh(self) -> Mesh:
         """The q-mesh and its symmetry."""
         return self.plan.mesh
+
+    def diagnostics(self) -> Diagnostics:
+        """What κ rests on: residuals of the force constants, what the mesh does not resolve, modes left out."""
+        from .physics.diagnostics import diagnose
+
+        return diagnose(self)
 
     def bands(self) -> Bands | None:
         """Frequencies along the high-symmetry path; None where seekpath is not installed or finds no path."""

@@ -80,6 +80,14 @@ class ForceConstants:
     fc3: Array  #: (n, N3, N3, 3, 3, 3) eV/Å³
 
 
+class Residuals(NamedTuple):
+    """How far force constants are from what every crystal obeys (ifc/residuals.py), relative; NaN where not measured."""
+
+    sum_rules: tuple[float, float] = (np.nan, np.nan)  #: acoustic sum rules
+    symmetry: tuple[float, float] = (np.nan, np.nan)  #: index permutations and space group, the larger of the two
+    stars: float = np.nan  #: squared frequencies of the points of a star, relative to the largest
+
+
 @pytree()
 class BornCharges:
     """What the non-analytic term correction needs."""
@@ -101,7 +109,7 @@ class Mesh:
     steps: Array  #: (3, 3) 1/Å; Σ_μ (v·s_μ)²/12 is the variance of v·q over the region of a point; rectangular: b_μ/N_μ
 
 
-@pytree()
+@pytree("supercell_atoms")
 class FC2Table:
     """Where the folded Φ2 goes in a lattice Fourier sum; padded with weight 0.
 
@@ -113,6 +121,7 @@ class FC2Table:
     slot: Array  #: (n, n, L) int, row of `vectors`
     weight: Array  #: (n, n, L) 1/(number of equidistant images), 0 for padding
     vectors: Array  #: (V, 3) int, the distinct lattice vectors R
+    supercell_atoms: int  #: N2
 
 
 @pytree()
@@ -217,7 +226,7 @@ class Tetrahedra:
     share: Array  #: (K,) float, volume in micro-cells times weight in the average over several cuts; Σ = 4
 
 
-@pytree("box")
+@pytree("box", "supercell_atoms")
 class FC3Table:
     """How folded Φ3 becomes Φ3(q, q', q'') = Σ_D exp(2πi q'·D) Σ_R'' Φ[D, R''] exp(-2πi q·R''), D = R' - R''.
 
@@ -235,9 +244,10 @@ class FC3Table:
     y_start: Array  #: (X,) int
     z_start: Array  #: (X, Y) int
     box: tuple[int, int, int]  #: X, Y, Z
+    supercell_atoms: int  #: N3
 
 
-@pytree()
+@pytree(host=("supercells",))
 class Plan:
     """Everything that depends on the cells and the mesh alone: integer tables, made once on the host.
 
@@ -250,3 +260,5 @@ class Plan:
     fc2_table: FC2Table
     fc3_table: FC3Table
     triplets: tuple[TripletBucket, ...]
+    #: what the plan was made for, on the host: `solve` checks force constants against it; None inside transformations
+    supercells: Supercells | None = None

@@ -26,14 +26,20 @@ def host_data(cls: type[T]) -> type[T]:
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
-def pytree(*static: str) -> Callable[[type[T]], type[T]]:
-    """Class decorator: `host_data` that is a pytree; the fields named in `static` key compilation."""
+def pytree(*static: str, host: tuple[str, ...] = ()) -> Callable[[type[T]], type[T]]:
+    """Class decorator: `host_data` that is a pytree; the fields named in `static` key compilation.
+
+    Those named in `host` are no part of the pytree: transformations see and return their default.
+    """
 
     def decorate(cls: type[T]) -> type[T]:
         cls = host_data(cls)
         names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
         return jax.tree_util.register_dataclass(
-            cls, data_fields=[n for n in names if n not in static], meta_fields=list(static)
+            cls,
+            data_fields=[n for n in names if n not in (*static, *host)],
+            meta_fields=list(static),
+            drop_fields=list(host),
         )
 
     return decorate

@@ -15,7 +15,7 @@ from .._core.version import __version__
 from ..errors import AccuracyWarning, ImaginaryModes, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 DESCRIPTION = """\
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.command != "models":
             configure_jax(getattr(parsed, "threads", None))
         with warnings.catch_warnings():
-            warnings.showwarning = _note
+            warnings.showwarning = _notes()
             warnings.simplefilter("always", AccuracyWarning)
             code = parsed.run(parsed)
         sys.stdout.flush()
@@ -107,10 +107,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(error, 1, debug)
 
 
-def _note(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-    """Warnings of the package are one line on stderr; others are not for those who use the command line."""
-    if issubclass(category, AccuracyWarning):
-        print(f"note: {message}", file=sys.stderr)
+def _notes() -> Callable[..., None]:
+    """Warnings of the package are one line on stderr, said once; others are not for those who use the command line."""
+    said: set[str] = set()
+
+    def note(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, AccuracyWarning) and str(message) not in said:
+            said.add(str(message))
+            print(f"note: {message}", file=sys.stderr)
+
+    return note
 
 
 def _report(error: Exception, code: int, debug: bool) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .._core.progress import Progress, progress_stream
 from .._solve import make_plan, solve
-from ..checks import positive_integers, require_finite, temperatures_above_zero
+from ..checks import positive_integers, temperatures_above_zero
 from ..crystal.defaults import default_mesh
 from ..crystal.elements import formula
 from ..crystal.symmetry import space_group
@@ -169,13 +169,16 @@ def run(arguments: argparse.Namespace) -> int:
             allow_imaginary=arguments.allow_imaginary,
             progress=stages.progress if stages.stream else None,
         )
-        require_finite(solution.conductivity.kappa_TOT, "κ")
     solution = dataclasses.replace(solution, report=problem.report)
     print(kappa_table(solution.conductivity))
     if output is not None:
         with stages("bands"):
             solution.save(output)
     if not arguments.quiet:
+        print(
+            "\n"
+            + "\n".join(f"{'rests on' if i == 0 else '':8} {x}" for i, x in enumerate(solution.diagnostics().lines()))
+        )
         print(f"\n{times_table(stages.times)}")
         if output is not None:
             print(f"written: {output}")

@@ -22,8 +22,8 @@ from ..ifc.autodiff import ForceConstantsReport
 from ..metrics import WORST, average, frequency_distance, mode_kappa, sre, srme
 from ..physics.broadening.gaussian import AdaptiveGaussian
 from ..physics.broadening.tetrahedron import Tetrahedron
-from ..physics.conductivity import transporting
 from ..physics.spectra import beyond_limits
+from ..physics.taking_part import takes_part
 from ..pipeline import make_force_constants
 from ..potentials.base import Potential
 from ..relaxation.ase_protocols import relax_k_srme
@@ -201,8 +201,8 @@ def _regimes(solution: Solution, record: dict[str, Any]) -> None:
     """Shares of the modes beyond the Wigner and the Ioffe-Regel limit, at every temperature (physics/spectra.py)."""
     mesh = solution.mesh
     frequencies = solution.phonons.frequencies[mesh.irreducible]
-    carries = transporting(solution.phonons, mesh)
-    wigner, ioffe_regel = beyond_limits(frequencies, solution.linewidths.total, mesh.weights, carries)
+    counted = takes_part(frequencies)
+    wigner, ioffe_regel = beyond_limits(frequencies, solution.linewidths.total, mesh.weights, counted)
     record |= {"beyond_wigner": wigner, "beyond_ioffe_regel": ioffe_regel}
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import h5py
 
     from ..physics.bands import Bands
+    from ..physics.diagnostics import Diagnostics
     from ..types import Conductivity, Linewidths, Mesh, Phonons, Plan, Scattering
 
 
@@ -49,6 +50,7 @@ class Solved(Protocol):
     def nac(self) -> Any: ...
     @property
     def report(self) -> Any: ...
+    def diagnostics(self) -> Diagnostics: ...
 
 
 def write_kappa_hdf5(path: str | Path, solution: Solved, bands: Bands | None = None) -> None:
@@ -229,9 +231,21 @@ def _attributes(solution: Solved) -> dict[str, Any]:
             "model": report.model,
             "derivatives": report.derivatives,
             "relaxed": report.relaxation is not None,
-            "sum_rule_residual_fc2": report.sum_rules[0],
-            "sum_rule_residual_fc3": report.sum_rules[1],
         }
+    rests_on = solution.diagnostics()
+    found |= {
+        "sum_rule_residual_fc2": rests_on.residuals.sum_rules[0],
+        "sum_rule_residual_fc3": rests_on.residuals.sum_rules[1],
+        "symmetry_residual_fc2": rests_on.residuals.symmetry[0],
+        "symmetry_residual_fc3": rests_on.residuals.symmetry[1],
+        "star_residual": rests_on.residuals.stars,
+        "kappa_share_next_to_gamma": rests_on.next_to_gamma,
+        "modes_imaginary": rests_on.imaginary,
+        "modes_without_linewidth": rests_on.without_linewidth,
+        "half_width_fc2_supercell": rests_on.half_widths[0],
+        "half_width_fc3_supercell": rests_on.half_widths[1],
+        "model_reach": rests_on.reach,
+    }
     return found
 
 

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import check_force_constants, require_finite
+from ..checks import require_finite
 from ..crystal.elements import ELEMENTS
 from ..crystal.from_ase import masses_of
 from ..crystal.supercells import reduce_to_primitive
 from ..crystal.symmetry import SYMPREC, space_group, symmetrized
 from ..errors import InputError
 from ..ifc.phono3py_bridge import _with_home, make_supercell_map, peer_constants
+from ..ifc.residuals import check_force_constants
 from ..types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
 from .born import born_from_yaml, read_born
 

@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from ..types import Conductivity, Crystal, Mesh, Phonons
-from ..units import CUTOFF_FREQUENCY, K_B, KAPPA, THZ_TO_EV
+from ..units import K_B, KAPPA, THZ_TO_EV
 from .degeneracy import same_degenerate_set
+from .taking_part import takes_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,18 +43,10 @@ def heat_capacity(frequencies: Array, temperatures: Array) -> Array:
     Returns:
         (T, ..., m) eV/K.
     """
-    moves = frequencies > CUTOFF_FREQUENCY
+    moves = takes_part(frequencies)
     temperatures = jnp.reshape(jnp.asarray(temperatures), (-1,) + (1,) * frequencies.ndim)
     x = THZ_TO_EV * jnp.where(moves, frequencies, 1.0) / (K_B * temperatures)
     return jnp.where(moves, K_B * x**2 * jnp.exp(-x) / jnp.expm1(-x) ** 2, 0.0)
-
-
-def transporting(phonons: Phonons, mesh: Mesh) -> Array:
-    """Modes at the irreducible points that carry heat: above CUTOFF_FREQUENCY and not acoustic at Γ. (P, m) bool"""
-    at_zone_centre = jnp.all(jnp.asarray(mesh.qpoints)[mesh.irreducible] == 0, axis=-1)
-    frequencies = phonons.frequencies[mesh.irreducible]
-    acoustic = jnp.arange(frequencies.shape[-1]) < 3
-    return (frequencies > CUTOFF_FREQUENCY) & ~(at_zone_centre[:, None] & acoustic)
 
 
 def wigner_heat_capacity(frequencies: Array, temperature: Array) -> Array:
@@ -98,17 +91,23 @@ def green_kubo_heat_capacity(frequencies: Array, temperature: Array) -> Array:
     return K_B * a * b * jnp.where(apart, far, near) / (jnp.expm1(-a) * jnp.expm1(-b))
 
 
-def _pairs(
-    frequencies: Array, linewidths: Array, carries: Array, temperature: Array, matrix: HeatCapacityMatrix
-) -> Array:
+def _pairs(frequencies: Array, linewidths: Array, temperature: Array, matrix: HeatCapacityMatrix) -> Array:
     """C_ss' Γ_ss' / [(f_s - f_s')² + Γ_ss'²] at one temperature, 0 where a mode carries no heat. (P, m, m) eV/K/THz"""
-    live = carries & (linewidths > 0)
+    live = takes_part(frequencies) & ~(linewidths <= 0)
     f = jnp.where(live, frequencies, 1.0)
     γ = jnp.where(live, linewidths, 1.0)
     pair = live[:, :, None] & live[:, None, :]
     Γ = γ[:, :, None] + γ[:, None, :]
     C_pair = matrix(f, temperature)
     return jnp.where(pair, C_pair * Γ / ((f[:, :, None] - f[:, None, :]) ** 2 + Γ**2), 0.0)
+
+
+def _where_defined(kappa: Array, phonons: Phonons, linewidths: Array, temperatures: Array) -> Array:
+    """κ (T, ...), NaN where a frequency or a linewidth is not finite or the temperature not above 0: never a number
+    from the modes that happen to be left."""
+    finite = jnp.all(jnp.isfinite(phonons.frequencies)) & jnp.all(jnp.isfinite(linewidths), axis=(1, 2))
+    defined = finite & (temperatures > 0)
+    return jnp.where(defined.reshape(-1, *(1,) * (kappa.ndim - 1)), kappa, jnp.nan)
 
 
 def velocity_squared(velocity_operator: Array) -> Array:
@@ -148,7 +147,7 @@ def conductivity(
 ) -> Conductivity:
     """κ and its resolution by modes and pairs of modes, at every temperature.
 
-    Modes below CUTOFF_FREQUENCY, acoustic modes at Γ and modes without any linewidth contribute nothing.
+    Modes below CUTOFF_FREQUENCY (the acoustic ones at Γ) and modes without any linewidth contribute nothing.
 
     Args:
         phonons: on the mesh, velocity operator at its irreducible points.
@@ -162,17 +161,18 @@ def conductivity(
     """
     frequencies = phonons.frequencies[mesh.irreducible]
     scale, average = _prefactor(mesh, crystal)
-    carries = transporting(phonons, mesh)
     tensors = velocity_squared(phonons.velocity_operator) @ average.T * scale[:, None, None, None]
     same = same_degenerate_set(frequencies)[..., None]
 
     def at(item: tuple[Array, Array]) -> tuple[Array, Array]:
         temperature, widths = item
-        mode_kappa = _pairs(frequencies, widths, carries, temperature, heat_capacity_matrix)[..., None] * tensors
+        mode_kappa = _pairs(frequencies, widths, temperature, heat_capacity_matrix)[..., None] * tensors
         return jnp.sum(jnp.where(same, mode_kappa, 0.0), axis=-2), jnp.where(same, 0.0, mode_kappa)
 
     temperatures = jnp.asarray(temperatures)
-    populations, coherences = jax.lax.map(at, (temperatures, linewidths))
+    populations, coherences = (
+        _where_defined(x, phonons, linewidths, temperatures) for x in jax.lax.map(at, (temperatures, linewidths))
+    )
     points = mesh.qpoints.shape[0]
     return Conductivity(
         temperatures=temperatures,
@@ -195,19 +195,22 @@ def kappa_tensors(
     """κ_P and κ_C alone, (T, 6) each: `conductivity` without its mode-resolved arrays, one temperature at a time."""
     frequencies = phonons.frequencies[mesh.irreducible]
     scale, average = _prefactor(mesh, crystal)
-    carries = transporting(phonons, mesh)
     tensors = velocity_squared(phonons.velocity_operator)
     same = same_degenerate_set(frequencies)
 
     @jax.checkpoint
     def at(item: tuple[Array, Array]) -> tuple[Array, Array]:
         temperature, widths = item
-        pairs = _pairs(frequencies, widths, carries, temperature, heat_capacity_matrix) * scale[:, None, None]
+        pairs = _pairs(frequencies, widths, temperature, heat_capacity_matrix) * scale[:, None, None]
         split = jnp.stack([jnp.where(same, pairs, 0.0), jnp.where(same, 0.0, pairs)])
         κ = jnp.einsum("xpst,pstv->xv", split, tensors) @ average.T / mesh.qpoints.shape[0]
         return κ[0], κ[1]
 
-    return jax.lax.map(at, (jnp.asarray(temperatures), linewidths))
+    temperatures = jnp.asarray(temperatures)
+    populations, coherences = (
+        _where_defined(x, phonons, linewidths, temperatures) for x in jax.lax.map(at, (temperatures, linewidths))
+    )
+    return populations, coherences
 
 
 def mode_kappa_total(result: Conductivity) -> Array:
@@ -245,4 +248,4 @@ def boundary_linewidth(velocity_operator: Array, frequencies: Array, mfp_um: flo
     speed2 = block_sum / jnp.sum(same, axis=-1)
     moving = speed2 > 0
     speed = jnp.where(moving, jnp.sqrt(jnp.where(moving, speed2, 1.0)), 0.0)
-    return speed * (1e-10 * 1e6 / (4 * pi)) / mfp_um
+    return speed * (1e-10 * 1e6 / (4 * pi)) / jnp.where(jnp.asarray(mfp_um) > 0, mfp_um, jnp.nan)

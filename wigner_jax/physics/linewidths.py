@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from .._core.chunking import BYTES, map_nonempty
 from .._core.pytree import pytree
 from .._core.tiling import tiling_for
-from ..units import CUTOFF_FREQUENCY, INTERACTION, K_B, LINEWIDTH, THZ_TO_EV
+from ..units import INTERACTION, K_B, LINEWIDTH, THZ_TO_EV
 from .degeneracy import degenerate_averages
 from .matrix_elements import (
     contract_over_R2,
@@ -34,6 +34,7 @@ from .matrix_elements import (
 from .mesh_index import third_point
 from .pairs import Broadening, Pairs, State, Strength
 from .phonons import compiled_phonons
+from .taking_part import takes_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +73,7 @@ def site_projectors(eigenvectors: Array) -> Array:
 
 def bose_einstein(frequencies: Array, temperatures: Array) -> Array:
     """n = 1/(exp(hf/kT) - 1), 0 for modes below the cut-off. (..., m) and (T,) → (..., m, T)"""
-    alive = (frequencies > CUTOFF_FREQUENCY)[..., None]
+    alive = takes_part(frequencies)[..., None]
     x = jnp.where(alive, frequencies[..., None] * (THZ_TO_EV / K_B) / temperatures, 1.0)
     return jnp.where(alive, 1 / jnp.expm1(x), 0.0)
 
@@ -88,7 +89,7 @@ def prepare(
 ) -> State:
     """Tables for all q-points; differentiable in phonons and third."""
     f = phonons.frequencies
-    projectors = jnp.where((f > CUTOFF_FREQUENCY).T, site_projectors(phonons.eigenvectors), 0.0)
+    projectors = jnp.where(takes_part(f).T, site_projectors(phonons.eigenvectors), 0.0)
     if broadening.averages:
         projectors = jnp.einsum("qst,jptq->jpsq", degenerate_averages(f), projectors)
     return State(
@@ -201,7 +202,7 @@ def isotope(leg: Leg, state: State, variances: Array, broadening: Broadening) ->
     (Q, m), f0 = state.frequencies.shape, leg.frequencies
     S = divisor(m, state.tiling.strength_bytes / (8 * Q * m))
     # factors of f0 are applied here: outside the sum, its derivative would need the sum itself
-    alive = jnp.where(f0 > CUTOFF_FREQUENCY, f0, 0.0)
+    alive = jnp.where(takes_part(f0), f0, 0.0)
     bra = (leg.projectors * jnp.repeat(jnp.asarray(variances), 9)[:, None] * (jnp.pi / 4 / Q * alive**2)).T
 
     def some_modes(items: tuple[Array, Array]) -> tuple[Array, Array]:

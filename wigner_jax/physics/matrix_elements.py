@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..units import CUTOFF_FREQUENCY
+from .taking_part import takes_part
 
 if TYPE_CHECKING:
     from .._core.pytree import Array
@@ -54,7 +54,7 @@ def mode_transforms(frequencies: Array, eigenvectors: Array, mesh: Mesh, crystal
     """
     phase = 2 * jnp.pi * (mesh.qpoints @ jnp.asarray(crystal.positions).T)
     factor = jnp.repeat(jnp.exp(1j * phase) / jnp.sqrt(jnp.asarray(crystal.masses)), 3, axis=1)
-    alive = frequencies > CUTOFF_FREQUENCY
+    alive = takes_part(frequencies)
     scale = jnp.where(alive, jax.lax.rsqrt(jnp.where(alive, frequencies, 1.0)), 0.0)
     e = jnp.swapaxes(eigenvectors * factor[:, :, None], 1, 2) * scale[:, :, None]
     return jnp.concatenate(

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 
 from .._core.chunking import BYTES, chunk_size, map_chunks
 from ..types import Crystal, FC2Table, Phonons
-from ..units import CUTOFF_FREQUENCY, SQRT_EV_A2_AMU_TO_THZ
+from ..units import SQRT_EV_A2_AMU_TO_THZ
 from .degeneracy import degenerate_averages
 from .eigh import eigh, frequencies_of
+from .taking_part import takes_part
 
 if TYPE_CHECKING:
     from .._core.pytree import Array
@@ -169,7 +170,7 @@ def frequencies_and_eigenvectors(
     nac: LongRange | None = None,
     chunk_bytes: int = BYTES,
 ) -> tuple[Array, Array]:
-    """Solution of D e_s = λ_s e_s, f_s = sign(λ_s) √|λ_s|.
+    """Solution of D e_s = λ_s e_s, f_s = sign(λ_s) √|λ_s|; at Γ of D without its rigid shifts (`without_rigid_shifts`).
 
     Derivatives are finite at every q and exact for functions that do not depend on the gauge inside degenerate blocks
     (physics/eigh.py).
@@ -177,14 +178,42 @@ def frequencies_and_eigenvectors(
     Returns:
         frequencies (Q, m) THz, ascending; eigenvectors (Q, 3n, m), columns are modes.
     """
+    constants = _lattice_constants(second, crystal, table, nac)
+    matrices = map_chunks(
+        lambda q: without_rigid_shifts(q, _matrix(q, constants, crystal, table, nac), crystal),
+        jnp.asarray(qpoints),
+        _chunk(crystal, table, nac, 8, chunk_bytes),
+    )
     # The diagonalisation stays outside the rematerialised chunks: see eigh.
-    values, vectors = eigh(dynamical_matrix(qpoints, second, crystal, table, nac, chunk_bytes))
+    values, vectors = eigh(matrices)
     return frequencies_of(values), vectors
+
+
+def without_rigid_shifts(qpoints: Array, matrices: Array, crystal: Crystal) -> Array:
+    """At Γ the part of D that acts on vibrations, (1 - T Tᵀ) D (1 - T Tᵀ); elsewhere D itself.
+
+    The columns of T are the three rigid shifts, T_ia,b = δ_ab √(M_i / Σ_j M_j): the acoustic modes at Γ, whatever the
+    force constants. A rigid shift costs no energy, so that exact force constants have D T = 0 and nothing changes; the
+    rounding of a file leaves frequencies of 0.001 THz there, and a Bose-Einstein occupation that swamps every linewidth.
+    With the projection their frequencies are 0 to rounding, below CUTOFF_FREQUENCY, and the optical modes stay
+    orthogonal to them. What was projected out is reported (`checks.sum_rule_residuals`), not hidden.
+
+    Args:
+        qpoints: (Q, 3) fractional; Γ is exactly 0.
+        matrices: (Q, 3n, 3n).
+    """
+    root = jnp.sqrt(jnp.asarray(crystal.masses))
+    T = jnp.kron((root / jnp.linalg.norm(root))[:, None], jnp.eye(3))
+    moved = matrices @ T
+    cross = moved @ T.T
+    vibrations = matrices - cross - jnp.conj(jnp.swapaxes(cross, -1, -2)) + T @ (T.T @ moved) @ T.T
+    at_zone_centre = jnp.all(qpoints == 0, axis=-1)
+    return jnp.where(at_zone_centre[:, None, None], vibrations, matrices)
 
 
 def _slopes(frequencies: Array) -> tuple[Array, Array]:
     """Per mode: does it move at all, and a frequency that is safe to divide by."""
-    moves = frequencies > CUTOFF_FREQUENCY
+    moves = takes_part(frequencies)
     return moves, jnp.where(moves, frequencies, 1.0)
 
 

@@ -110,7 +110,7 @@ def beyond_limits(frequencies: Array, linewidths: Array, weights: Array, carries
         frequencies: (P, m) THz.
         linewidths: (T, P, m) THz, total half widths.
         weights: (P,) sizes of the stars.
-        carries: (P, m) bool, the modes that count (`conductivity.transporting`).
+        carries: (P, m) bool, the modes that count (`taking_part.takes_part`).
     """
     share = jnp.where(carries, jnp.asarray(weights)[:, None], 0)
     share = share / jnp.sum(share)

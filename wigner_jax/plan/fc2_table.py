@@ -35,4 +35,4 @@ def make_fc2_table(crystal: Crystal, supercell: Supercell, tolerance: float = SY
             cell[i, j, : len(pair)] = [R for _, R, _ in pair]
             weight[i, j, : len(pair)] = [w for _, _, w in pair]
     vectors, slot = np.unique(cell.reshape(-1, 3), axis=0, return_inverse=True)
-    return FC2Table(atom, slot.reshape(n, n, length), weight, vectors)
+    return FC2Table(atom, slot.reshape(n, n, length), weight, vectors, supercell.n_atoms)

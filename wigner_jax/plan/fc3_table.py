@@ -103,6 +103,7 @@ def make_fc3_table(crystal: Crystal, supercell: Supercell, dims: Sequence[int]) 
         starts[1],
         starts[2],
         box,
+        N,
     )
 
 

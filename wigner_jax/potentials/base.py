@@ -27,6 +27,8 @@ class Energy(Protocol):
 
     It must be a module-level function or a hashable object that compares by value: it keys compilation. Weights come in
     through `params` and never through a closure, where XLA would fold them as constants (33 s at 512 atoms).
+
+    An attribute `message_layers` says through how many neighbours the energy of an atom reaches (1 without it).
     """
 
     def __call__(self, params: Params, graph: Graph, /) -> Array: ...
@@ -90,6 +92,11 @@ class Potential:
             " ".join(SYMBOLS[z] for z in self.species) if len(self.species) < 20 else f"{len(self.species)} elements"
         )
         return f"Potential({self.name!r}, {known}, cutoff {self.cutoff:g} Å, {numbers:,} parameters)"
+
+    @property
+    def reach(self) -> float:
+        """How far the energy of an atom sees: the cutoff times the number of message-passing layers, Å."""
+        return self.cutoff * getattr(self.energy, "message_layers", 1)
 
     def pair_cutoff(self, first: int, second: int) -> float:
         """Longest edge between two species (indices into `species`), Å."""

@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..checks import require_double_precision
 from ..crystal.from_ase import masses_of
 from ..crystal.symmetry import SYMPREC, SpaceGroup, space_group, symmetrized
 from ..errors import AccuracyWarning
-from ..ifc.autodiff import require_float64
 from ..potentials.evaluate import energy_and_slopes
 from ..potentials.neighbor_list import graph_of
 from ..types import Crystal
@@ -83,7 +83,7 @@ def relax(
     Raises:
         ValueError: without float64, for a structure that is not periodic, or an element the potential does not know.
     """
-    require_float64()
+    require_double_precision()
     if not np.all(atoms.pbc) or abs(atoms.cell.volume) < 1e-6:
         raise ValueError("the structure must be periodic in three directions: set atoms.pbc and a cell")
     params = potential.params if params is None else params

@@ -18,8 +18,8 @@ import numpy as np
 
 from .._core.pytree import pytree
 from ..physics.conductivity import heat_capacity
+from ..physics.taking_part import takes_part
 from ..potentials.neighbor_list import graph_of
-from ..units import CUTOFF_FREQUENCY
 from .strain_derivatives import VOIGT, gruneisen, strain_tables
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def thermal_expansion(
     modes = gruneisen(phonons, (plan.mesh.qpoints, plan.mesh.irreducible), fc, tables, crystal, relaxed_ions)
     modes = _symmetrized(modes, np.asarray(plan.mesh.rotations))
     f = phonons.frequencies[jnp.asarray(plan.mesh.irreducible)]
-    capacity = heat_capacity(jnp.where(f > CUTOFF_FREQUENCY, f, 0.0), T) * jnp.asarray(plan.mesh.weights)[:, None]
+    capacity = heat_capacity(jnp.where(takes_part(f), f, 0.0), T) * jnp.asarray(plan.mesh.weights)[:, None]
     total = jnp.sum(capacity, axis=(1, 2)) / len(plan.mesh.qpoints)
     gamma = mean_gruneisen(modes, capacity)
     elastic = elastic_constants(crystal, potential)

@@ -26,11 +26,12 @@ from ..checks import require_finite, temperatures_above_zero
 from ..errors import InputError
 from ..physics.conductivity import heat_capacity
 from ..physics.phonons import frequencies_and_eigenvectors
+from ..physics.taking_part import takes_part
 from ..plan.fc2_table import make_fc2_table
 from ..plan.mesh import make_mesh
 from ..potentials.base import Potential
 from ..relaxation.ase_protocols import relax_at_volume
-from ..units import CUTOFF_FREQUENCY, K_B, THZ_TO_EV
+from ..units import K_B, THZ_TO_EV
 from .expansion import EV_A3_TO_GPA
 from .gruneisen import harmonic_constants, has_imaginary
 
@@ -81,7 +82,7 @@ class QuasiHarmonic:
 @jax.jit
 def mode_free_energy(frequencies: Array, temperatures: Array) -> Array:
     """h f/2 + k_B T ln[1 - exp(-h f/k_B T)]; 0 for modes below CUTOFF_FREQUENCY. (..., m), (T,) → (T, ..., m) eV"""
-    moves = frequencies > CUTOFF_FREQUENCY
+    moves = takes_part(frequencies)
     T = jnp.reshape(temperatures, (-1,) + (1,) * frequencies.ndim)
     energy = THZ_TO_EV * jnp.where(moves, frequencies, 1.0)
     return jnp.where(moves, energy / 2 + K_B * T * jnp.log(-jnp.expm1(-energy / (K_B * T))), 0.0)
@@ -90,7 +91,7 @@ def mode_free_energy(frequencies: Array, temperatures: Array) -> Array:
 @jax.jit
 def mode_entropy(frequencies: Array, temperatures: Array) -> Array:
     """k_B {x/(exp x - 1) - ln[1 - exp(-x)]}, x = h f/k_B T, -∂/∂T of `mode_free_energy`. (T, ..., m) eV/K"""
-    moves = frequencies > CUTOFF_FREQUENCY
+    moves = takes_part(frequencies)
     T = jnp.reshape(temperatures, (-1,) + (1,) * frequencies.ndim)
     x = THZ_TO_EV * jnp.where(moves, frequencies, 1.0) / (K_B * T)
     return jnp.where(moves, K_B * (x * jnp.exp(-x) / -jnp.expm1(-x) - jnp.log(-jnp.expm1(-x))), 0.0)

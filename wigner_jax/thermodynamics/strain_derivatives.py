@@ -33,8 +33,9 @@ from ..ifc.autodiff import evaluate
 from ..ifc.least_squares import recover
 from ..physics.degeneracy import degenerate_averages
 from ..physics.phonons import dynamical_matrix
+from ..physics.taking_part import takes_part
 from ..plan.fc2_table import make_fc2_table
-from ..units import CUTOFF_FREQUENCY, SQRT_EV_A2_AMU_TO_THZ
+from ..units import SQRT_EV_A2_AMU_TO_THZ
 
 if TYPE_CHECKING:
     from .._core.pytree import Array
@@ -154,7 +155,7 @@ def mode_slopes(frequencies: Array, eigenvectors: Array, change: Array) -> Array
     """
     slopes = jnp.einsum("qis,vqij,qjs->qsv", jnp.conj(eigenvectors), change, eigenvectors).real
     slopes = jnp.einsum("qst,qtv->qsv", degenerate_averages(frequencies), slopes)
-    alive = frequencies > CUTOFF_FREQUENCY
+    alive = takes_part(frequencies)
     squares = jnp.where(alive, frequencies, 1.0) ** 2
     return jnp.where(alive[..., None], -slopes * _TO_THZ2 / (2 * squares[..., None]), 0.0)
 

@@ -106,10 +106,11 @@ class Gaussian(_Smooth):
         return GaussianTables(frequencies, None, tiling)
 
     def inverse(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
-        return 1 / jnp.asarray(self.sigma), 1 / jnp.asarray(self.sigma)
+        return self.inverse_one(slopes), self.inverse_one(slopes)
 
     def inverse_one(self, slopes: Array | None) -> Array:
-        return 1 / jnp.asarray(self.sigma)
+        sigma = jnp.asarray(self.sigma)
+        return 1 / jnp.where(sigma > 0, sigma, jnp.nan)
 
 
 @pytree()

@@ -63,6 +63,10 @@ class CHGNet:
 
     config: CHGNetConfig
 
+    @property
+    def message_layers(self) -> int:
+        return self.config.layers
+
     def __call__(self, params: CHGNetParams, graph: Graph) -> Array:
         """Energy of the cell, eV."""
         return jnp.sum(self.site_energies(params, graph))

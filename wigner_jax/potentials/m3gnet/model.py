@@ -79,6 +79,10 @@ class M3GNet:
 
     config: M3GNetConfig
 
+    @property
+    def message_layers(self) -> int:
+        return self.config.blocks
+
     def __call__(self, params: M3GNetParams, graph: Graph) -> Array:
         """Energy of the cell, eV."""
         return jnp.sum(self.site_energies(params, graph))

@@ -35,6 +35,10 @@ class Mace:
 
     config: MaceConfig
 
+    @property
+    def message_layers(self) -> int:
+        return len(self.config.interactions)
+
     def __call__(self, params: MaceParams, graph: Graph) -> Array:
         """Energy of the cell, eV."""
         return jnp.sum(self.site_energies(params, graph))

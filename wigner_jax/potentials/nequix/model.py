@@ -89,6 +89,10 @@ class Nequix:
 
     config: NequixConfig
 
+    @property
+    def message_layers(self) -> int:
+        return len(self.config.layers)
+
     def __call__(self, params: NequixParams, graph: Graph) -> Array:
         """Energy of the cell, eV."""
         return jnp.sum(self.site_energies(params, graph))

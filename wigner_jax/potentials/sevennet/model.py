@@ -83,6 +83,10 @@ class SevenNet:
 
     config: SevenNetConfig
 
+    @property
+    def message_layers(self) -> int:
+        return len(self.config.layers)
+
     def __call__(self, params: SevenNetParams, graph: Graph) -> Array:
         """Energy of the cell, eV."""
         return jnp.sum(self.site_energies(params, graph))

@@ -1,0 +1,18 @@
+"""Which modes take part in transport and scattering."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..units import CUTOFF_FREQUENCY
+
+if TYPE_CHECKING:
+    from .._core.pytree import Array
+
+
+def takes_part(frequencies: Array) -> Array:
+    """False for modes below CUTOFF_FREQUENCY: the acoustic ones at Γ, and imaginary ones. (...) THz → (...) bool
+
+    NaN takes part: it spreads into everything that is computed from it, where leaving it out would hide it.
+    """
+    return ~(frequencies <= CUTOFF_FREQUENCY)
