@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._core.chunking import BYTES
 from ._core.tiling import Tiling, tiling_for
 from .checks import refuse_imaginary, require_finite
 from .crystal.elements import natural_isotopes
+from .errors import InputError
 from .ifc.residuals import check_force_constants, star_residual
 from .physics import conductivity as transport
 from .physics import linewidths as widths
@@ -273,6 +275,8 @@ def solve(
         gamma = _linewidths(plan, state, waves, broadening, scattering, progress)
     found = _conductivity(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix)
     require_finite(found.kappa_TOT, "κ")
+    if not np.any(gamma.total > 0):
+        raise InputError("no mode has a finite lifetime: nothing scatters, and κ is infinite", "check Φ3 and `scattering`")
     return Solution(waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals)
 
 

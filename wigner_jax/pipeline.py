@@ -21,7 +21,7 @@ from .crystal.prototypes import available_prototypes, prototype
 from .errors import InputError
 from .ifc.autodiff import force_constants
 from .ifc.finite_displacement import DISTANCE, calculator_of, finite_displacements
-from .ifc.residuals import check_force_constants
+from .ifc.residuals import check_force_constants, require_some
 from .io.phono3py import read_phono3py
 from .io.structures import read_structure
 from .physics.nac import make_nac
@@ -196,6 +196,7 @@ def prepare(
         (supercells, fc), how = make_force_constants(
             atoms, found, route, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, progress=stages
         )
+    require_some(fc)
     check_force_constants(supercells, fc)
     mesh = atoms.info.get("q_mesh")
     name = (

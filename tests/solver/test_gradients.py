@@ -179,6 +179,8 @@ def test_a_capacity_outgrown_is_reported(silicon):
         gamma = linewidths(plan, fc, waves, TEMPERATURES, broadening=broadening, scattering=scattering_of(plan))
         assert bool(gamma.overflow) != fits
         assert bool(np.isfinite(gamma.three_phonon).all()) == fits
+        found = kappa(plan, fc, TEMPERATURES, broadening=broadening, scattering=scattering_of(plan)).kappa_TOT
+        assert np.isfinite(found).all() if fits else np.isnan(found).all()
 
 
 @pytest.mark.parametrize("broadening", ["gaussian", pytest.param("adaptive", marks=pytest.mark.slow)])

@@ -121,6 +121,8 @@ def _star_images(crystal: Crystal, mesh: Mesh) -> np.ndarray:
     """Index of S q for a few S that generate the mesh's group. (S, Q)"""
     lattice, rotations = np.asarray(crystal.lattice), np.asarray(mesh.rotations)
     chosen = rotations[_generators(rotations)]
+    if not len(chosen):
+        return np.empty((0, len(mesh.qpoints)), int)
     operations = np.rint(lattice @ chosen @ np.linalg.inv(lattice)).astype(int)
     return images(addresses(mesh.dims), operations, mesh.dims)
 
@@ -152,11 +154,18 @@ def _judge(value: float, share: str, remedy: str) -> None:
         warnings.warn(f"{share}; κ is no more exact than that", AccuracyWarning, stacklevel=4)
 
 
+def require_some(fc: ForceConstants) -> None:
+    """Raises InputError if Φ2 or Φ3 holds nothing but zeros."""
+    for array, name in ((fc.fc2, "Φ2"), (fc.fc3, "Φ3")):
+        if not np.any(np.asarray(array)):
+            raise InputError(f"{name} is zero everywhere", "check the file or the model that it comes from")
+
+
 def check_force_constants(supercells: Supercells, fc: ForceConstants, *, space_group: bool = True) -> Residuals:
     """Refuse force constants that cannot belong to the cells; warn where they are far from exact.
 
-    Refused: other shapes than the cells', non-finite numbers, nothing but zeros, and residuals of the sum rules or the
-    symmetry above 0.1. Residuals above 0.005 are an AccuracyWarning with the number.
+    Refused: other shapes than the cells', non-finite numbers, and residuals of the sum rules or the symmetry above 0.1.
+    Residuals above 0.005 are an AccuracyWarning with the number.
 
     Args:
         space_group: whether symmetry is used, so that it must be obeyed (`make_plan(symmetry=False)` uses none).
@@ -176,8 +185,6 @@ def check_force_constants(supercells: Supercells, fc: ForceConstants, *, space_g
                 f"{name} has shape {np.shape(array)} where the cells need {shape}", "check which supercell it is for"
             )
         require_finite(array, name)
-        if not np.any(np.asarray(array)):
-            raise InputError(f"{name} is zero everywhere", "check the file or the model it comes from")
     found = residuals(supercells, fc, space_group=space_group)
     rules = (
         (found.sum_rules, "the acoustic sum rule", "make them anew, symmetrised"),
@@ -194,4 +201,4 @@ def check_force_constants(supercells: Supercells, fc: ForceConstants, *, space_g
     return found
 
 
-__all__ = ["check_force_constants", "residuals", "star_residual"]
+__all__ = ["check_force_constants", "require_some", "residuals", "star_residual"]

@@ -17,7 +17,7 @@ from ..crystal.supercells import reduce_to_primitive
 from ..crystal.symmetry import SYMPREC, space_group, symmetrized
 from ..errors import InputError
 from ..ifc.phono3py_bridge import _with_home, make_supercell_map, peer_constants
-from ..ifc.residuals import check_force_constants
+from ..ifc.residuals import check_force_constants, require_some
 from ..types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
 from .born import born_from_yaml, read_born
 
@@ -78,6 +78,7 @@ def read_phono3py(
             f"{path} holds no forces, and {missing} and FORCES_FC3 are not beside it",
             "put the force constants (fc2.hdf5 and fc3.hdf5) or FORCES_FC3 into the same folder",
         )
+    require_some(result)
     check_force_constants(cells, result)
     born = born_from_yaml(data, cells.crystal.n_atoms, path)
     if born is None and (beside := _beside(path, "BORN")) is not None:
