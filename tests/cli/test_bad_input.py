@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import lzma
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ase.build
 import jax
@@ -16,11 +18,15 @@ from wigner_jax._solve import make_plan, solve
 from wigner_jax.checks import imaginary_modes, positive_integers, refuse_imaginary
 from wigner_jax.cli.app import main
 from wigner_jax.crystal.from_ase import supercells_from_atoms
+from wigner_jax.crystal.supercells import shortest_vectors
 from wigner_jax.errors import ImaginaryModes, InputError
 from wigner_jax.ifc.residuals import check_force_constants, require_some
 from wigner_jax.io.phono3py import read_phono3py
 from wigner_jax.plan.mesh import make_mesh
 from wigner_jax.types import ForceConstants
+
+if TYPE_CHECKING:
+    from wigner_jax.types import Crystal, Supercell
 
 
 @pytest.fixture(autouse=True)
@@ -131,10 +137,25 @@ def calculation(in_an_empty_folder: Path) -> Path:
         block("supercell", 2 * lattice, positions),
     ]
     (folder / "phono3py.yaml").write_text("\n".join(text) + "\n")
-    rng = np.random.default_rng(0)
-    second, third = rng.normal(size=(2, 16, 3, 3)), rng.normal(size=(2, 16, 16, 3, 3, 3))
-    write(folder, second - second.mean(1, keepdims=True), third - third.mean(2, keepdims=True))
+    write(folder, *springs(crystal, supercell, -1.0, 1.0))
     return folder
+
+
+def springs(crystal: Crystal, supercell: Supercell, k: float, g: float) -> tuple[np.ndarray, np.ndarray]:
+    """Φ2 and Φ3 of E = Σ k x²/2 + g x³/6 over the bonds, x their change of length: all symmetries and sum rules."""
+    second, third = np.zeros((2, 16, 3, 3)), np.zeros((2, 16, 16, 3, 3, 3))
+    for i, images in enumerate(shortest_vectors(crystal, supercell)):
+        home = supercell.p2s_map[i]
+        for J, R in enumerate(images):
+            position = np.asarray(crystal.positions)[supercell.primitive_index[J]]
+            bond = (position + R[0] - np.asarray(crystal.positions)[i]) @ np.asarray(crystal.lattice)
+            if not 0 < np.linalg.norm(bond) < 2.5:
+                continue
+            n = bond / np.linalg.norm(bond)
+            for a, b in itertools.product((home, J), repeat=2):
+                second[i, a] -= (1 if a == J else -1) * k * np.outer(n, n) / 2
+                third[i, a, b] -= (1 if a == J else -1) * (1 if b == J else -1) * g * np.einsum("a,b,c->abc", n, n, n)
+    return second, third
 
 
 def write(folder: Path, second: np.ndarray, third: np.ndarray) -> None:
@@ -161,6 +182,8 @@ def test_force_constant_files(capsys, calculation: Path) -> None:
     third[0, 1, 2, 0, 0, 0] = np.nan
     write(calculation, second, third)
     assert "fc3.hdf5 holds 1 non-finite numbers (first at index (0, 1, 2, 0, 0, 0))" in refused(capsys, "kappa", source)
+    write(calculation, second[:, [0, *range(2, 16), 1]], np.nan_to_num(third))
+    assert "Φ2 breaks the symmetry" in refused(capsys, "kappa", source)
     write(calculation, second[:, :8], third)
     assert "fc2.hdf5 has shape (2, 8, 3, 3) where the yaml's supercell has 16 atoms" in refused(capsys, "kappa", source)
     content = (calculation / "fc3.hdf5").read_bytes()
@@ -178,8 +201,7 @@ def test_options_that_do_not_go_with_a_yaml(capsys, calculation: Path) -> None:
     assert "--fc3-supercell does not go with" in refused(capsys, "kappa", source, "--fc3-supercell", 2, 2, 2)
 
 
-def test_random_force_constants_have_imaginary_modes(capsys, calculation: Path) -> None:
-    """Not symmetric, so not a crystal's: but finite, of the right shape, and with vanishing sums. The modes tell."""
+def test_negative_springs_have_imaginary_modes(capsys, calculation: Path) -> None:
     line = refused(capsys, "kappa", calculation / "phono3py.yaml", "--mesh", 3, 3, 3, "-o", "out.hdf5", "--quiet")
     assert "imaginary modes: " in line
     assert "THz at q = (" in line
@@ -211,10 +233,14 @@ def test_checks_pass_good_input() -> None:
     cells = supercells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1))
     second = np.zeros((2, 2, 3, 3))
     second[[0, 1], [0, 1]], second[[0, 1], [1, 0]] = np.eye(3), -np.eye(3)
-    third = np.zeros((2, 2, 2, 3, 3, 3))
-    third[0, 0, 0], third[0, 0, 1] = 1, -1
+    sign = np.array([-1, 1])
+    product = np.zeros((3, 3, 3))  # of the three components of u_1 - u_0
+    for axes in itertools.permutations(range(3)):
+        product[axes] = 1
+    third = np.einsum("i,J,K,abc->iJKabc", sign, sign, sign, product)
     fc = ForceConstants(second, third)
-    assert check_force_constants(cells, fc) == (0, 0)
+    found = check_force_constants(cells, fc)
+    assert max(*found.sum_rules, *found.symmetry) < 1e-12
     with pytest.raises(InputError, match=r"Φ3 has shape .* where the cells need"):
         check_force_constants(cells, dataclasses.replace(fc, fc3=third[:, :1]))
     with pytest.raises(InputError, match="Φ2 is zero everywhere"):
