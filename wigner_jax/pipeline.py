@@ -222,9 +222,7 @@ def prepare(
     require_some(fc)
     check_force_constants(supercells, fc)
     charges = None if born is None else read_born(born, supercells.crystal)
-    name = (
-        found.name if isinstance(found, Potential) else str(model) if isinstance(model, str) else type(found).__name__
-    )
+    name = found.name if isinstance(found, Potential) else model if isinstance(model, str) else type(found).__name__
     reach = found.reach if isinstance(found, Potential) else float("nan")
     report = Report(atoms.get_chemical_formula("reduce"), name, route, relaxation, how, reach)
     return Problem(supercells, fc, charges, mesh, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from typing import TYPE_CHECKING
@@ -336,6 +337,16 @@ def test_moments_of_a_structure_are_ignored_with_a_word() -> None:
         pytest.raises(InputError),
     ):
         prepare(atoms, "tersoff-1989")
+
+
+def test_crystals_made_by_hand() -> None:
+    """spglib ends the process where a number is not finite."""
+    good = supercells_from_atoms(silicon(), ONE, ONE).crystal
+    bad = {"positions": good.positions * np.nan, "lattice": good.lattice * np.inf, "masses": good.masses * 0}
+    for name, value in bad.items():
+        with pytest.raises(InputError, match="the crystal has"):
+            space_group(dataclasses.replace(good, **{name: value}))
+    assert space_group(good).number == 227
 
 
 def test_periodic_images_count_as_neighbours() -> None:

@@ -10,6 +10,7 @@ import spglib
 
 from .._core.pytree import host_data
 from ..errors import InputError
+from .validity import require_cell
 
 if TYPE_CHECKING:
     from ..types import Crystal
@@ -46,6 +47,7 @@ def space_group(crystal: Crystal, symprec: float = SYMPREC) -> SpaceGroup:
     those of the group that the operations form on the atoms.
     """
     lattice, positions = np.asarray(crystal.lattice), np.asarray(crystal.positions)
+    require_cell(lattice, positions, crystal.numbers, crystal.masses, "the crystal")  # spglib crashes on NaN
     cell = (lattice, positions, species(crystal))
     magnetic = crystal.moments is not None and bool(np.any(np.asarray(crystal.moments)))
     dataset = _magnetic_dataset(cell, crystal.moments, symprec) if magnetic else _dataset(cell, symprec)
