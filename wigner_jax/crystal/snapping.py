@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import AccuracyWarning, InputError
 from ..types import Crystal
 from .elements import masses_of
-from .symmetry import SYMPREC, space_group, symmetrized
+from .symmetry import SYMPREC, operations_found, space_group, symmetrized
 
 if TYPE_CHECKING:
     import ase
@@ -69,21 +69,17 @@ def snapped(atoms: ase.Atoms, symprec: float | None = None) -> ase.Atoms:
 
 def _say_lost(crystal: Crystal) -> None:
     """Warns if a looser tolerance finds more operations than the default one."""
-    default = space_group(crystal)
-    best, tolerance = default, SYMPREC
+    default = best = operations_found(crystal, SYMPREC)
+    tolerance = SYMPREC
     for looser in LOOSER:
-        try:
-            found = space_group(crystal, looser)
-        except InputError:
-            continue
-        if len(found.rotations) > len(best.rotations):
+        found = operations_found(crystal, looser)
+        if found[0] > best[0]:
             best, tolerance = found, looser
     if tolerance == SYMPREC:
         return
-    counts = f"{len(best.rotations)} operations instead of {len(default.rotations)}"
     message = (
-        f"the structure is {default.international} within {SYMPREC:g} Å, but {best.international} within {tolerance:g} Å"
-        f" ({counts}): if the difference is noise, symprec {tolerance:g} removes it and makes the work much less"
+        f"the structure is {default[1]} within {SYMPREC:g} Å, but {best[1]} within {tolerance:g} Å"
+        f" ({best[0]} operations instead of {default[0]}): if the difference is noise, symprec {tolerance:g} removes it and makes the work much less"
     )
     warnings.warn(message, AccuracyWarning, stacklevel=3)
 

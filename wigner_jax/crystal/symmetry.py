@@ -67,6 +67,12 @@ def space_group(crystal: Crystal, symprec: float = SYMPREC) -> SpaceGroup:
     )
 
 
+def operations_found(crystal: Crystal, symprec: float) -> tuple[int, str]:
+    """How many operations a cell without moments has within `symprec` Å, and the name of its group; 0 if none is found."""
+    found = _dataset((np.asarray(crystal.lattice), np.asarray(crystal.positions), species(crystal)), symprec)
+    return (0, "") if found is None else (len(found.rotations), found.international)
+
+
 class _Operations(NamedTuple):
     rotations: np.ndarray
     translations: np.ndarray
