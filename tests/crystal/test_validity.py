@@ -342,7 +342,7 @@ def test_moments_of_a_structure_are_ignored_with_a_word() -> None:
 def test_crystals_made_by_hand() -> None:
     """spglib ends the process where a number is not finite."""
     good = supercells_from_atoms(silicon(), ONE, ONE).crystal
-    bad = {"positions": good.positions * np.nan, "lattice": good.lattice * np.inf, "masses": good.masses * 0}
+    bad = {"positions": good.positions * np.nan, "lattice": good.lattice + np.inf, "masses": good.masses * 0}
     for name, value in bad.items():
         with pytest.raises(InputError, match="the crystal has"):
             space_group(dataclasses.replace(good, **{name: value}))
