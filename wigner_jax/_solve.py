@@ -18,7 +18,7 @@ import numpy as np
 
 from ._core.chunking import BYTES
 from ._core.tiling import Tiling, tiling_for
-from .checks import refuse_imaginary, require_finite
+from .checks import refuse_imaginary, require_finite, say_if_nothing_carries
 from .crystal.elements import natural_isotopes
 from .errors import InputError
 from .ifc.residuals import check_force_constants, star_residual
@@ -30,7 +30,8 @@ from .physics.conductivity import wigner_heat_capacity
 from .physics.domain import check_problem
 from .plan.fc2_table import make_fc2_table
 from .plan.fc3_table import make_fc3_table
-from .plan.mesh import make_mesh
+from .plan.memory import require_memory
+from .plan.mesh import make_mesh, mesh_dims
 from .plan.triplets import triplet_buckets
 from .solution import Solution
 from .types import KappaTensors, Linewidths, Plan, Residuals, Scattering
@@ -59,8 +60,12 @@ def make_plan(supercells: Supercells, mesh: Sequence[int], symmetry: bool = True
     Args:
         mesh: subdivisions along the reciprocal vectors of the primitive cell.
         symmetry: False treats every mesh point and triplet alone; the answer is the same, the time is not.
+
+    Raises:
+        InputError: a mesh that is no three positive integers, or that takes more memory than this machine has.
     """
     crystal = supercells.crystal
+    require_memory(crystal, mesh_dims(mesh), symmetry)
     q = make_mesh(crystal, mesh, symmetry)
     return Plan(
         crystal,
@@ -276,7 +281,10 @@ def solve(
     found = _conductivity(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix)
     require_finite(found.kappa_TOT, "κ")
     if not np.any(gamma.total > 0):
-        raise InputError("no mode has a finite lifetime: nothing scatters, and κ is infinite", "check Φ3 and `scattering`")
+        raise InputError(
+            "no mode has a finite lifetime: nothing scatters, and κ is infinite", "check Φ3 and `scattering`"
+        )
+    say_if_nothing_carries(found, waves)
     return Solution(waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals)
 
 

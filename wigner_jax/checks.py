@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 
-from .errors import ImaginaryModes, InputError
+from ._core.as_numbers import as_numbers
+from .errors import AccuracyWarning, ImaginaryModes, InputError
+from .units import K_B
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._core.pytree import Array
-    from .types import Mesh
+    from .types import Conductivity, Mesh, Phonons
+
+NO_CONDUCTIVITY = 1e-9  # W/(m K), and k_B for a heat capacity
+NO_VELOCITY = 1e-6  # THz Å; sound has 20 to 200
 
 
 def require_double_precision() -> None:
@@ -25,8 +31,8 @@ def require_double_precision() -> None:
 def positive_integers(values: Sequence, name: str, count: int = 3) -> tuple[int, ...]:
     """`count` positive integers from as many numbers; raises InputError."""
     try:
-        array = np.asarray(values, dtype=float).ravel()
-    except (TypeError, ValueError):
+        array = as_numbers(values).ravel()
+    except ValueError:
         array = np.empty(0)
     if len(array) != count or not np.isfinite(array).all() or np.any(array != np.rint(array)) or np.any(array < 1):
         given = " ".join(str(v) for v in np.asarray(values).ravel())
@@ -55,6 +61,28 @@ def require_finite(array: Array, name: str) -> None:
         raise InputError(
             f"{name} holds {int(bad.sum())} non-finite numbers (first at index {where})", "check what it was made from"
         )
+
+
+def say_if_nothing_carries(conductivity: Conductivity, phonons: Phonons) -> None:
+    """Warns with the reason where κ vanishes: a 0 among results looks like one.
+
+    Warns:
+        AccuracyWarning: no mode is excited, or no mode has a velocity, at temperatures whose κ is below 1e-9 W/(m K).
+    """
+    largest = np.abs(np.asarray(conductivity.kappa_TOT)).max(axis=1)
+    nothing = largest < NO_CONDUCTIVITY
+    if not nothing.any():
+        return
+    T = ", ".join(f"{t:g}" for t in np.asarray(conductivity.temperatures)[nothing])
+    velocities = np.abs(np.diagonal(np.asarray(phonons.velocity_operator), axis1=1, axis2=2)).max()
+    capacity = np.asarray(conductivity.heat_capacity)[nothing].max() / K_B
+    if capacity < NO_CONDUCTIVITY:
+        why = "no mode of the mesh is excited there: take a finer mesh"
+    elif velocities < NO_VELOCITY:
+        why = "no mode has a velocity, since neighbouring cells do not interact: is it a molecule in a box?"
+    else:
+        why = "modes that have a velocity are not excited, or scatter without limit"
+    warnings.warn(f"κ is zero at {T} K: {why}", AccuracyWarning, stacklevel=3)
 
 
 def imaginary_modes(mesh: Mesh, frequencies: Array, tolerance: float = 0.01) -> np.ndarray:

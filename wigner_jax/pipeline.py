@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -17,13 +17,17 @@ from ._core.progress import Progress
 from ._solve import SCATTERING, make_plan, solve
 from .checks import positive_integers, require_double_precision
 from .crystal.defaults import default_mesh, default_supercells
-from .crystal.prototypes import available_prototypes, prototype
+from .crystal.snapping import snapped
 from .errors import InputError
 from .ifc.autodiff import force_constants
 from .ifc.finite_displacement import DISTANCE, calculator_of, finite_displacements
+from .ifc.interaction import require_interaction, say_unusual
 from .ifc.residuals import check_force_constants, require_some
+from .ifc.symmetry_basis import require_parameters, work_ahead
+from .io.born import born_tensors, read_born
 from .io.phono3py import read_phono3py
-from .io.structures import read_structure
+from .io.structures import structure_of
+from .io.yaml_cells import has_constants
 from .physics.nac import make_nac
 from .potentials.base import Potential
 from .types import BornCharges
@@ -45,7 +49,6 @@ if TYPE_CHECKING:
 
     Derivatives = Literal["ad", "finite-displacement"]
 
-YAML_ENDINGS = (".yaml", ".yml", ".yaml.xz", ".yaml.gz", ".yaml.bz2", ".yaml.lzma")
 ASE = "ase:"  # ase:module:factory is any ASE calculator
 
 
@@ -112,6 +115,7 @@ def conductivity(
     scattering: Scattering = SCATTERING,
     nac: LongRange | BornCharges | Literal["source"] | None = "source",
     allow_imaginary: bool = False,
+    symprec: float | None = None,
     progress: Progress | None = None,
 ) -> Solution:
     """The Wigner conductivity of a crystal: relaxation, force constants, phonons, linewidths, κ.
@@ -134,6 +138,7 @@ def conductivity(
         scattering: three phonons and isotopes at natural abundance unless given.
         nac: "source" corrects if the source has Born charges (Gonze and Lee's way); charges, a correction, or None.
         allow_imaginary: go on with imaginary modes, which contribute nothing.
+        symprec: Å, snaps the structure onto the space group that it has within this tolerance; 1e-5 where it is exact.
         progress: shows what is being done; see `Progress`.
 
     Returns:
@@ -146,7 +151,7 @@ def conductivity(
     stages = Progress(None) if progress is None else progress
     problem = prepare(
         structure, model, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, relax=relax,
-        derivatives=derivatives, progress=stages,
+        derivatives=derivatives, symprec=symprec, progress=stages,
     )  # fmt: skip
     with stages("plan"):
         plan = make_plan(problem.supercells, mesh or problem.mesh or default_mesh(problem.supercells.crystal))
@@ -172,57 +177,55 @@ def prepare(
     fc3_supercell: Sequence[int] | None = None,
     relax: bool = True,
     derivatives: Derivatives | None = None,
+    symprec: float | None = None,
+    born: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Problem:
-    """Supercells and force constants of a structure and a model. Arguments and errors are those of `conductivity`."""
+    """Supercells and force constants of a structure and a model. Arguments and errors are those of `conductivity`.
+
+    Args:
+        born: a BORN file, whose unit factor is in the units of a yaml's calculator; instead of what the source has.
+    """
     stages = Progress(None) if progress is None else progress
-    if not hasattr(structure, "get_positions") and str(structure).lower().endswith(YAML_ENDINGS):
+    if born is not None:
+        born_tensors(born)  # refused before the work
+    if has_constants(structure, model):
         for value, name in ((model, "model"), (fc2_supercell, "fc2_supercell"), (fc3_supercell, "fc3_supercell"),
                             (derivatives, "derivatives")):  # fmt: skip
             if value is not None:
                 raise InputError(f"{name} does not go with {structure}, which has force constants", "leave it out")
         with stages("read"):
-            data = read_phono3py(structure)
+            data = read_phono3py(cast("str | Path", structure), born=born, symprec=symprec)
         report = Report(f"force constants of {structure}", "", "given")
         return Problem(data.supercells, data.force_constants, data.born, None, report)
-    atoms = structure_of(structure)
+    atoms = snapped(structure_of(structure), symprec)
     found = model_of(model, atoms)
     route = derivatives_of(found, derivatives)
+    mesh = positive_integers(atoms.info["q_mesh"], "q_mesh") if "q_mesh" in atoms.info else None
+    planned = default_supercells(atoms, fc2_supercell, fc3_supercell)
+    require_parameters(planned)
+    if route == "ad" and (work := work_ahead(planned)):
+        stages.say(work)
     relaxation = None
     if relax:
         with stages("relax"):
-            atoms, relaxation = relax_with(atoms, found)
+            given = atoms
+            atoms, relaxation = relax_with(given, found)
+        say_unusual(atoms, given)
+    else:
+        say_unusual(atoms)
     with stages("force constants"):
         (supercells, fc), how = make_force_constants(
             atoms, found, route, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, progress=stages
         )
+    require_interaction(supercells.crystal, fc, found)
     require_some(fc)
     check_force_constants(supercells, fc)
-    mesh = atoms.info.get("q_mesh")
-    name = (
-        found.name if isinstance(found, Potential) else str(model) if isinstance(model, str) else type(found).__name__
-    )
+    charges = None if born is None else read_born(born, supercells.crystal)
+    name = found.name if isinstance(found, Potential) else model if isinstance(model, str) else type(found).__name__
     reach = found.reach if isinstance(found, Potential) else float("nan")
     report = Report(atoms.get_chemical_formula("reduce"), name, route, relaxation, how, reach)
-    return Problem(supercells, fc, None, None if mesh is None else positive_integers(mesh, "q_mesh"), report)
-
-
-def structure_of(structure: str | Path | ase.Atoms) -> ase.Atoms:
-    """A structure by its file, else by the name of a prototype.
-
-    Raises:
-        InputError: neither a file nor a prototype.
-    """
-    if not isinstance(structure, (str, Path)):
-        return structure
-    if Path(structure).exists():
-        return read_structure(structure)
-    if str(structure) in available_prototypes():
-        return prototype(str(structure))
-    known = f"{len(available_prototypes())} are built in, such as Si, LiBr, GaAs, AlN"
-    raise InputError(
-        f"{str(structure)!r} is neither a file nor a crystal with a prototype ({known})", "give a structure file"
-    )
+    return Problem(supercells, fc, charges, mesh, report)
 
 
 def any_model(model: str | Path | Potential | Calculator) -> Potential | Calculator:

@@ -30,6 +30,8 @@ class Crystal:
     positions: Array  #: (n, 3) fractional
     masses: Array  #: (n,) amu
     numbers: tuple[int, ...]  #: (n,) atomic numbers
+    #: (n,) or (n, 3) magnetic moments, collinear or vectors; they lower the symmetry. None: no magnetism
+    moments: Array | None = None
 
     @property
     def n_atoms(self) -> int:

@@ -15,6 +15,8 @@ THZ = 1e12  # Hz
 HBAR = 6.582118985531608e-16  # eV s
 K_B = 8.617338256808316e-5  # eV/K
 THZ_TO_EV = 0.00413566733  # h in eV/THz
+HARTREE = 27.211398230887998  # eV
+BOHR = 0.529177207423948  # Å
 HARTREE_BOHR = 14.4  # eV Å: phonopy's default nac factor for VASP units is 14.39965172592227
 SQRT_EV_A2_AMU_TO_THZ = 15.633302300230191  # √(eV/Å²/amu)/2π in THz
 #: |Φ|² of one mode triplet, times N_q: multiply by 1/(f0 f1 f2) in THz^-3; ħ³/8/36 in phono3py's units.

@@ -64,7 +64,7 @@ def test_any_calculator():
 def test_misuse(monkeypatch):
     with pytest.raises(InputError, match="no fc2 supercell"):
         finite_displacements(bulk("Al", cubic=True), EMT(), fc3_supercell=(1, 1, 1))
-    with pytest.raises(InputError, match="3 or 9 integers"):
+    with pytest.raises(InputError, match="1, 3 or 9 integers"):
         finite_displacements(bulk("Al", cubic=True), EMT(), fc2_supercell=(1, 1), fc3_supercell=(1, 1, 1))
     with pytest.raises(InputError, match="take a larger one"):  # atoms half a cell apart: inversion kills Φ3
         finite_displacements(bulk("Al", cubic=True), EMT(), **SMALL)

@@ -65,6 +65,13 @@ class Progress:
             if self._terminal:
                 self._show("")
 
+    def say(self, text: str) -> None:
+        """A line that stays, such as how much work is ahead."""
+        if self.stream is not None:
+            self._show("") if self._terminal else None
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
+
     def progress(self, done: int, total: int) -> None:
         """Callback between chunks of work: `done` of `total` units are finished."""
         now = time.perf_counter()

@@ -7,19 +7,21 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .._core.progress import Progress, progress_stream
 from .._solve import make_plan, solve
 from ..checks import positive_integers, temperatures_above_zero
 from ..crystal.defaults import default_mesh
-from ..crystal.elements import formula
+from ..crystal.elements import SYMBOLS, formula, has_natural_mass
 from ..crystal.symmetry import space_group
 from ..errors import InputError
-from ..io.born import read_born
 from ..io.structures import read_structure
+from ..io.yaml_cells import has_constants
 from ..physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from ..physics.broadening.tetrahedron import Tetrahedron
 from ..physics.nac import Wang, make_nac
-from ..pipeline import YAML_ENDINGS, prepare
+from ..pipeline import prepare
 from ..types import Scattering
 from .checks import positive, writable
 from .report import kappa_table, times_table
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from ..physics.pairs import Broadening
     from ..physics.phonons import LongRange
     from ..pipeline import Problem
-    from ..types import Plan
+    from ..types import Crystal, Plan
 
 HELP = "thermal conductivity of a crystal"
 DESCRIPTION = """\
@@ -41,7 +43,8 @@ SOURCE is one of
   a name       a crystal with a built-in prototype, for example Si
   a structure  any file that ASE reads (POSCAR, cif, extxyz, ...)
   a yaml       phono3py.yaml with fc2.hdf5 and fc3.hdf5 beside it, phono3py_params.yaml[.xz] with forces,
-               or phono3py_disp.yaml with FORCES_FC3 beside it
+               or phono3py_disp.yaml with FORCES_FC3 beside it; with --potential, one without force constants
+               is a structure
 The force constants of a name or a structure come from a potential, by automatic differentiation."""
 
 
@@ -50,6 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="prototype name, structure file, or phono3py yaml")
     parser.add_argument(
         "--index", metavar="i", help="which structure of a file with several, from 0 (default: -1, the last)"
+    )
+    parser.add_argument(
+        "--format", metavar="NAME", help="ASE's name of the file's format, such as espresso-in (default: by its name)"
+    )
+    parser.add_argument(
+        "--symprec",
+        type=float,
+        metavar="Å",
+        help="snap the structure onto the space group that it has within this tolerance (default: 1e-5)",
     )
 
     model = parser.add_argument_group("force constants (from a name or a structure)")
@@ -147,14 +159,13 @@ def run(arguments: argparse.Namespace) -> int:
     source, model = _source(arguments)
     problem = prepare(
         source, model, fc2_supercell=fc2, fc3_supercell=fc3, relax=arguments.relax is not False,
-        derivatives=arguments.derivatives, progress=stages,
+        derivatives=arguments.derivatives, symprec=arguments.symprec,
+        born=None if arguments.nac == "none" else arguments.nac, progress=stages,
     )  # fmt: skip
     crystal = problem.supercells.crystal
     with stages("plan"):
         plan = make_plan(problem.supercells, dims or problem.mesh or default_mesh(crystal))
-        born = problem.born if arguments.nac is None else None
-        if arguments.nac not in (None, "none"):
-            born = read_born(arguments.nac, crystal)
+        born = None if arguments.nac == "none" else problem.born
         nac = None if born is None else make_nac(problem.supercells, born, arguments.nac_method)
     if not arguments.quiet:
         print(_header(problem, plan, nac))
@@ -188,9 +199,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _source(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | None]:
     """The structure and the name of the model; a phono3py yaml stands for itself."""
     source = str(arguments.source)
-    if not source.lower().endswith(YAML_ENDINGS):
-        return source if arguments.index is None else read_structure(source, arguments.index), arguments.potential
-    for option in ("potential", "fc2_supercell", "fc3_supercell", "relax", "derivatives", "index"):
+    if not has_constants(source, arguments.potential):
+        if arguments.index is None and arguments.format is None:
+            return source, arguments.potential
+        return read_structure(source, arguments.index, arguments.format), arguments.potential
+    for option in ("potential", "fc2_supercell", "fc3_supercell", "relax", "derivatives", "index", "format"):
         if getattr(arguments, option) is not None:
             name = "--no-relax" if option == "relax" and not arguments.relax else "--" + option.replace("_", "-")
             raise InputError(f"{name} does not go with {source}, which has force constants", "leave it out")
@@ -209,13 +222,26 @@ def _header(problem: Problem, plan: Plan, nac: LongRange | None) -> str:
     """What is computed: the crystal, where its force constants come from, and the mesh."""
     cells, mesh, report = problem.supercells, plan.mesh, problem.report
     group = space_group(cells.crystal)
+    masses = _given_masses(cells.crystal)
+    moments = "" if cells.crystal.moments is None else ", with magnetic moments"
     atoms = f"supercells of {cells.fc2_supercell.n_atoms} (Φ2) and {cells.fc3_supercell.n_atoms} (Φ3) atoms"
     correction = (
         "" if nac is None else f"; non-analytic correction ({'Wang' if isinstance(nac, Wang) else 'Gonze-Lee'})"
     )
-    points = f"{len(mesh.irreducible)} of {len(mesh.qpoints)} points irreducible"
+    triplets = sum(int(np.count_nonzero(np.asarray(bucket.weights))) for bucket in plan.triplets)
+    points = f"{len(mesh.irreducible)} of {len(mesh.qpoints)} points irreducible, {triplets} triplets"
     return (
-        f"crystal  {formula(cells.crystal)}, {group.international} ({group.number})\n"
+        f"crystal  {formula(cells.crystal)}, {group.international} ({group.number}){moments}\n"
+        f"{masses}"
         f"forces   {report.origin}; {atoms}{correction}\n"
         f"mesh     {'×'.join(map(str, mesh.dims))}, {points}\n"
     )
+
+
+def _given_masses(crystal: Crystal) -> str:
+    """A line on masses that are not the natural ones, or nothing."""
+    unnatural = np.flatnonzero(~has_natural_mass(crystal))
+    if not len(unnatural):
+        return ""
+    words = {f"{SYMBOLS[int(crystal.numbers[k])]} {float(crystal.masses[k]):.6g}" for k in unnatural}
+    return f"masses   {', '.join(sorted(words))} amu as given, not the natural ones: no isotope scattering there\n"

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..types import Crystal
 
+NATURAL_MASS = 5e-4  # relative difference up to which a mass is the natural one
 # symbol: (atomic number, mass, variance); mass is None where the table has no value
 ELEMENTS: dict[str, tuple[int, float | None, float]] = {
     "H": (1, 1.00794, 0.00011460743),
@@ -141,9 +144,32 @@ ELEMENTS: dict[str, tuple[int, float | None, float]] = {
 SYMBOLS = {number: symbol for symbol, (number, _, _) in ELEMENTS.items()}
 
 
+def masses_of(numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Standard masses in amu, phonopy's table. (n,)"""
+    masses = [ELEMENTS[SYMBOLS[int(z)]][1] for z in numbers]
+    if missing := sorted({SYMBOLS[int(z)] for z, m in zip(numbers, masses, strict=True) if m is None}):
+        raise InputError(f"{', '.join(missing)} has no standard mass", "give the masses explicitly")
+    return np.array(masses, dtype=float)
+
+
 def natural_isotopes(crystal: Crystal) -> np.ndarray:
-    """Mass variances g = Σ_i c_i (1 - m_i/m̄)² of the natural abundances. (n,)"""
-    return np.array([ELEMENTS[SYMBOLS[int(z)]][2] for z in crystal.numbers], float)
+    """Mass variances g = Σ_i c_i (1 - m_i/m̄)² of the natural abundances; 0 where the mass is not the natural one. (n,)
+
+    An atom whose mass was given as another than the element's (`has_natural_mass`) is one isotope.
+    """
+    variances = np.array([ELEMENTS[SYMBOLS[int(z)]][2] for z in crystal.numbers], float)
+    return np.where(has_natural_mass(crystal), variances, 0.0)
+
+
+def has_natural_mass(crystal: Crystal) -> np.ndarray:
+    """Whether each atom's mass is that of its element within 5·10⁻⁴, by which tables and roundings of it differ. (n,)
+
+    Pure isotopes lie outside where it matters: ¹²C by 9·10⁻⁴, ²⁸Si by 4·10⁻³. An element without a standard mass
+    has no other than what is given.
+    """
+    natural = [ELEMENTS[SYMBOLS[int(z)]][1] for z in crystal.numbers]
+    pairs = zip(np.asarray(crystal.masses), natural, strict=True)
+    return np.array([m is None or abs(mass / m - 1) < NATURAL_MASS for mass, m in pairs], bool)
 
 
 def formula(crystal: Crystal) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import spglib
 
+from .._core.as_numbers import as_numbers
+from ..errors import InputError
 from ..types import Crystal, Supercell
 from .symmetry import SYMPREC
 
@@ -24,21 +26,36 @@ CENTRING = {  # columns: primitive vectors in the standard conventional cell (Hi
 }
 
 
+MOMENT_TOLERANCE = 1e-3  # moments closer than this are equal
+LARGEST_MULTIPLE = 1000  # a supercell matrix with larger elements is an error
+
+
 def integer_matrix(value: Sequence, name: str) -> np.ndarray:
-    """A supercell matrix from 1, 3 or 9 integers; raises ValueError with the remedy otherwise. (3, 3)"""
-    array = np.asarray(value)
-    if array.shape == () or array.shape == (1,):
-        array = np.eye(3) * float(array.ravel()[0])
-    elif array.shape == (3,):
-        array = np.diag(array)
-    elif array.size == 9:
-        array = array.reshape(3, 3)
-    else:
-        raise ValueError(f"{name} needs 1, 3 or 9 integers, got {array.size} numbers")
-    matrix = np.rint(array).astype(int)
-    if np.any(matrix != array) or round(np.linalg.det(matrix)) <= 0:
-        raise ValueError(f"{name} must be integers with a positive determinant, got {np.asarray(value).tolist()}")
-    return matrix
+    """A supercell matrix from 1, 3 or 9 integers, also as text ("2 2 2", "[2, 2, 2]"); raises InputError otherwise. (3, 3)"""
+    remedy = "give 1, 3 or 9 integers with a positive determinant, such as 2 2 2"
+    try:
+        array = as_numbers(value)
+    except ValueError:
+        raise InputError(f"{name} is {str(value)[:60]!r}", remedy) from None
+    if array.size not in (1, 3, 9):
+        raise InputError(f"{name} has {array.size} numbers", remedy)
+    array = np.diag(array.ravel() * np.ones(3)) if array.size < 9 else array.reshape(3, 3)
+    if not (np.isfinite(array).all() and np.all(np.abs(array) < LARGEST_MULTIPLE) and np.all(array == np.rint(array))):
+        raise InputError(f"{name} is {array.tolist()}", remedy)
+    if round(np.linalg.det(array)) <= 0:
+        raise InputError(f"{name} is {array.tolist()}, of determinant {np.linalg.det(array):.0f}", remedy)
+    return array.astype(int)
+
+
+def nine_numbers(value: Any, name: str) -> np.ndarray:
+    """A (3, 3) matrix of finite numbers, also as text; raises InputError otherwise."""
+    try:
+        array = as_numbers(value)
+    except ValueError:
+        array = np.empty(0)
+    if array.size != 9 or not np.isfinite(array).all():
+        raise InputError(f"{name} is {str(value)[:60]!r}", "it must be 9 numbers, a 3×3 matrix")
+    return array.reshape(3, 3)
 
 
 def primitive_matrix_of(lattice: np.ndarray, positions: np.ndarray, types: np.ndarray, symprec: float) -> np.ndarray:
@@ -53,12 +70,18 @@ def primitive_matrix_of(lattice: np.ndarray, positions: np.ndarray, types: np.nd
 
 
 def reduce_to_primitive(
-    lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray, masses: np.ndarray, matrix: np.ndarray
+    lattice: np.ndarray,
+    positions: np.ndarray,
+    numbers: np.ndarray,
+    masses: np.ndarray,
+    matrix: np.ndarray,
+    moments: np.ndarray | None = None,
 ) -> tuple[Crystal, np.ndarray, np.ndarray]:
     """The primitive crystal of a cell, with each atom's primitive atom and lattice vector.
 
     Args:
         matrix: columns are the primitive vectors in units of `lattice`'s.
+        moments: (N,) or (N, 3); atoms of different moments are different.
 
     Returns:
         crystal, atom (N,) and cell (N, 3) with r_J = (positions[atom[J]] + cell[J]) @ crystal.lattice.
@@ -73,6 +96,8 @@ def reduce_to_primitive(
         for k, I in enumerate(kept):
             if numbers[I] != numbers[J] or abs(masses[I] - masses[J]) > 1e-9:
                 continue
+            if moments is not None and np.abs(moments[I] - moments[J]).max() > MOMENT_TOLERANCE:
+                continue
             offset = x - fractional[I]
             if np.linalg.norm((offset - np.rint(offset)) @ primitive) < 1e-3:
                 atom[J], cell[J] = k, np.rint(offset)
@@ -84,7 +109,8 @@ def reduce_to_primitive(
         raise ValueError(
             "the primitive matrix is not a lattice translation of this structure: check it, or leave it out"
         )
-    crystal = Crystal(primitive, fractional[kept], masses[kept], tuple(int(z) for z in numbers[kept]))
+    kinds, spins = tuple(int(z) for z in numbers[kept]), None if moments is None else moments[kept]
+    crystal = Crystal(primitive, fractional[kept], masses[kept], kinds, spins)
     return crystal, atom, cell
 
 

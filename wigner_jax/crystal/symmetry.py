@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 import numpy as np
 import spglib
 
 from .._core.pytree import host_data
-from ..types import Crystal
+from ..errors import InputError
+from .validity import require_cell
+
+if TYPE_CHECKING:
+    from ..types import Crystal
 
 SYMPREC = 1e-5  # Å, phonopy's default
 
@@ -33,12 +40,19 @@ def species(crystal: Crystal) -> np.ndarray:
 
 
 def space_group(crystal: Crystal, symprec: float = SYMPREC) -> SpaceGroup:
-    """Symmetry operations of a cell (spglib), each with its permutation of the atoms."""
+    """Symmetry operations of a cell (spglib), each with its permutation of the atoms.
+
+    Magnetic moments lower the symmetry: operations are those of the magnetic space group, with time reversal or without,
+    as phonopy takes them, since force constants do not see the sign of all moments. `number` and `international` are
+    those of the group that the operations form on the atoms.
+    """
     lattice, positions = np.asarray(crystal.lattice), np.asarray(crystal.positions)
+    require_cell(lattice, positions, crystal.numbers, crystal.masses, "the crystal")  # spglib crashes on NaN
     cell = (lattice, positions, species(crystal))
-    dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    magnetic = crystal.moments is not None and bool(np.any(np.asarray(crystal.moments)))
+    dataset = _magnetic_dataset(cell, crystal.moments, symprec) if magnetic else _dataset(cell, symprec)
     if dataset is None:
-        raise ValueError(
+        raise InputError(
             f"spglib finds no space group at symprec {symprec:g} Å: two atoms may coincide, or the lattice be singular"
         )
     permutations = np.empty((len(dataset.rotations), crystal.n_atoms), dtype=int)
@@ -51,6 +65,35 @@ def space_group(crystal: Crystal, symprec: float = SYMPREC) -> SpaceGroup:
     return SpaceGroup(
         dataset.rotations, dataset.translations, permutations, int(dataset.number), str(dataset.international)
     )
+
+
+def operations_found(crystal: Crystal, symprec: float) -> tuple[int, str]:
+    """How many operations a cell without moments has within `symprec` Å, and the name of its group; 0 if none is found."""
+    found = _dataset((np.asarray(crystal.lattice), np.asarray(crystal.positions), species(crystal)), symprec)
+    return (0, "") if found is None else (len(found.rotations), found.international)
+
+
+class _Operations(NamedTuple):
+    rotations: np.ndarray
+    translations: np.ndarray
+    number: int
+    international: str
+
+
+def _dataset(cell: tuple[Any, ...], symprec: float) -> _Operations | None:
+    found = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    if found is None:
+        return None
+    return _Operations(found.rotations, found.translations, found.number, found.international)
+
+
+def _magnetic_dataset(cell: tuple[Any, ...], moments: Any, symprec: float) -> _Operations | None:
+    found = spglib.get_magnetic_symmetry_dataset((*cell, np.asarray(moments, float)), symprec=symprec)
+    if found is None:
+        return None
+    kind = spglib.get_spacegroup_type_from_symmetry(found.rotations, found.translations, cell[0], symprec=symprec)
+    number, name = (0, "unknown") if kind is None else (kind.number, kind.international_short)
+    return _Operations(found.rotations, found.translations, number, name)
 
 
 def symmetrized(crystal: Crystal, group: SpaceGroup | None = None) -> Crystal:
@@ -76,7 +119,8 @@ def symmetrized(crystal: Crystal, group: SpaceGroup | None = None) -> Crystal:
         image = relative @ rotation.T
         shift = np.rint(n * (relative[permutation] - image)) / n
         total[permutation] += image + shift
-    return Crystal(strained, total / len(W) + centre, np.asarray(crystal.masses, float), crystal.numbers)
+    masses = np.asarray(crystal.masses, float)
+    return dataclasses.replace(crystal, lattice=strained, positions=total / len(W) + centre, masses=masses)
 
 
 def reciprocal_operations(group: SpaceGroup) -> np.ndarray:

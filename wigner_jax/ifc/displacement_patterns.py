@@ -128,8 +128,8 @@ def _plan_fit(
     basis = symmetric_basis(crystal, supercell, order)
     if basis.n_parameters == 0:
         raise InputError(
-            f"symmetry leaves no force constants of order {order} in a supercell of {supercell.n_atoms} atoms:"
-            f" choose a larger fc{order}_supercell"
+            f"symmetry leaves no force constants of order {order} in a supercell of {supercell.n_atoms} atoms",
+            f"choose a larger fc{order}_supercell",
         )
     path = None if cache is None else Path(cache) / f"{_key(basis, seed, scheme)}.npz"
     if path is not None and path.exists():

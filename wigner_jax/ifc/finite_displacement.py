@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import require_finite
-from ..crystal.from_ase import masses_of
-from ..crystal.supercells import primitive_matrix_of
+from ..crystal.elements import masses_of
+from ..crystal.supercells import integer_matrix, nine_numbers, primitive_matrix_of
 from ..crystal.symmetry import SYMPREC, symmetrized
+from ..crystal.validity import require_structure
 from ..errors import InputError
 from ..types import Crystal, Supercells
 from .phono3py_bridge import make_supercell_map, peer_constants
@@ -145,8 +146,7 @@ def _unit_cell(atoms: ase.Atoms, distance: float, symprec: float) -> tuple[Any, 
         from phonopy.structure.atoms import PhonopyAtoms
     except ImportError:
         raise InputError("finite displacements are phono3py's", "pip install 'wigner-jax[phono3py]'") from None
-    if not np.all(atoms.pbc):
-        raise InputError("finite displacements need a structure that is periodic in three directions", "set atoms.pbc")
+    atoms = require_structure(atoms)
     if not distance > 0:
         raise InputError(f"the displacement must be above zero, got {distance:g} Å")
     masses = atoms.get_masses() if atoms.has("masses") else masses_of(atoms.numbers)
@@ -157,17 +157,14 @@ def _unit_cell(atoms: ase.Atoms, distance: float, symprec: float) -> tuple[Any, 
     if primitive is None:
         types = np.unique(np.column_stack([atoms.numbers, masses]), axis=0, return_inverse=True)[1].ravel()
         primitive = primitive_matrix_of(atoms.cell.array, atoms.get_scaled_positions(wrap=False), types, symprec)
-    return unit, np.asarray(primitive, float).reshape(3, 3)
+    return unit, nine_numbers(primitive, "primitive_matrix")
 
 
 def _matrix(atoms: ase.Atoms, given: Sequence | None, name: str) -> np.ndarray:
     value = atoms.info.get(name) if given is None else given
     if value is None:
         raise InputError(f"no {name.replace('_', ' ')}", "give one, as three integers")
-    value = np.asarray(value, int)
-    if value.size not in (3, 9):
-        raise InputError(f"{name.replace('_', ' ')} must be 3 or 9 integers, got {value.tolist()}")
-    return np.diag(value) if value.size == 3 else value.reshape(3, 3)
+    return integer_matrix(value, name)
 
 
 def _forces(

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..crystal.symmetry import symmetrized
+from ..crystal.symmetry import SYMPREC, space_group, symmetrized
+from ..crystal.validity import right_handed
 from ..errors import InputError
 from ..types import Crystal, ForceConstants, Supercell, Supercells
 
@@ -18,6 +19,7 @@ def make_supercell_map(crystal: Crystal, lattice: np.ndarray, positions: np.ndar
         InputError: the supercell is not a repetition of the primitive cell.
     """
     primitive = np.asarray(crystal.lattice)
+    lattice, positions = right_handed(lattice, positions)
     exact = lattice @ np.linalg.inv(primitive)
     matrix = np.rint(exact).astype(int)
     n, copies = crystal.n_atoms, round(abs(np.linalg.det(matrix)))
@@ -50,13 +52,25 @@ def _with_home(supercell: Supercell, rows: np.ndarray | None) -> Supercell:
     )
 
 
-def peer_constants(peer: Any) -> tuple[Supercells, ForceConstants]:
-    """What a Phono3py object holds as compact fc2 and fc3, with the crystal snapped onto its space group."""
+def peer_constants(peer: Any, length: float = 1.0, symprec: float = SYMPREC) -> tuple[Supercells, ForceConstants]:
+    """What a Phono3py object holds as compact or full fc2 and fc3, with the crystal snapped onto its space group.
+
+    Args:
+        length: Å in the object's unit of length. Force constants stay in the object's units.
+        symprec: Å, of the space group.
+    """
     p, s2, s3 = peer.primitive, peer.phonon_supercell, peer.supercell
-    crystal = Crystal(p.cell, p.scaled_positions, p.masses, tuple(int(z) for z in p.numbers))
-    map2, map3 = (make_supercell_map(crystal, s.cell, s.scaled_positions, s.numbers) for s in (s2, s3))
+    lattice, positions = right_handed(p.cell * length, p.scaled_positions)
+    crystal = Crystal(lattice, positions, p.masses, tuple(int(z) for z in p.numbers), p.magnetic_moments)
+    map2, map3 = (make_supercell_map(crystal, s.cell * length, s.scaled_positions, s.numbers) for s in (s2, s3))
     rows2, rows3 = np.asarray(peer.phonon_primitive.p2s_map), np.asarray(p.p2s_map)
-    second = np.asarray(peer.fc2)[np.argsort(map2.primitive_index[rows2])]
-    third = np.asarray(peer.fc3)[np.argsort(map3.primitive_index[rows3])]
-    cells = Supercells(symmetrized(crystal), _with_home(map2, rows2), _with_home(map3, rows3))
-    return cells, ForceConstants(second, third)
+    constants = (_in_order(peer.fc2, map2, rows2), _in_order(peer.fc3, map3, rows3))
+    snapped = symmetrized(crystal, space_group(crystal, symprec))
+    return Supercells(snapped, _with_home(map2, rows2), _with_home(map3, rows3)), ForceConstants(*constants)
+
+
+def _in_order(array: Any, supercell: Supercell, rows: np.ndarray) -> np.ndarray:
+    """Compact force constants in the order of the primitive atoms, of compact ones (row k: atom rows[k]) or full ones."""
+    array = np.asarray(array)
+    array = array if len(array) == len(rows) else array[rows]
+    return array[np.argsort(supercell.primitive_index[rows])]

@@ -56,9 +56,18 @@ def _moves(crystal: Crystal, supercell: Supercell) -> _Moves:
 
 
 def _generators(rotations: np.ndarray) -> list[int]:
-    """Few operations whose products are all of them: each step takes the one that generates most."""
-    names = {key: g for g, key in enumerate(map(_key, rotations))}
-    product = np.array([[names[_key(a @ b)] for b in rotations] for a in rotations])
+    """Few operations whose products are all of them: each step takes the one that generates most.
+
+    Operations of one rotation differ by translations inside the cell (of a cell that is not primitive, or that moments
+    enlarge); those of the identity are taken besides.
+    """
+    keys = [_key(rotation) for rotation in rotations]
+    names: dict[bytes, int] = {}
+    for g, key in enumerate(keys):
+        names.setdefault(key, g)
+    distinct, identity = list(names.values()), _key(np.eye(3))
+    place = {g: k for k, g in enumerate(distinct)}
+    product = np.array([[place[names[_key(a @ b)]] for b in rotations[distinct]] for a in rotations[distinct]])
 
     def closure(members: frozenset[int], new: int) -> frozenset[int]:
         found, fresh = set(members) | {new}, {new}
@@ -68,12 +77,13 @@ def _generators(rotations: np.ndarray) -> list[int]:
         return frozenset(found)
 
     chosen: list[int] = []
-    group = closure(frozenset(), names[_key(np.eye(3))])
-    while len(group) < len(rotations):
-        largest = {g: closure(group, g) for g in range(len(rotations)) if g not in group}
-        chosen.append(max(largest, key=lambda g: len(largest[g])))
+    group = closure(frozenset(), place[names[identity]])
+    while len(group) < len(distinct):
+        largest = {k: closure(group, k) for k in range(len(distinct)) if k not in group}
+        chosen.append(max(largest, key=lambda k: len(largest[k])))
         group = largest[chosen[-1]]
-    return chosen
+    translations = [g for g, key in enumerate(keys) if key == identity and g != names[identity]]
+    return [distinct[k] for k in chosen] + translations
 
 
 def _key(rotation: np.ndarray) -> bytes:

@@ -17,17 +17,22 @@ Memory is O(n N^(m−1)), where a basis built in the full space of N^m tuples (s
 from __future__ import annotations
 
 from itertools import permutations
+from math import ceil, factorial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._core.pytree import Array, pytree
 from ..crystal.symmetry import space_group
+from ..errors import InputError
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-    from ..types import Crystal, Supercell
+    from ..types import Crystal, Supercell, Supercells
+
+MUCH_WORK = 100  # evaluations that are worth a word beforehand
+FEW_TUPLES = 20_000  # more of them than this always leave parameters
 
 
 @pytree("n_parameters")
@@ -161,6 +166,36 @@ def symmetric_basis(crystal: Crystal, supercell: Supercell, order: int) -> Basis
         translations.astype(np.int32),
         supercell.p2s_map.astype(np.int32),
         int(ends[-1]),
+    )
+
+
+def require_parameters(supercells: Supercells) -> None:
+    """Raises InputError if symmetry leaves nothing of the force constants in a supercell; only small ones can be so."""
+    for order, supercell in ((2, supercells.fc2_supercell), (3, supercells.fc3_supercell)):
+        tuples = supercells.crystal.n_atoms * supercell.n_atoms ** (order - 1)
+        if tuples <= FEW_TUPLES and symmetric_basis(supercells.crystal, supercell, order).n_parameters == 0:
+            raise InputError(
+                f"symmetry leaves no force constants of order {order} in a supercell of {supercell.n_atoms} atoms",
+                f"choose a larger fc{order}_supercell",
+            )
+
+
+def work_ahead(supercells: Supercells, least: int = MUCH_WORK) -> str:
+    """A line on the evaluations that Φ2 and Φ3 need, or nothing if they are fewer than `least`.
+
+    About parameters over equations of each, with as many parameters as there are if no operation leaves a tuple in place.
+    """
+    counts, operations = [], 0
+    for order, supercell in ((2, supercells.fc2_supercell), (3, supercells.fc3_supercell)):
+        N, operations = supercell.n_atoms, len(operations_on(supercells.crystal, supercell)[0])
+        parameters = supercells.crystal.n_atoms * N ** (order - 1) * 3**order / (operations * factorial(order))
+        counts.append(max(1, ceil(parameters / max(3 * N - 3, 3))))
+    if sum(counts) < least:
+        return ""
+    return (
+        f"force constants: about {counts[0]} evaluations for Φ2 and {counts[1]} for Φ3 in supercells of"
+        f" {supercells.fc2_supercell.n_atoms} and {supercells.fc3_supercell.n_atoms} atoms, with {operations} symmetry"
+        f" operation{'' if operations == 1 else 's'}"
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..crystal.symmetry import SYMPREC, space_group
-from ..errors import InputError
+from ..errors import AccuracyWarning, InputError
+from ..plan.dipoles import require_charges
 from ..types import BornCharges, Crystal
 
 if TYPE_CHECKING:
@@ -15,19 +17,33 @@ if TYPE_CHECKING:
 
 
 NAC_FACTOR = 14.39965172592227  # e²/(4πε0) in eV Å, phonopy's value for VASP units
+FACTOR_TOLERANCE = 0.01  # relative; 14.4 is 2e-5 off
 
 
-def read_born(path: str | Path, crystal: Crystal, symprec: float = SYMPREC) -> BornCharges:
+def read_born(path: str | Path, crystal: Crystal, symprec: float = SYMPREC, unit: float = 1.0) -> BornCharges:
     """Read phonopy's BORN file.
 
-    Line 1 is the unit factor (eV Å; anything that is not a number means 14.399652), line 2 the dielectric tensor, then
+    Line 1 is the unit factor (anything that is not a number means e²/4πε0), line 2 the dielectric tensor, then
     one line of nine numbers for each symmetry-independent atom of the primitive cell in its order; charges of all atoms
     are accepted too. Charges of the other atoms follow by the space group: Z[g(i)] = R Z[i] R^T. The values themselves
     are taken as they are, as phonopy does.
 
+    Args:
+        unit: eV Å of the unit factor, `Units.nac` of the calculator that the force constants are from.
+
+    Warns:
+        AccuracyWarning: the unit factor is not e²/4πε0.
+
     Raises:
-        InputError: not a BORN file, or a wrong number of atoms.
+        InputError: not a BORN file, a wrong number of atoms, or what `require_charges` refuses.
     """
+    tensors, word = born_tensors(path)
+    charges = _expand(tensors[1:], crystal, symprec, path)
+    return _checked(charges, tensors[0], None if word is None else word * unit, path)
+
+
+def born_tensors(path: str | Path) -> tuple[np.ndarray, float | None]:
+    """The dielectric tensor and the charges of a BORN file as they stand, (1 + atoms, 3, 3), and its unit factor."""
     try:
         with open(path) as file:
             lines = [line.split("#")[0].split() for line in file]
@@ -46,15 +62,27 @@ def read_born(path: str | Path, crystal: Crystal, symprec: float = SYMPREC) -> B
             f"{path} is not a BORN file: after the first line (unit factor) it needs lines of nine numbers,"
             " the dielectric tensor and the Born charges of the independent atoms"
         ) from None
-    tensors = rows.reshape(-1, 3, 3)
-    return BornCharges(_expand(tensors[1:], crystal, symprec, path), tensors[0], np.array(_factor(lines[0])))
+    return rows.reshape(-1, 3, 3), _factor(lines[0])
 
 
-def _factor(words: list[str]) -> float:
+def _factor(words: list[str]) -> float | None:
     try:
-        return float(words[0])
+        return float(words[0].lower().replace("d", "e"))
     except (IndexError, ValueError):
-        return NAC_FACTOR
+        return None
+
+
+def _checked(charges: np.ndarray, dielectric: np.ndarray, factor: float | None, where: str | Path) -> BornCharges:
+    """Charges that `require_charges` accepts; the factor is said where it is not e²/4πε0, which it always is in nature."""
+    born = BornCharges(charges, dielectric, np.array(NAC_FACTOR if factor is None else factor))
+    require_charges(born, str(where))
+    if not abs(float(born.factor) / NAC_FACTOR - 1) < FACTOR_TOLERANCE:
+        message = (
+            f"{where} has a unit factor of {float(born.factor):.4g} eV Å for the Born charges, where e²/4πε0 is"
+            f" {NAC_FACTOR:.2f}: the correction is {float(born.factor) / NAC_FACTOR:.3g} times that of nature"
+        )
+        warnings.warn(message, AccuracyWarning, stacklevel=3)
+    return born
 
 
 def _expand(charges: np.ndarray, crystal: Crystal, symprec: float, path: str | Path) -> np.ndarray:
@@ -81,18 +109,21 @@ def _expand(charges: np.ndarray, crystal: Crystal, symprec: float, path: str | P
     return expanded
 
 
-def born_from_yaml(data: dict[str, Any], n: int, path: str | Path) -> BornCharges | None:
-    """The nac block of a phono3py yaml (or the same keys at its top level, as older versions wrote), or None."""
-    block = data.get("nac", data)
+def born_from_yaml(data: dict[str, Any], n: int, path: str | Path, unit: float = 1.0) -> BornCharges | None:
+    """The nac block of a phono3py yaml (or the same keys at its top level, as older versions wrote), or None.
+
+    Arguments, warnings and errors are those of `read_born`.
+    """
+    block = data.get("nac") or data
     if "born_effective_charge" not in block or "dielectric_constant" not in block:
         return None
     try:
         charges = np.array(block["born_effective_charge"], dtype=float).reshape(n, 3, 3)
         dielectric = np.array(block["dielectric_constant"], dtype=float).reshape(3, 3)
-        factor = block.get("unit_conversion_factor", data.get("phono3py", {}).get("nac_unit_conversion_factor"))
-        factor = NAC_FACTOR if factor is None else float(factor)
-    except (TypeError, ValueError):
+        factor = block.get("unit_conversion_factor", (data.get("phono3py") or {}).get("nac_unit_conversion_factor"))
+        factor = None if factor is None else float(factor) * unit
+    except (AttributeError, TypeError, ValueError):
         raise InputError(
             f"the Born charges in {path} are not {n} tensors and a dielectric tensor", "check its nac block"
         ) from None
-    return BornCharges(charges, dielectric, np.array(factor))
+    return _checked(charges, dielectric, factor, path)

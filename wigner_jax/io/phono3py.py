@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..checks import require_finite
-from ..crystal.elements import ELEMENTS
-from ..crystal.from_ase import masses_of
-from ..crystal.supercells import reduce_to_primitive
+from ..crystal.supercells import nine_numbers, primitive_matrix_of, reduce_to_primitive
 from ..crystal.symmetry import SYMPREC, space_group, symmetrized
 from ..errors import InputError
 from ..ifc.phono3py_bridge import _with_home, make_supercell_map, peer_constants
 from ..ifc.residuals import check_force_constants, require_some
 from ..types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
 from .born import born_from_yaml, read_born
+from .calculator_units import Units, conversion, units_of
+from .yaml_cells import beside, cell_of, has_forces, read_yaml
 
-OPENERS = {".xz": lzma.open, ".lzma": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+CELLS = ("unit_cell", "primitive_cell", "supercell", "phonon_supercell", "phonon_primitive_cell")
 
 
 class Phono3pyData(NamedTuple):
@@ -38,6 +35,8 @@ def read_phono3py(
     fc3: str | Path | None = None,
     forces_fc3: str | Path | None = None,
     forces_fc2: str | Path | None = None,
+    born: str | Path | None = None,
+    symprec: float | None = None,
 ) -> Phono3pyData:
     """Read a phono3py yaml and what lies beside it. Any supercell matrices, also two; compact or full arrays.
 
@@ -45,122 +44,95 @@ def read_phono3py(
     .bz2); fc2.hdf5 and fc3.hdf5 beside it (or `fc2`, `fc3`); FORCES_FC3 and, with a separate fc2 supercell, FORCES_FC2
     beside it (or `forces_fc3`, `forces_fc2`). HDF5 is read without phono3py. Forces are turned into force constants by
     phono3py, which has to be installed, as it does by default (finite differences for its pair displacements, symfc
-    for random ones; symmetrised). Naming any of the four files overrides this order. Units must be Å and eV.
+    for random ones; symmetrised). Naming any of the four files overrides this order. Units are those of the calculator
+    that the yaml names, or its `physical_unit`, and are converted to Å and eV, the unit factor of Born charges too.
 
     Args:
         path: the yaml.
         fc2, fc3, forces_fc3, forces_fc2: other names of the files beside the yaml.
+        born: a BORN file instead of the charges of the yaml or beside it.
+        symprec: Å, of the space group; the yaml's own tolerance unless given.
 
     Returns:
-        Phono3pyData. The crystal is the yaml's primitive cell, in its atom order, snapped onto its space group; its
-        masses are the yaml's.
+        Phono3pyData. The crystal is the yaml's primitive cell, in its atom order, snapped onto its space group, which
+        magnetic moments lower; its masses are the yaml's.
 
     Raises:
         InputError: one line on what is missing, unreadable or inconsistent.
     """
     path = Path(path)
     data = read_yaml(path)
-    _require_units(data, path)
+    units = units_of(data, path)
+    for name in CELLS:
+        if name in data:
+            cell_of(data, name, path, units)
+    symprec = _tolerance(data, units, path) if symprec is None else symprec
     named = any(x is not None for x in (fc2, fc3, forces_fc3, forces_fc2))
-    forces = Path(forces_fc3) if forces_fc3 is not None else _beside(path, "FORCES_FC3")
+    forces = Path(forces_fc3) if forces_fc3 is not None else beside(path, "FORCES_FC3")
     constants = (Path(fc2) if fc2 else path.with_name("fc2.hdf5"), Path(fc3) if fc3 else path.with_name("fc3.hdf5"))
     from_hdf5 = fc2 is not None or fc3 is not None or all(p.is_file() for p in constants)
-    if _has_forces(data) and not named:
-        cells, result = _from_forces(path, data, None, None)
+    if has_forces(data) and not named:
+        cells, result = _from_forces(path, data, units, (None, None), symprec)
     elif from_hdf5 and forces_fc3 is None:
-        cells, result = _from_hdf5(path, data, *constants)
+        cells, result = _from_hdf5(path, data, units, constants, symprec)
     elif forces is not None:
-        forces_2 = Path(forces_fc2) if forces_fc2 is not None else _beside(path, "FORCES_FC2")
-        cells, result = _from_forces(path, data, forces, forces_2)
+        forces_2 = Path(forces_fc2) if forces_fc2 is not None else beside(path, "FORCES_FC2")
+        cells, result = _from_forces(path, data, units, (forces, forces_2), symprec)
     else:
         missing = " and ".join(p.name for p in constants if not p.is_file())
         raise InputError(
             f"{path} holds no forces, and {missing} and FORCES_FC3 are not beside it",
-            "put the force constants (fc2.hdf5 and fc3.hdf5) or FORCES_FC3 into the same folder",
+            "put the force constants (fc2.hdf5 and fc3.hdf5) or FORCES_FC3 into the same folder, or name a potential",
         )
     require_some(result)
     check_force_constants(cells, result)
-    born = born_from_yaml(data, cells.crystal.n_atoms, path)
-    if born is None and (beside := _beside(path, "BORN")) is not None:
-        born = read_born(beside, cells.crystal)
-    return Phono3pyData(cells, result, born)
+    if born is not None:
+        return Phono3pyData(cells, result, read_born(born, cells.crystal, unit=units.nac))
+    charges = born_from_yaml(data, cells.crystal.n_atoms, path, units.nac)
+    if charges is None and (file := beside(path, "BORN")) is not None:
+        charges = read_born(file, cells.crystal, unit=units.nac)
+    return Phono3pyData(cells, result, charges)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The contents of a (compressed) phono3py yaml; raises InputError if it is not one."""
-    import yaml
-
+def _tolerance(data: dict[str, Any], units: Units, path: Path) -> float:
+    """Å, of the space group."""
+    given = (data.get("phono3py") or {}).get("symmetry_tolerance", SYMPREC)
     try:
-        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:  # type: ignore[operator]
-            # libyaml is ten times faster, where it is there
-            data = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except FileNotFoundError:
-        raise InputError(f"no file {path}", "check the name") from None
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise InputError(f"cannot read {path} ({str(reason)[:100]}): it is truncated or not a yaml file") from error
-    if not isinstance(data, dict) or not ("unit_cell" in data or "primitive_cell" in data):
-        raise InputError(
-            f"{path} is not a phono3py yaml (no unit_cell in it)", "give phono3py.yaml or phono3py_params.yaml"
-        )
-    return data
+        tolerance = float(given)
+    except (TypeError, ValueError):
+        tolerance = float("nan")
+    if not 0 < tolerance < 1:
+        raise InputError(f"symmetry_tolerance of {path} is {given!r}", "it must be a length above zero, such as 1e-5")
+    return tolerance * units.length if "symmetry_tolerance" in (data.get("phono3py") or {}) else tolerance
 
 
-def _require_units(data: dict[str, Any], path: Path) -> None:
-    units = data.get("physical_unit") or {}
-    for name, allowed in (("length", "angstrom"), ("force", "eV/angstrom")):
-        if str(units.get(name, allowed)).lower() != allowed.lower():
-            raise InputError(
-                f"{path} is in {name} unit {units[name]!r}: only Å and eV are read; convert it with phono3py"
-            )
-
-
-def _beside(path: Path, name: str) -> Path | None:
-    return next((p for p in (path.with_name(name + s) for s in ("", *OPENERS)) if p.is_file()), None)
-
-
-def _has_forces(data: dict[str, Any]) -> bool:
-    """Whether a displacement dataset of the yaml (any of phono3py's layouts) carries forces."""
-    for key in ("displacement_pairs", "dataset", "displacements"):
-        frames = data.get(key)
-        if isinstance(frames, dict):  # random displacements: one list of forces beside the list of displacements
-            return "forces" in frames
-        first = frames[0] if isinstance(frames, list) and frames else None
-        first = first[0] if isinstance(first, list) and first else first
-        if isinstance(first, dict) and ("forces" in first or "force" in first):
-            return True
-    return False
-
-
-def _cell(data: dict[str, Any], name: str, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Lattice (3, 3), fractional positions (N, 3), atomic numbers (N,) and masses (N,) of one cell of the yaml."""
-    try:
-        block = data[name]
-        points = block.get("points") or block["atoms"]
-        lattice = np.array(block["lattice"], dtype=float).reshape(3, 3)
-        positions = np.array([p.get("coordinates", p.get("position")) for p in points], dtype=float).reshape(-1, 3)
-        numbers = np.array([ELEMENTS[p["symbol"]][0] for p in points])
-        masses = np.array(
-            [p["mass"] if "mass" in p else masses_of([z])[0] for p, z in zip(points, numbers, strict=True)]
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} has no usable {name} ({error}): it is truncated or too old; write it anew") from error
-    return lattice, positions, numbers, masses.astype(float)
-
-
-def _from_hdf5(path: Path, data: dict[str, Any], fc2: Path, fc3: Path) -> tuple[Supercells, ForceConstants]:
-    tolerance = float((data.get("phono3py") or {}).get("symmetry_tolerance", SYMPREC))
+def _primitive(data: dict[str, Any], path: Path, units: Units) -> Crystal:
+    """The primitive cell; where there is none (older files), that of the unit cell by the columns of primitive_matrix."""
     if "primitive_cell" in data:
-        lattice, positions, numbers, masses = _cell(data, "primitive_cell", path)
-        crystal = Crystal(lattice, positions, masses, tuple(int(z) for z in numbers))
-    else:  # older files: columns of primitive_matrix in units of the unit cell
-        unit = _cell(data, "unit_cell", path)
-        crystal, _, _ = reduce_to_primitive(*unit, np.array(data.get("primitive_matrix", np.eye(3)), dtype=float))
+        cell = cell_of(data, "primitive_cell", path, units)
+        return Crystal(cell.lattice, cell.positions, cell.masses, tuple(int(z) for z in cell.numbers), cell.moments)
+    cell = cell_of(data, "unit_cell", path, units)
+    matrix = data.get("primitive_matrix", np.eye(3))
+    if isinstance(matrix, str) and matrix.strip().lower() == "auto":
+        matrix = primitive_matrix_of(cell.lattice, cell.positions, cell.numbers, SYMPREC)
+    matrix = nine_numbers(matrix, f"primitive_matrix of {path}")
+    return reduce_to_primitive(cell.lattice, cell.positions, cell.numbers, cell.masses, matrix, cell.moments)[0]
+
+
+def _from_hdf5(
+    path: Path, data: dict[str, Any], units: Units, files: tuple[Path, Path], symprec: float
+) -> tuple[Supercells, ForceConstants]:
+    crystal = _primitive(data, path, units)
     name2 = "phonon_supercell" if "phonon_supercell_matrix" in data else "supercell"
-    maps = {n: make_supercell_map(crystal, *_cell(data, n, path)[:3]) for n in {"supercell", name2}}
-    second, map2 = _read_constants(fc2, ("force_constants", "fc2"), maps[name2], _reduced_to(data, name2), 1)
-    third, map3 = _read_constants(fc3, ("fc3",), maps["supercell"], _reduced_to(data, "supercell"), 2)
-    snapped = symmetrized(crystal, space_group(crystal, tolerance))
+    maps = {}
+    for name in {"supercell", name2}:
+        cell = cell_of(data, name, path, units)
+        maps[name] = make_supercell_map(crystal, cell.lattice, cell.positions, cell.numbers)
+    second, map2 = _read_constants(
+        files[0], ("force_constants", "fc2"), maps[name2], _reduced_to(data, name2), 1, units.fc2
+    )
+    third, map3 = _read_constants(files[1], ("fc3",), maps["supercell"], _reduced_to(data, "supercell"), 2, units.fc3)
+    snapped = symmetrized(crystal, space_group(crystal, symprec))
     return Supercells(snapped, map2, map3), ForceConstants(second, third)
 
 
@@ -172,9 +144,13 @@ def _reduced_to(data: dict[str, Any], name: str) -> np.ndarray | None:
 
 
 def _read_constants(
-    path: Path, names: tuple[str, ...], supercell: Supercell, rows: np.ndarray | None, order: int
+    path: Path, names: tuple[str, ...], supercell: Supercell, rows: np.ndarray | None, order: int, unit: float
 ) -> tuple[np.ndarray, Supercell]:
-    """Compact force constants (n, N, [N,] 3, 3 [, 3]) in the order of the primitive atoms, and their supercell."""
+    """Compact force constants (n, N, [N,] 3, 3 [, 3]) in the order of the primitive atoms, and their supercell.
+
+    Args:
+        unit: eV/Å² or eV/Å³ of the numbers, unless the file has its own `physical_unit`.
+    """
     import h5py
 
     if not path.is_file():
@@ -188,6 +164,9 @@ def _read_constants(
                 )
             array = np.asarray(file[name][...], dtype=float)
             rows = np.asarray(file["p2s_map"][...]) if "p2s_map" in file else rows
+            if "physical_unit" in file:
+                word = np.asarray(file["physical_unit"][()]).ravel()[0]
+                unit = conversion(word.decode() if isinstance(word, bytes) else str(word), order + 1, path)
     except (OSError, KeyError, RuntimeError) as error:
         raise InputError(f"cannot read {path}: it is truncated or not an HDF5 file; make it anew") from error
     n, N = len(supercell.p2s_map), supercell.n_atoms
@@ -196,6 +175,7 @@ def _read_constants(
             f"{path} has shape {array.shape} where the yaml's supercell has {N} atoms ({n} primitive): wrong file"
         )
     require_finite(array, str(path))
+    array = array if unit == 1 else array * unit
     if array.shape[0] == N:
         supercell = _with_home(supercell, rows if rows is not None and len(rows) == n else None)
         return array[supercell.p2s_map], supercell
@@ -207,9 +187,10 @@ def _read_constants(
 
 
 def _from_forces(
-    path: Path, data: dict[str, Any], forces_fc3: Path | None, forces_fc2: Path | None
+    path: Path, data: dict[str, Any], units: Units, files: tuple[Path | None, Path | None], symprec: float
 ) -> tuple[Supercells, ForceConstants]:
     """Force constants from displacements and forces: phono3py's own, with its default choices."""
+    forces_fc3, forces_fc2 = files
     try:
         from phono3py import Phono3py
         from phono3py.cui.load import (
@@ -217,7 +198,7 @@ def _from_forces(
             select_and_load_dataset,
             select_and_load_phonon_dataset,
         )
-        from phono3py.interface.phono3py_yaml import Phono3pyYaml
+        from phono3py.interface.phono3py_yaml import load_phono3py_yaml
     except ImportError:
         raise InputError(
             f"{path} holds forces, which phono3py turns into force constants", "pip install 'wigner-jax[phono3py]'"
@@ -230,14 +211,15 @@ def _from_forces(
         if file is not None and not file.is_file():
             raise InputError(f"no file {file}", "check the name")
     try:
-        parsed = Phono3pyYaml()
-        parsed.read(path)
+        # units are read here: the peer refuses those that are not its calculator's
+        parsed = load_phono3py_yaml({key: value for key, value in data.items() if key != "physical_unit"})
         peer = Phono3py(
             parsed.unitcell,
             parsed.supercell_matrix,
             primitive_matrix="auto" if parsed.primitive_matrix is None else parsed.primitive_matrix,
             phonon_supercell_matrix=parsed.phonon_supercell_matrix,
             calculator=parsed.calculator,
+            symprec=symprec / units.length,
         )
         # always with a name, or forces in the yaml: otherwise the peer looks into the current folder
         peer.dataset = select_and_load_dataset(peer, parsed, forces_fc3, str(path))
@@ -245,7 +227,9 @@ def _from_forces(
             peer.phonon_dataset = select_and_load_phonon_dataset(peer, parsed, forces_fc2)
         random = [d is not None and "displacements" in d for d in (peer.phonon_dataset or peer.dataset, peer.dataset)]
         calculator = "|".join("symfc" if r else "traditional" for r in random) if any(random) else None
-        compute_force_constants_from_datasets(peer, fc_calculator=calculator, use_symfc_projector=True)
+        compute_force_constants_from_datasets(
+            peer, fc_calculator=calculator, use_symfc_projector=True, is_compact_fc=not _is_reducible(peer)
+        )
     except Exception as error:  # the peer's parsers raise whatever they meet
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
@@ -255,4 +239,11 @@ def _from_forces(
         raise InputError(
             f"forces are missing for some displacements of {path}", "complete the calculations, then collect them"
         )
-    return peer_constants(peer)
+    cells, fc = peer_constants(peer, units.length, symprec)
+    return cells, ForceConstants(fc.fc2 * units.fc2, fc.fc3 * units.fc3)
+
+
+def _is_reducible(peer: Any) -> bool:
+    """Whether the primitive cell holds smaller ones. symfc goes by the smallest, and compact arrays do not fit then."""
+    rotations = np.asarray(peer.primitive_symmetry.symmetry_operations["rotations"])
+    return int(np.sum(np.all(rotations == np.eye(3, dtype=int), axis=(1, 2)))) > 1

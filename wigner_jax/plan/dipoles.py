@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from math import pi
 
 import numpy as np
 
 from .._core.pytree import Array, pytree
 from ..crystal.symmetry import SYMPREC, space_group
-from ..errors import InputError
+from ..errors import AccuracyWarning, InputError
 from ..types import BornCharges, Crystal, Supercell
 from .mesh import first_zone
 
 G_POINTS = 300  # phonopy's default: reciprocal vectors in the sphere of the Gonze-Lee sum
+ASYMMETRY = 0.1  # of a dielectric tensor, relative to its largest element; what is less is averaged away
+LEAST_CHARGE = 0.5  # e; what is small beside this is noise, as in silicon
+SAID_CHANGE, REFUSED_CHANGE = 0.1, 0.5  # of charges by their projection, relative to the largest
+NO_CHARGE = 1e-6  # e
 
 
 @pytree("count")
@@ -67,12 +72,38 @@ def commensurate_points(crystal: Crystal, supercell: Supercell) -> np.ndarray:
     return first_zone(qpoints, np.asarray(crystal.lattice))
 
 
+def require_charges(born: BornCharges, where: str = "the Born charges") -> None:
+    """Raises InputError unless everything is finite, the unit factor above 0, and ε symmetric and positive definite."""
+    charges, ε, factor = (np.asarray(x, float) for x in (born.charges, born.dielectric, born.factor))
+    if not (np.isfinite(charges).all() and np.isfinite(ε).all()):
+        raise InputError(f"{where}: a Born charge or the dielectric tensor is not finite", "check its numbers")
+    if factor.shape != () or not (np.isfinite(factor) and factor > 0):
+        raise InputError(f"{where}: the unit factor is {factor}", "it must be above 0: 14.399652 eV Å, e²/4πε0")
+    largest = float(np.abs(ε).max(initial=0))
+    if ε.shape == (3, 3) and not np.abs(ε - ε.T).max() <= ASYMMETRY * largest:
+        raise InputError(
+            f"{where}: the dielectric tensor is not symmetric ({np.abs(ε - ε.T).max():.3g} of {largest:.3g})",
+            "check its numbers",
+        )
+    if ε.shape == (3, 3) and not (lowest := float(np.linalg.eigvalsh((ε + ε.T) / 2)[0])) > 0:
+        raise InputError(
+            f"{where}: the dielectric tensor has the eigenvalue {lowest:.3g}", "it must be positive definite (above 1)"
+        )
+
+
 def symmetrized_charges(born: BornCharges, crystal: Crystal, symprec: float = SYMPREC) -> BornCharges:
     """Born charges and dielectric tensor averaged over the space group, and charges that sum to zero over the cell.
 
     Operation {R|w} that carries atom i onto j carries Z_i onto R Z_i R^T; ε onto R ε R^T. The acoustic sum rule is
     imposed by subtracting the mean charge from every atom, as phonopy does. A linear projection: applying it twice
     changes nothing.
+
+    Warns:
+        AccuracyWarning: the projection changes charges by more than 10 % of the largest, or nothing is left of them.
+
+    Raises:
+        InputError: shapes that do not fit, what `require_charges` refuses, or charges that the projection changes by more
+            than half of the largest: signs or the order of atoms are wrong.
     """
     group = space_group(crystal, symprec)
     A = np.asarray(crystal.lattice).T
@@ -84,8 +115,28 @@ def symmetrized_charges(born: BornCharges, crystal: Crystal, symprec: float = SY
             "primitive atoms",
             "give one 3x3 tensor for every atom of the primitive cell",
         )
+    require_charges(born)
     total = np.zeros_like(charges)
     for rotation, permutation in zip(R, group.permutations, strict=True):
         total[permutation] += rotation @ charges @ rotation.T
     total /= len(R)
+    _say_changes(charges, total)
     return BornCharges(total - total.mean(axis=0), np.mean(R @ dielectric @ np.swapaxes(R, 1, 2), axis=0), born.factor)
+
+
+def _say_changes(charges: np.ndarray, averaged: np.ndarray) -> None:
+    """What the projection does to charges, in shares of the largest (of one that matters): warned of, or refused."""
+    largest = max(float(np.abs(charges).max()), LEAST_CHARGE)
+    changes = (
+        (float(np.abs(charges - averaged).max()), "break the symmetry of the crystal by {:.0f} % of the largest"),
+        (float(np.abs(charges.sum(axis=0)).max()), "do not sum to zero: their sum is {:.0f} % of the largest"),
+    )
+    for change, words in changes:
+        found = "the Born charges " + words.format(100 * change / largest)
+        if not change <= REFUSED_CHANGE * largest:
+            raise InputError(found, "check their signs and the order of the atoms, or leave the correction out")
+        if change > SAID_CHANGE * largest:
+            warnings.warn(f"{found}; they are projected onto charges that do", AccuracyWarning, stacklevel=4)
+    if not np.abs(averaged - averaged.mean(axis=0)).max() > NO_CHARGE:
+        message = "the Born charges vanish" + (" by symmetry" if np.any(charges) else "")
+        warnings.warn(f"{message}: the non-analytic correction is zero", AccuracyWarning, stacklevel=4)

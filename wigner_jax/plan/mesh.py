@@ -8,6 +8,7 @@ import numpy as np
 import spglib
 
 from ..crystal.symmetry import cartesian, reciprocal_operations, space_group
+from ..errors import InputError
 from ..types import Crystal, Mesh
 from .lattice_geometry import second_moment
 
@@ -60,12 +61,24 @@ def first_zone(qpoints: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     The non-analytic terms are not periodic in q term by term, so that the representative matters there.
     """
     reciprocal = np.linalg.inv(lattice)  # columns b_μ
-    basis = np.rint(spglib.delaunay_reduce(reciprocal.T.copy()) @ lattice.T).astype(int)  # rows: reduced vectors
+    reduced = spglib.delaunay_reduce(reciprocal.T.copy())
+    if reduced is None:  # spglib's tolerances are lengths: those of a huge cell are too short for it
+        scale = np.cbrt(abs(np.linalg.det(lattice)))
+        reduced = spglib.delaunay_reduce(reciprocal.T * scale) / scale
+    basis = np.rint(reduced @ lattice.T).astype(int)  # rows: reduced vectors
     wrapped = qpoints - np.rint(qpoints @ np.linalg.inv(basis)) @ basis
     steps = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), -1).reshape(-1, 3) @ basis
     candidates = wrapped[:, None] + steps[None]
     length = np.linalg.norm(candidates @ reciprocal.T, axis=-1)
     return candidates[np.arange(len(qpoints)), (length > length.min(axis=1, keepdims=True) + 1e-9).argmin(axis=1)]
+
+
+def mesh_dims(dims: Sequence[int]) -> tuple[int, int, int]:
+    """Three positive integers; raises InputError."""
+    array = np.asarray(dims)
+    if array.shape != (3,) or not np.all((array == np.rint(array)) & (array >= 1)):
+        raise InputError(f"a mesh needs three positive integers, got {list(np.ravel(dims))}")
+    return int(array[0]), int(array[1]), int(array[2])
 
 
 def make_mesh(crystal: Crystal, dims: Sequence[int], symmetry: bool = True) -> Mesh:
@@ -75,10 +88,7 @@ def make_mesh(crystal: Crystal, dims: Sequence[int], symmetry: bool = True) -> M
         dims: three positive integers, subdivisions along the reciprocal vectors of the primitive cell.
         symmetry: False keeps every point irreducible.
     """
-    array = np.asarray(dims)
-    if array.shape != (3,) or np.any(array != np.rint(array)) or np.any(array < 1):
-        raise ValueError(f"a mesh needs three positive integers, got {list(np.ravel(dims))}")
-    N = (int(array[0]), int(array[1]), int(array[2]))
+    N = mesh_dims(dims)
     lattice = np.asarray(crystal.lattice)
     address = addresses(N)
     operations = mesh_operations(crystal, N, symmetry)

@@ -97,6 +97,7 @@ class Family:
         restrict: (potential, atomic numbers) → the same model for fewer elements, where that saves work.
         initial: (potential, rng, atom_energies, force_scale) → the architecture with random weights. The energies are
             (species,) eV or None, the scale is the root mean square of the force components in eV/Å or None.
+        atom_energies: name of the parameter with the energies of free atoms, (..., species) eV.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Family:
     usually_fixed: Reference | None = None
     restrict: Reference | None = None
     initial: Reference | None = None
+    atom_energies: str | None = None
 
     def has(self, energy: Energy) -> bool:
         """Whether an energy is one of this architecture. Nothing is imported to find out."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..crystal.from_ase import masses_of
+from ..crystal.elements import masses_of
 from ..crystal.symmetry import SYMPREC, space_group
+from ..crystal.validity import require_structure
 from ..errors import AccuracyWarning, InputError
 from ..potentials.base import Potential
 from ..potentials.calculator import WignerCalculator
@@ -62,7 +63,7 @@ def relax_k_srme(
         a copy at the end of the protocol, without calculator and constraints, and the report.
     """
     calculator: Any = WignerCalculator(potential) if isinstance(potential, Potential) else potential
-    current = atoms.copy()
+    current = require_structure(atoms).copy()
     current.calc = calculator
     stages = _stages(current, (True, False) if free else (True,), fmax, max_steps, symprec)
     converged, steps, groups = stages.converged, stages.steps, stages.groups

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..checks import require_double_precision
-from ..crystal.from_ase import masses_of
+from ..crystal.elements import masses_of
 from ..crystal.symmetry import SYMPREC, SpaceGroup, space_group, symmetrized
+from ..crystal.validity import require_structure
 from ..errors import AccuracyWarning
 from ..potentials.evaluate import energy_and_slopes
 from ..potentials.neighbor_list import graph_of
@@ -84,8 +85,7 @@ def relax(
         ValueError: without float64, for a structure that is not periodic, or an element the potential does not know.
     """
     require_double_precision()
-    if not np.all(atoms.pbc) or abs(atoms.cell.volume) < 1e-6:
-        raise ValueError("the structure must be periodic in three directions: set atoms.pbc and a cell")
+    atoms = require_structure(atoms)
     params = potential.params if params is None else params
     numbers = tuple(int(z) for z in atoms.numbers)
     masses = np.asarray(atoms.get_masses()) if atoms.has("masses") else masses_of(numbers)
@@ -126,7 +126,9 @@ def relax(
             state = trial
         else:
             radius = min(radius, float(np.linalg.norm(step))) / 4
-    relaxed, report = _finish(atoms, crystal, group, state, steps, done(state), (len(strains), len(modes)), symprec)
+    freedom = (len(strains), len(modes))
+    edges = bool(graph_of(state.lattice, state.positions, np.asarray(numbers), potential)[0].edge_mask.any())
+    relaxed, report = _finish(atoms, crystal, group, state, steps, done(state), freedom, symprec, edges)
     if report.message:
         warnings.warn(f"relaxation: {report.message}", AccuracyWarning, stacklevel=2)
     return relaxed, report
@@ -166,8 +168,9 @@ def _finish(
     small: bool,
     freedom: tuple[int, int],
     symprec: float,
+    edges: bool,
 ) -> tuple[ase.Atoms, RelaxReport]:
-    """The relaxed copy and its report."""
+    """The relaxed copy and its report; `edges` says whether any two atoms are in the potential's range."""
     curvature = float(np.linalg.eigvalsh(state.hessian)[0]) if len(state.gradient) else 0.0
     fractional = state.positions @ np.linalg.inv(state.lattice)
     after = space_group(dataclasses.replace(crystal, lattice=state.lattice, positions=fractional), symprec)
@@ -176,6 +179,8 @@ def _finish(
         messages.append(f"not converged after {steps} steps: largest force {state.force:.1e} eV/Å")
     if curvature < -1e-6:
         messages.append(f"a saddle point: curvature {curvature:.1e} eV/Å² along an allowed direction")
+    if apart := not edges:
+        messages.append("no atom is in the range of another: nothing holds the crystal together")
     if after.international != group.international:
         messages.append(f"the space group changed from {group.international} to {after.international}")
     relaxed = atoms.copy()
@@ -185,7 +190,7 @@ def _finish(
     relaxed.set_cell(state.lattice @ back)
     relaxed.positions[:] = state.positions @ back
     report = RelaxReport(
-        converged=small and curvature >= -1e-6,
+        converged=small and curvature >= -1e-6 and not apart,
         steps=steps,
         energy=state.energy,
         max_force=float(state.force),

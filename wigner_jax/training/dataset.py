@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..crystal.elements import SYMBOLS
 from ..errors import InputError
 from .config_schema import LABELS, file_in, within
 from .frames import Frame, frame_of, stored_values
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+ISOLATED = "IsolatedAtom"  # config_type of frames whose energies are those of free atoms
 
 
 def read_structures(path: Path) -> list[ase.Atoms]:
@@ -71,6 +73,41 @@ def label_keys(structures: Sequence[ase.Atoms], given: Mapping[str, str]) -> dic
     return keys
 
 
+def is_isolated(atoms: ase.Atoms) -> bool:
+    """Whether a structure is a free atom: `config_type` IsolatedAtom (MACE's word), or one atom that is not periodic."""
+    marked = str(atoms.info.get("config_type", "")).strip().lower() == ISOLATED.lower()
+    return marked or (len(atoms) == 1 and not np.any(atoms.pbc))
+
+
+def isolated_energies(structures: Sequence[ase.Atoms], sources: Sequence[str], key: str | None) -> dict[int, float]:
+    """Energies of free atoms in eV, by atomic number.
+
+    Args:
+        structures: those of which `is_isolated` is true.
+        sources: what each is called in an error.
+        key: name of the energy; None if no structure has one.
+
+    Raises:
+        InputError: several atoms, no finite energy, or two energies of one element.
+    """
+    found: dict[int, float] = {}
+    for atoms, source in zip(structures, sources, strict=True):
+        if len(atoms) != 1:
+            raise InputError(f"{source} is marked as {ISOLATED} and has {len(atoms)} atoms: mark single atoms only")
+        try:
+            energy = float(stored_values(atoms)[key or "energy"])
+        except (KeyError, TypeError, ValueError):
+            energy = float("nan")
+        if not np.isfinite(energy):
+            raise InputError(f"{source} is an isolated atom without an energy: give {key or 'energy'}, in eV")
+        z = int(atoms.numbers[0])
+        if abs(found.setdefault(z, energy) - energy) > 1e-6:
+            raise InputError(
+                f"{source} gives {energy:g} eV for an isolated {atoms.symbols[0]}, another one {found[z]:g}: keep one"
+            )
+    return found
+
+
 def frames_of(
     structures: Sequence[ase.Atoms],
     sources: Sequence[str],
@@ -113,12 +150,15 @@ class Labelled(NamedTuple):
     held: list[Frame]  # for validation; empty if nothing is held out
     weights: dict[str, float]  # of energy, forces, stress and hessian, as they are used
     labels: str  # which of them structures have, in words
+    atom_energies: dict[int, float]  # eV by atomic number, of isolated atoms among the structures
 
 
 def read_frames(
     section: Mapping[str, Any], loss: Mapping[str, Any], folder: Path, potential: Potential, seed: int
 ) -> Labelled:
     """Training and validation frames of a configuration, in the order of their files.
+
+    Isolated atoms (`is_isolated`) are no frames: their energies are those of free atoms.
 
     Args:
         section, loss: `data` and `loss` of `config_schema.parse`. A weight of None is 1 if there are labels, else 0.
@@ -128,17 +168,28 @@ def read_frames(
         InputError: with the key of what cannot be read or used.
     """
     structures, sources = _read(section["train"], "data.train", folder)
+    alone = [(a, s) for a, s in zip(structures, sources, strict=True) if is_isolated(a)]
+    bound = [(a, s) for a, s in zip(structures, sources, strict=True) if not is_isolated(a)]
+    if not bound:
+        raise InputError("data.train: all structures are isolated atoms: give crystals to train on")
+    structures, sources = (list(x) for x in zip(*bound, strict=True))
     split = section["validation"]
     held: list[ase.Atoms] = []
     held_sources: list[str] = []
     if isinstance(split, list):
-        held, held_sources = _read(split, "data.validation", folder)
+        both = list(zip(*_read(split, "data.validation", folder), strict=True))
+        alone += [(a, s) for a, s in both if is_isolated(a)]
+        kept = [(a, s) for a, s in both if not is_isolated(a)]
+        held, held_sources = [a for a, _ in kept], [s for _, s in kept]
+        if not held:
+            raise InputError("data.validation: all structures are isolated atoms: give crystals, or a share")
     elif split is not None:
         both = list(zip(structures, sources, strict=True))
         parts = within("data.validation", lambda: train_validation_split(both, split, seed))
         (structures, sources), (held, held_sources) = (tuple(map(list, zip(*p, strict=True))) for p in parts)
     names = {k: section[k] for k in LABELS if section.get(k) is not None}
-    keys = within("data", lambda: label_keys([*structures, *held], names))
+    keys = within("data", lambda: label_keys([*structures, *held, *(a for a, _ in alone)], names))
+    energies = isolated_energies([a for a, _ in alone], [s for _, s in alone], keys.get("energy"))
     weights = {label: loss.get(label, 0.0) for label in LABELS}
     for label in LABELS:
         if label not in keys and (weights[label] or 0) > 0:
@@ -157,7 +208,9 @@ def read_frames(
     there = np.sum([f.weights > 0 for f in [*frames, *held_frames]], axis=0)
     counted = [f"{keys[label]} {count}" for label, count in zip(LABELS, there, strict=False) if count]
     words = ", ".join([*counted, *([keys["hessian"]] if weights["hessian"] else [])])
-    return Labelled(frames, held_frames, weights, words)
+    if energies:
+        words += ", energies of isolated atoms " + ", ".join(f"{SYMBOLS[z]} {e:g} eV" for z, e in energies.items())
+    return Labelled(frames, held_frames, weights, words, energies)
 
 
 def _read(names: Sequence[str], key: str, folder: Path) -> tuple[list[ase.Atoms], list[str]]:
@@ -173,6 +226,8 @@ def _read(names: Sequence[str], key: str, folder: Path) -> tuple[list[ase.Atoms]
 __all__ = [
     "Labelled",
     "frames_of",
+    "is_isolated",
+    "isolated_energies",
     "label_keys",
     "read_frames",
     "read_structures",

@@ -23,4 +23,5 @@ FAMILY = Family(
     usually_fixed=f"{_FILES}:usually_fixed",
     restrict=f"{_FILES}:restrict",
     initial=f"{_FILES}:initial",
+    atom_energies="atomic_energies_fn.atomic_energies",
 )

@@ -16,4 +16,5 @@ FAMILY = Family(
     cards=CARDS,
     blocks=f"{_FILES}:blocks",
     usually_fixed=f"{_FILES}:usually_fixed",
+    atom_energies="atom_energies",
 )

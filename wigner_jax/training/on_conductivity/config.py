@@ -35,7 +35,7 @@ from ...physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from ..config_schema import file_in, parse, read_yaml, within
 from ..dataset import read_frames
 from ..frames import Frame, frame_of, same_size
-from ..on_forces.initial import usually_fixed
+from ..on_forces.initial import usually_fixed, with_atom_energies
 from ..optimizers import make_optimizer
 from ..runs import Run, read_potential, require_folder, signature_of, split_parameters
 from .gradient import Sampling
@@ -91,7 +91,8 @@ def build(data: Any, folder: Path) -> FinetuneRun:
     tasks = [entry.task for entry in _named(entries, given["materials"])]
     shared = pad_to_common_shapes([t.material for t in tasks])
     tasks = [dataclasses.replace(t, material=m) for t, m in zip(tasks, shared, strict=True)]
-    frames, held = _frames(given, folder, potential)
+    frames, held, atom_energies = _frames(given, folder, potential)
+    potential = with_atom_energies(potential, atom_energies)
     extra = [e.frame for e in entries if e.frame is not None]
     model = split_parameters(potential, given, usually_fixed)
     settings = _settings(given)
@@ -241,13 +242,15 @@ def _targets(given: dict[str, Any], key: str) -> list[Target]:
     return found
 
 
-def _frames(given: dict[str, Any], folder: Path, potential: Potential) -> tuple[list[Frame], list[Frame]]:
-    """Frames to replay, and those whose force errors are reported if they are others."""
+def _frames(
+    given: dict[str, Any], folder: Path, potential: Potential
+) -> tuple[list[Frame], list[Frame], dict[int, float]]:
+    """Frames to replay, those whose force errors are reported if they are others, and energies of isolated atoms."""
     if given["data"] is None:
-        return [], []
+        return [], [], {}
     found = read_frames(given["data"], given["loss"], folder, potential, given["seed"])
     padded = same_size(found.frames + found.held)
-    return padded[: len(found.frames)], padded[len(found.frames) :]
+    return padded[: len(found.frames)], padded[len(found.frames) :], found.atom_energies
 
 
 def _settings(given: dict[str, Any]) -> FinetuneSettings:

@@ -29,7 +29,7 @@ from ..optimizers import make_optimizer
 from ..runs import Run, read_potential, require_folder, signature_of, split_parameters
 from .batches import Batches, require_batchable
 from .fit import TrainSettings
-from .initial import initial, usually_fixed
+from .initial import initial, usually_fixed, with_atom_energies
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,7 +57,8 @@ def build(data: Any, folder: Path) -> FitRun:
     within("potential", lambda: require_batchable(potential))
     found = read_frames(given["data"], loss, folder, potential, seed)
     if given["from_scratch"]:
-        potential = initial(potential, found.frames, seed)
+        potential = initial(potential, found.frames, seed, found.atom_energies)
+    potential = with_atom_energies(potential, found.atom_energies)
     model = split_parameters(potential, given, usually_fixed)
     trained, frozen = jax.tree.map(lambda x: jnp.asarray(x, dtype), (model.trained, model.frozen))
     batches, checks = (

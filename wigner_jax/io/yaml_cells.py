@@ -1,0 +1,164 @@
+"""The cells, units and moments of phonopy's and phono3py's yaml files."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..crystal.elements import ELEMENTS, masses_of
+from ..crystal.validity import require_cell, right_handed
+from ..errors import InputError
+from .calculator_units import Units, units_of
+
+if TYPE_CHECKING:
+    import ase
+
+OPENERS = {".xz": lzma.open, ".lzma": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+YAML_ENDINGS = tuple(ending + packed for ending in (".yaml", ".yml") for packed in ("", *OPENERS))
+FILES_OF_CONSTANTS = ("fc2.hdf5", "fc3.hdf5", "FORCES_FC3")  # beside a yaml, any of these belongs to it
+
+
+class YamlCell(NamedTuple):
+    """One cell of a yaml, right-handed, in Å and amu."""
+
+    lattice: np.ndarray  #: (3, 3), rows
+    positions: np.ndarray  #: (N, 3) fractional
+    numbers: np.ndarray  #: (N,)
+    masses: np.ndarray  #: (N,)
+    moments: np.ndarray | None  #: (N,) or (N, 3); None without any
+
+
+def is_yaml(path: str | Path) -> bool:
+    """Whether a file's name is that of a (compressed) yaml."""
+    return str(path).lower().endswith(YAML_ENDINGS)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The contents of a (compressed) phonopy or phono3py yaml; raises InputError if it is not one.
+
+    A bare cell (`lattice` and `points` at the top, phonopy's older cell files) becomes a `unit_cell`.
+    """
+    import yaml
+
+    try:
+        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:  # type: ignore[operator]
+            # libyaml is ten times faster, where it is there
+            data = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except FileNotFoundError:
+        raise InputError(f"no file {path}", "check the name") from None
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"cannot read {path} ({str(reason)[:100]}): it is truncated or not a yaml file") from error
+    if isinstance(data, dict) and "lattice" in data and ("points" in data or "atoms" in data):
+        data.setdefault("unit_cell", {key: data[key] for key in ("lattice", "points", "atoms") if key in data})
+    if not isinstance(data, dict) or not ("unit_cell" in data or "primitive_cell" in data):
+        raise InputError(
+            f"{path} is not a phono3py yaml (no unit_cell in it)", "give phono3py.yaml or phono3py_params.yaml"
+        )
+    return data
+
+
+def beside(path: Path, name: str) -> Path | None:
+    """A file of this name, compressed or not, in the folder of `path`."""
+    return next((p for p in (path.with_name(name + s) for s in ("", *OPENERS)) if p.is_file()), None)
+
+
+def has_forces(data: dict[str, Any]) -> bool:
+    """Whether a displacement dataset of the yaml (any of phono3py's layouts) carries forces."""
+    for key in ("displacement_pairs", "dataset", "displacements"):
+        frames = data.get(key)
+        if isinstance(frames, dict):  # random displacements: one list of forces beside the list of displacements
+            return "forces" in frames
+        first = frames[0] if isinstance(frames, list) and frames else None
+        first = first[0] if isinstance(first, list) and first else first
+        if isinstance(first, dict) and ("forces" in first or "force" in first):
+            return True
+    return False
+
+
+def holds_force_constants(path: str | Path) -> bool:
+    """Whether a yaml has forces or force constants, inside or beside it; else it is a mere structure."""
+    path = Path(path)
+    if any(beside(path, name) is not None for name in FILES_OF_CONSTANTS):
+        return True
+    data = read_yaml(path)
+    return has_forces(data) or "force_constants" in data
+
+
+def has_constants(structure: Any, model: Any = None) -> bool:
+    """Whether a source is a yaml that gives force constants; one that has none is a mere structure to a model."""
+    if hasattr(structure, "get_positions") or not is_yaml(structure):
+        return False
+    return model is None or not Path(structure).is_file() or holds_force_constants(structure)
+
+
+def cell_of(data: dict[str, Any], name: str, path: Path, units: Units) -> YamlCell:
+    """One cell of the yaml.
+
+    Raises:
+        InputError: a cell that is incomplete, or that `require_cell` refuses.
+    """
+    try:
+        block = data[name]
+        points = block.get("points") or block["atoms"]
+        lattice = np.array(block["lattice"], dtype=float).reshape(3, 3) * units.length
+        positions = np.array([p.get("coordinates", p.get("position")) for p in points], dtype=float).reshape(-1, 3)
+        numbers = np.array([ELEMENTS[p["symbol"]][0] for p in points])
+        masses = np.array([p["mass"] if "mass" in p else masses_of([z])[0] for p, z in zip(points, numbers, strict=True)])  # fmt: skip
+        moments = _moments(points)
+        masses = masses.astype(float)
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} has no usable {name} ({error}): it is truncated or too old; write it anew") from error
+    require_cell(lattice, positions, numbers, masses, f"the {name} of {path}")
+    return YamlCell(*right_handed(lattice, positions), numbers, masses, moments)
+
+
+def _moments(points: list[dict[str, Any]]) -> np.ndarray | None:
+    """Moments of all atoms, (N,) or (N, 3); an atom without one has none. None if all vanish."""
+    given = [p.get("magnetic_moment") for p in points]
+    if all(m is None for m in given):
+        return None
+    vectors = any(np.size(m) == 3 for m in given if m is not None)
+    zero = np.zeros(3) if vectors else 0.0
+    moments = np.array([zero if m is None else m for m in given], dtype=float)
+    if not np.isfinite(moments).all():
+        raise ValueError("a magnetic moment is not finite")
+    return moments if moments.any() else None
+
+
+def structure_of_yaml(path: str | Path) -> ase.Atoms:
+    """The unit cell of a yaml (else its primitive cell) as an ASE structure, with the supercells that it names in `info`."""
+    from ase import Atoms
+
+    path = Path(path)
+    data = read_yaml(path)
+    name = "unit_cell" if "unit_cell" in data else "primitive_cell"
+    cell = cell_of(data, name, path, units_of(data, path))
+    atoms = Atoms(cell.numbers, scaled_positions=cell.positions, cell=cell.lattice, pbc=True, masses=cell.masses)
+    if cell.moments is not None:
+        atoms.set_initial_magnetic_moments(cell.moments)
+    if name == "unit_cell" and "supercell_matrix" in data:
+        atoms.info["fc3_supercell"] = data["supercell_matrix"]
+        atoms.info["fc2_supercell"] = data.get("phonon_supercell_matrix", data["supercell_matrix"])
+    return atoms
+
+
+__all__ = [
+    "YAML_ENDINGS",
+    "YamlCell",
+    "beside",
+    "cell_of",
+    "has_constants",
+    "has_forces",
+    "holds_force_constants",
+    "is_yaml",
+    "read_yaml",
+    "structure_of_yaml",
+]
