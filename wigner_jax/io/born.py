@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._core.reading import reads
+from ..checks import require_finite
 from ..crystal.symmetry import SYMPREC, space_group
 from ..errors import InputError
 from ..types import BornCharges, Crystal
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 NAC_FACTOR = 14.39965172592227  # e²/(4πε0) in eV Å, phonopy's value for VASP units
 
 
+@reads("a BORN file")
 def read_born(path: str | Path, crystal: Crystal, symprec: float = SYMPREC) -> BornCharges:
     """Read phonopy's BORN file.
 
@@ -47,6 +50,7 @@ def read_born(path: str | Path, crystal: Crystal, symprec: float = SYMPREC) -> B
             " the dielectric tensor and the Born charges of the independent atoms"
         ) from None
     tensors = rows.reshape(-1, 3, 3)
+    require_finite(np.asarray(_factor(lines[0])), f"the unit factor of {path}")
     return BornCharges(_expand(tensors[1:], crystal, symprec, path), tensors[0], np.array(_factor(lines[0])))
 
 
@@ -95,4 +99,6 @@ def born_from_yaml(data: dict[str, Any], n: int, path: str | Path) -> BornCharge
         raise InputError(
             f"the Born charges in {path} are not {n} tensors and a dielectric tensor", "check its nac block"
         ) from None
+    for array in (charges, dielectric, np.asarray(factor)):
+        require_finite(array, f"the nac block of {path}")
     return BornCharges(charges, dielectric, np.array(factor))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._core.arrays_in import open_hdf5
+from .._core.reading import OPENERS, read_bytes, reading, reads
+from .._core.reading import read_yaml as _core_yaml
 from ..checks import require_finite
 from ..crystal.elements import ELEMENTS
 from ..crystal.from_ase import masses_of
@@ -21,7 +21,7 @@ from ..ifc.residuals import check_force_constants, require_some
 from ..types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
 from .born import born_from_yaml, read_born
 
-OPENERS = {".xz": lzma.open, ".lzma": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+MOST_ATOMS = 20_000  # of a supercell
 
 
 class Phono3pyData(NamedTuple):
@@ -32,6 +32,7 @@ class Phono3pyData(NamedTuple):
     born: BornCharges | None  #: from the yaml, or from a BORN file beside it
 
 
+@reads("a phono3py calculation that can be understood")
 def read_phono3py(
     path: str | Path,
     fc2: str | Path | None = None,
@@ -88,17 +89,8 @@ def read_phono3py(
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The contents of a (compressed) phono3py yaml; raises InputError if it is not one."""
-    import yaml
-
-    try:
-        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:  # type: ignore[operator]
-            # libyaml is ten times faster, where it is there
-            data = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except FileNotFoundError:
-        raise InputError(f"no file {path}", "check the name") from None
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise InputError(f"cannot read {path} ({str(reason)[:100]}): it is truncated or not a yaml file") from error
+    with reading(path, "a complete yaml file"):
+        data = _core_yaml(path)
     if not isinstance(data, dict) or not ("unit_cell" in data or "primitive_cell" in data):
         raise InputError(
             f"{path} is not a phono3py yaml (no unit_cell in it)", "give phono3py.yaml or phono3py_params.yaml"
@@ -145,7 +137,12 @@ def _cell(data: dict[str, Any], name: str, path: Path) -> tuple[np.ndarray, np.n
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} has no usable {name} ({error}): it is truncated or too old; write it anew") from error
-    return lattice, positions, numbers, masses.astype(float)
+    masses = masses.astype(float)
+    for array, what in ((lattice, "lattice"), (positions, "positions"), (masses, "masses")):
+        require_finite(array, f"{what} of {name} in {path}")
+    if len(positions) == 0 or not abs(np.linalg.det(lattice)) > 1e-6:
+        raise InputError(f"{path} has no usable {name}: it holds no atoms, or its lattice is flat")
+    return lattice, positions, numbers, masses
 
 
 def _from_hdf5(path: Path, data: dict[str, Any], fc2: Path, fc3: Path) -> tuple[Supercells, ForceConstants]:
@@ -175,22 +172,17 @@ def _read_constants(
     path: Path, names: tuple[str, ...], supercell: Supercell, rows: np.ndarray | None, order: int
 ) -> tuple[np.ndarray, Supercell]:
     """Compact force constants (n, N, [N,] 3, 3 [, 3]) in the order of the primitive atoms, and their supercell."""
-    import h5py
-
     if not path.is_file():
         raise InputError(f"no file {path}", f"put phono3py's {path.name} beside the yaml")
-    try:
-        with h5py.File(path, "r") as file:
-            name = next((n for n in names if n in file), None)
-            if name is None:
-                raise InputError(
-                    f"{path} has no dataset {names[0]!r} but {', '.join(file) or 'nothing'}: is it the right file?"
-                )
-            array = np.asarray(file[name][...], dtype=float)
-            rows = np.asarray(file["p2s_map"][...]) if "p2s_map" in file else rows
-    except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"cannot read {path}: it is truncated or not an HDF5 file; make it anew") from error
     n, N = len(supercell.p2s_map), supercell.n_atoms
+    with reading(path, "a complete HDF5 file", "make it anew"), open_hdf5(path) as file:
+        name = next((n for n in names if n in file), None)
+        if name is None:
+            raise InputError(
+                f"{path} has no dataset {names[0]!r} but {', '.join(file.names()) or 'nothing'}: is it the right file?"
+            )
+        array = np.asarray(file.array(name), dtype=float)
+        rows = np.asarray(file.array("p2s_map"), dtype=int).ravel() if "p2s_map" in file else rows
     if array.shape[1:] != (N,) * order + (3,) * (order + 1) or array.shape[0] not in (n, N):
         raise InputError(
             f"{path} has shape {array.shape} where the yaml's supercell has {N} atoms ({n} primitive): wrong file"
@@ -229,6 +221,12 @@ def _from_forces(
     for file in (forces_fc3, forces_fc2):
         if file is not None and not file.is_file():
             raise InputError(f"no file {file}", "check the name")
+        if file is not None:
+            read_bytes(file)  # within its limits
+    for name in ("supercell_matrix", "phonon_supercell_matrix"):
+        copies = abs(float(np.linalg.det(np.array(data.get(name, np.eye(3)), float).reshape(3, 3))))
+        if not copies * len(_cell(data, "unit_cell", path)[1]) <= MOST_ATOMS:
+            raise InputError(f"{name} of {path} makes more than {MOST_ATOMS} atoms", "check it")
     try:
         parsed = Phono3pyYaml()
         parsed.read(path)

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._core.reading import reads
 from ..errors import AccuracyWarning, InputError
+from .ase_files import MOST_ATOMS, read_frames
 
 if TYPE_CHECKING:
     import ase
 
 
+@reads("a structure", here=False)
 def read_structure(path: str | Path, index: int | str | None = None) -> ase.Atoms:
     """Read a structure of any file that ASE reads; it must be periodic with distinct atoms.
 
@@ -27,21 +30,13 @@ def read_structure(path: str | Path, index: int | str | None = None) -> ase.Atom
     Raises:
         InputError: no such file, not readable as a structure, not periodic, or atoms that coincide.
     """
-    import ase.io
-
     name, _, chosen = str(path).rpartition("@")
     if index is None and name and not Path(path).exists() and Path(name).is_file():
         path, index = name, chosen
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no structure file {path}", "check the name")
-    try:
-        frames = list(ase.io.iread(path, ":"))
-    except Exception as error:  # ASE's readers raise whatever their parsers raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"ASE cannot read {path} as a structure ({reason[:120]})", "check the file and its extension"
-        ) from error
+    frames = read_frames(path)
     if not frames:
         raise InputError(f"{path} holds no structures")
     if index is None and len(frames) > 1:
@@ -53,6 +48,10 @@ def read_structure(path: str | Path, index: int | str | None = None) -> ase.Atom
         raise InputError(f"{path} has no structure {index!r}", f"give an index from 0 to {len(frames) - 1}") from None
     if len(atoms) == 0:
         raise InputError(f"{path} holds no atoms")
+    if len(atoms) > MOST_ATOMS:
+        raise InputError(
+            f"{path} holds {len(atoms)} atoms: cells of at most {MOST_ATOMS} are read", "give a smaller one"
+        )
     if not np.all(atoms.pbc) or abs(atoms.cell.volume) < 1e-6:
         raise InputError(f"the structure in {path} is not periodic in three directions", "give a file with a cell")
     if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
