@@ -16,7 +16,8 @@ import numpy as np
 from ..._core.arrays_in import open_zip
 from ..._core.reading import reading
 from ...errors import InputError
-from .inert_pickle import STUBBED, Reader, Stub, Tensor
+from .inert_pickle import Reader
+from .stubs import STUBBED, Stub, Tensor
 
 FREE = 2**20  # bytes of a pickle in a file of any size; those of published models have 20 to 70 thousand
 
