@@ -100,6 +100,8 @@ def _calculation(path: Path, packed: bool = False) -> None:
     """Silicon with springs: phono3py.yaml, fc2.hdf5, fc3.hdf5, BORN."""
     import lzma
 
+    from cli.test_bad_input import springs
+
     from wigner_jax.crystal.from_ase import supercells_from_atoms
     from wigner_jax.crystal.supercells import make_supercell
 
@@ -123,12 +125,9 @@ def _calculation(path: Path, packed: bool = False) -> None:
     text = json.dumps(data)
     (path / "phono3py.yaml").write_text(text)
     (path / "phono3py.yaml.xz").write_bytes(lzma.compress(text.encode()))
-    rng = np.random.default_rng(0)
-    for name, array in (("fc2", rng.normal(size=(2, 16, 3, 3))), ("fc3", rng.normal(size=(2, 16, 16, 3, 3, 3)))):
+    for name, array in zip(("fc2", "fc3"), springs(crystal, supercell, 1.0, 1.0), strict=True):
         with h5py.File(path / f"{name}.hdf5", "w") as file:
-            file[name if name == "fc3" else "force_constants"] = array - array.mean(
-                axis=array.ndim // 2 - 1, keepdims=True
-            )
+            file[name if name == "fc3" else "force_constants"] = array
             file["p2s_map"] = [0, 8]
 
 
