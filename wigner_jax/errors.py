@@ -6,22 +6,34 @@ the command line prints that line, with its own words for the remedy where it ha
 
 from __future__ import annotations
 
+LONGEST = 1200  # characters of a message; lists of all models have 900
+
 
 class InputError(ValueError):
-    """What was given cannot be used.
+    """What was given cannot be used: one line, of printable characters and of a length that can be read.
 
     Attributes:
         found: what was found.
         remedy: what to do about it; may be empty where `found` says so itself.
+        file: the file that it is about, where a reader has named it.
     """
 
+    file: str | None = None
+
     def __init__(self, found: str, remedy: str = "") -> None:
+        found, remedy = one_line(found), one_line(remedy)
         super().__init__(f"{found}: {remedy}" if remedy else found)
         self.found = found
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.found, self.remedy)
+
+
+def one_line(text: str) -> str:
+    """Text of a file as it can stand in a message: control characters as "?", the middle of a long one left out."""
+    text = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text[: 2 * LONGEST])
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 200]} ... {text[-100:]}"
 
 
 class ImaginaryModes(InputError):
@@ -32,4 +44,4 @@ class AccuracyWarning(UserWarning):
     """A result is what was asked for, but less exact or less meaningful than its digits say."""
 
 
-__all__ = ["AccuracyWarning", "ImaginaryModes", "InputError"]
+__all__ = ["AccuracyWarning", "ImaginaryModes", "InputError", "one_line"]

@@ -83,7 +83,7 @@ def test_options(capsys, in_an_empty_folder: Path, arguments: list, says: str) -
 
 def test_sources(capsys, in_an_empty_folder: Path) -> None:
     assert "'Unobtainium' is neither a file nor a crystal with a prototype" in refused(capsys, "kappa", "Unobtainium")
-    assert "no file missing.yaml" in refused(capsys, "kappa", "missing.yaml")
+    assert "no such file: missing.yaml" in refused(capsys, "kappa", "missing.yaml")
     Path("broken.cif").write_text("not a cif")
     assert "ASE cannot read broken.cif" in refused(capsys, "kappa", "broken.cif")
     Path("other.yaml").write_text("a: 1\n")
@@ -189,7 +189,7 @@ def test_force_constant_files(capsys, calculation: Path) -> None:
     content = (calculation / "fc3.hdf5").read_bytes()
     write(calculation, second, np.nan_to_num(third))
     (calculation / "fc3.hdf5").write_bytes(content[: len(content) // 2])
-    assert "fc3.hdf5: it is truncated or not an HDF5 file" in refused(capsys, "kappa", source)
+    assert "fc3.hdf5: not a complete HDF5 file" in refused(capsys, "kappa", source)
     (calculation / "fc3.hdf5").unlink()
     assert "holds no forces, and fc3.hdf5 and FORCES_FC3 are not beside it" in refused(capsys, "kappa", source)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import ase.build
 import h5py
@@ -269,3 +270,74 @@ def test_another_mesh_is_refused(file, reference):
         make_figure("summary", read_kappa_hdf5(file), None, dataclasses.replace(reference, mesh=(5, 5, 5)))
     with pytest.raises(InputError, match="choose from summary"):
         make_figure("nothing", read_kappa_hdf5(file))
+
+
+# --- files that lack something ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lacking(file, tmp_path):
+    """A copy of the file without some datasets."""
+
+    def make(*names: str):
+        path = tmp_path / "kappa-m444.hdf5"
+        shutil.copyfile(file, path)
+        with h5py.File(path, "r+") as opened:
+            for name in names:
+                del opened[name]
+        return path
+
+    return make
+
+
+ALWAYS = ("bands", "crystal", "velocity_operator", "mode_kappa_C", "kappa_C_map", "kappa_C_map_edges", "gamma_boundary")
+OF_PHONO3PY = (*ALWAYS, "kappa_P_RTA", "kappa_C", "kappa_TOT_RTA", "mode_kappa_P_RTA")
+
+
+@pytest.mark.parametrize(
+    ("names", "figure", "note"),
+    [
+        (("mode_kappa", "gv_by_gv"), "all", "the spectrum needs mode_kappa, which the file lacks; mean free paths need gv_by_gv, mode_kappa"),
+        (("gv_by_gv",), "all", "mean free paths need gv_by_gv, which the file lacks"),
+        (("gamma",), "all", "lifetimes need gamma, which the file lacks; mean free paths need gamma"),
+        (("kappa", "mode_kappa"), "all", "κ(T) needs kappa, which the file lacks; the spectrum needs mode_kappa"),
+        (("mode_kappa",), "summary", "cumulative κ needs mode_kappa"),
+        (("gv_by_gv",), "spectral", "mean free paths need gv_by_gv"),
+        (("mesh", "qpoint", "gamma_isotope", "grid_point"), "all", None),
+    ],
+)  # fmt: skip
+def test_what_a_file_lacks_is_said(lacking, tmp_path, capsys, names, figure, note):
+    path = lacking(*OF_PHONO3PY, *names)
+    assert main(["plot", str(path), "--figure", figure, "-o", str(tmp_path / "a.png")]) == 0
+    said = capsys.readouterr().err
+    assert (tmp_path / "a.png").stat().st_size > 5000
+    if note is None:
+        assert said == ""
+    else:
+        assert said.startswith("note: not drawn: ")
+        assert note in said
+        assert said.count("\n") == 1
+
+
+def test_a_figure_of_which_nothing_can_be_drawn_is_refused(lacking, tmp_path, capsys):
+    path = lacking(*OF_PHONO3PY, "mode_kappa", "gv_by_gv")
+    for figure, text in (
+        ("spectral", "the spectrum needs mode_kappa"),
+        ("bands", "has no bands"),
+        ("coherence", "has no coherences"),
+    ):
+        assert main(["plot", str(path), "--figure", figure, "-o", str(tmp_path / "a.png")]) == 2
+        assert text in capsys.readouterr().err
+    assert not (tmp_path / "a.png").exists()
+    assert main(["plot", str(lacking(*OF_PHONO3PY)), "-T", "301"]) == 2
+    assert "the file has no 301 K but 300, 600 K" in capsys.readouterr().err
+
+
+def test_other_names_of_conductivities(lacking, rocksalt):
+    """kappa_intra and kappa_inter of phono3py 4.1 are populations and coherences."""
+    path = lacking(*OF_PHONO3PY)
+    with h5py.File(path, "r+") as opened:
+        opened["kappa_intra"], opened["kappa_inter"] = np.full((2, 6), 3.0), np.full((2, 6), 0.5)
+    lines = {line.get_label(): line.get_ydata() for line in make_figure("kappa", read_kappa_hdf5(path)).axes[0].lines}
+    np.testing.assert_allclose(lines[r"$\kappa_\mathrm{P}$"], [3.0, 3.0])
+    np.testing.assert_allclose(lines[r"$\kappa_\mathrm{C}$"], [0.5, 0.5])

@@ -274,7 +274,7 @@ def copied(folder, target):
         ("readout", "set2set", r"readout = 'set2set' is not supported"),
         ("mean", 1.0, r"mean = 1.0 is not supported"),
         ("units", 32, r"weight 'featurizer.*' should have shape \(95, 32\), found \(95, 64\)"),
-        ("max_n", None, "cannot be understood"),
+        ("max_n", None, "not a model that can be understood"),
     ],
 )
 def test_tensorflow_files_that_cannot_be_used(shared, tmp_path, key, value, message):
@@ -293,7 +293,7 @@ def test_matgl_files_that_cannot_be_used(shared, tmp_path):
         ('"use_smooth": false', '"use_smooth": true', "use_smooth = True is not supported"),
         ('"M3GNet"', '"MEGNet"', "not an M3GNet potential"),
         ('"units": 64', '"units": 65', "should have shape"),
-        ('"@class"', "class", "cannot be understood"),
+        ('"@class"', "class", "not a model that can be understood"),
     ):
         (folder / "model.json").write_text(text.replace(old, new))
         with pytest.raises(InputError, match=message):

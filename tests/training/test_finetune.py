@@ -268,7 +268,7 @@ def test_saved_analytic_potentials(tersoff, tmp_path):
     with pytest.raises(InputError, match=r"must end in \.json"):
         save_potential(tersoff, tmp_path / "model.nqx")
     (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(InputError, match="does not hold a potential"):
+    with pytest.raises(InputError, match="not a potential saved by wigner-jax"):
         load_potential(tmp_path / "bad.json")
     with pytest.raises(InputError, match="non-finite"):
         save_potential(tersoff.with_params({**tersoff.params, "A": np.array([np.nan] * 3)}), tmp_path / "model.json")

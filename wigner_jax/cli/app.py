@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._core.version import __version__
-from ..errors import AccuracyWarning, ImaginaryModes, InputError
+from ..errors import AccuracyWarning, ImaginaryModes, InputError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,8 +35,13 @@ examples:
 class _Parser(argparse.ArgumentParser):
     """Errors of usage in one line, like all others."""
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:  # argparse makes a list of it
+            raise argparse.ArgumentError(action, "expected one argument")
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)\n")
 
 
 #: what follows `wigner-jax`: each has a module here with HELP, DESCRIPTION, add_arguments and run
@@ -122,7 +127,7 @@ def _notes() -> Callable[..., None]:
 def _report(error: Exception, code: int, debug: bool) -> int:
     if debug:
         raise error
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = one_line(" ".join(str(error).split())) or type(error).__name__
     if code == 1:
         message = f"internal error: {type(error).__name__}: {message[:300]} (run with --debug for the traceback)"
     print(f"wigner-jax: error: {message}", file=sys.stderr)

@@ -18,6 +18,7 @@ from ..evaluation.tables import TYPES, details_of, write_matbench, write_tables
 from ..evaluation.timings import write_times
 from ..io.phonondb import read_phonondb, read_phonondb_structures
 from ..pipeline import any_model, derivatives_of, model_of
+from .checks import positive
 from .report import times_table
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run what is missing, then write and print the table."""
     index, pieces = shard_of(arguments.shard)
     temperatures = temperatures_above_zero(arguments.temperatures)
+    positive(arguments.distance, "--distance")
+    positive(arguments.fmax, "--fmax")
     reference = read_phonondb(arguments.reference)
     structures = _structures(arguments.structures, reference)
     for one in structures.values():

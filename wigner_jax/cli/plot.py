@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._core.atomic_write import atomic_write
+from .._core.reading import reading
+from ..checks import temperatures_above_zero
 from ..errors import InputError
 from ..evaluation.records import read_record
 from ..io.kappa_hdf5 import read_kappa_hdf5
@@ -53,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make one figure."""
+    if arguments.temperature is not None:
+        temperatures_above_zero([arguments.temperature])
     output = writable(arguments.out or Path(arguments.file).with_suffix(".png"))
     assert output is not None
     if Path(arguments.file).is_dir():
@@ -63,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
                 raise InputError(
                     f"--{option} belongs to one material", f"give a file, such as {arguments.file}/records/mp-661.hdf5"
                 )
-        figure = campaign_figure(read_table(arguments.file), arguments.temperature)
+        with reading(arguments.file, "a campaign that can be drawn", folder=True):
+            figure = campaign_figure(read_table(arguments.file), arguments.temperature)
     else:
         figure = _of_file(arguments)
     save(figure, output)
@@ -84,7 +89,8 @@ def _of_file(arguments: argparse.Namespace) -> Figure:
             raise InputError(f"{arguments.file} does not say which material it is", "name it with --material mp-…")
         reference = choose(read_phonondb(arguments.reference), wanted)
     data = read_kappa_hdf5(arguments.file)
-    return make_figure(arguments.figure or "summary", data, arguments.temperature, reference)
+    with reading(arguments.file, "a kappa file that can be drawn"):
+        return make_figure(arguments.figure or "summary", data, arguments.temperature, reference)
 
 
 def choose(references: dict[str, Reference], wanted: str) -> Reference:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._core.reading import read_text, reading
 from ..errors import InputError
 from ..metrics import factor_of_two
 from ..plot.style import BLACK, BLUE, GREEN, GREY, VERMILION, new_figure, open_frame
@@ -34,10 +36,17 @@ def read_table(folder: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"{folder} holds no table.csv", "give the folder of a wigner-jax benchmark")
     numbers = ("space_group", "temperature", "kappa", "kappa_DFT", "SRE", "SRME")
-    with path.open(newline="") as file:
-        rows: list[dict[str, Any]] = [dict(row) for row in csv.DictReader(file)]
-    for row in rows:
-        row |= {name: float(row[name]) if row[name] else None for name in numbers}
+    with reading(path, "a table of a campaign"):
+        rows: list[dict[str, Any]] = [dict(row) for row in csv.DictReader(io.StringIO(read_text(path)))]
+        for row in rows:
+            row |= {name: float(row[name]) if row[name] else None for name in numbers}
+            missing = [name for name in ("temperature", "SRME", "space_group") if row[name] is None]
+            if missing or not all(x is None or (np.isfinite(x) and abs(x) < 1e12) for x in map(row.get, numbers)):
+                raise InputError(
+                    f"the row of {str(row.get('name'))[:40]} has no finite {missing[0] if missing else 'numbers'}"
+                )
+            if not all(x is None or x > 0 for x in (row["kappa"], row["kappa_DFT"])) or row["kappa_DFT"] is None:
+                raise InputError(f"the row of {row['name'][:40]} has a conductivity that is not above 0")
     return rows
 
 

@@ -7,11 +7,13 @@ reference is a table of one γ per material at 300 K.
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._core.reading import read_text, reading
 from ..errors import InputError
 from ..metrics import WORST, gamma_sre
 from ..potentials.base import Potential
@@ -46,16 +48,23 @@ def read_gammas(source: str) -> dict[str, float]:
         name, column = source.rsplit(":", 1)
     if not Path(name).is_file():
         raise InputError(f"no table of Grüneisen parameters {name}", "check the name")
-    with Path(name).open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    with reading(name, "a table of Grüneisen parameters"):
+        rows = list(csv.DictReader(io.StringIO(read_text(name))))
     there = [c for c in (rows[0] if rows else {}) if c]
     for wanted in ("mp_id", column):
         if wanted not in there:
             raise InputError(f"{name} has no column {wanted!r} but {', '.join(there) or 'none'}")
-    try:
-        return {row["mp_id"]: float(row[column]) for row in rows if row[column]}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: column {column!r} holds something else than numbers ({error})") from None
+    found = {}
+    for row in rows:
+        try:
+            value = float(row[column]) if row[column] else None
+        except ValueError as error:
+            raise InputError(f"{name}: column {column!r} holds something else than numbers ({error})") from None
+        if value is not None and not np.isfinite(value):
+            raise InputError(f"{name}: column {column!r} holds {value} for {row['mp_id']}")
+        if value is not None:
+            found[row["mp_id"]] = value
+    return found
 
 
 def gamma_start(settings: EvaluationSettings, mp_id: str) -> dict[str, Any]:

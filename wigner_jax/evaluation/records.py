@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from .._core.arrays_in import open_hdf5
 from .._core.atomic_write import atomic_write
+from .._core.reading import read_json, reading
 from ..errors import InputError
 from ..io.kappa_hdf5 import kappa_datasets, put_datasets
 from .settings import EvaluationSettings
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
     #: the arguments of `kappa_datasets`
     Result = tuple[Solution, Bands | None]
+
+
+GAMMA = ("gamma", "gamma_reference", "gamma_SRE")  # of a record with Grüneisen parameters, by temperature
 
 
 def record_path(folder: str | Path, mp_id: str) -> Path:
@@ -49,7 +54,8 @@ def open_campaign(folder: str | Path, settings: EvaluationSettings) -> None:
         path = folder / "settings.json"
         asked = dataclasses.asdict(settings) | {"temperatures": list(settings.temperatures)}
         if path.is_file():
-            there = dataclasses.asdict(EvaluationSettings("")) | json.loads(path.read_text())
+            with reading(path, "the settings of a campaign", "name another folder"):
+                there = dataclasses.asdict(EvaluationSettings("")) | read_json(path)
             different = [k for k in asked if there[k] != asked[k]]
             if different:
                 k = different[0]
@@ -62,8 +68,6 @@ def open_campaign(folder: str | Path, settings: EvaluationSettings) -> None:
         for part in (folder / "records").glob(".*.part"):  # of a run that was killed; another shard's is younger
             if not _alive(part):
                 part.unlink(missing_ok=True)
-    except json.JSONDecodeError:
-        raise InputError(f"{folder}/settings.json is not readable", "name another folder") from None
     except OSError as error:
         raise InputError(f"cannot write to {folder} ({error.strerror or error})", "name another folder") from None
 
@@ -109,11 +113,51 @@ def write_record(
 
 def read_record(path: str | Path) -> dict[str, Any] | None:
     """The record of one material; None if there is none, or it is not readable (it is made again)."""
-    try:
-        with h5py.File(path, "r") as file:
-            return json.loads(file.attrs["record"])
-    except (OSError, KeyError, ValueError, RuntimeError):
+    if not Path(path).is_file():
         return None
+    try:
+        with reading(path, "a record of a campaign"):
+            with open_hdf5(path) as file:
+                record = json.loads(file.attributes()["record"])
+            return _checked(record)
+    except InputError:
+        return None
+
+
+def _checked(record: Any) -> dict[str, Any]:
+    """The record, if it has what tables are made of; InputError otherwise."""
+    times = len(record["temperatures"])
+    kinds: dict[str, Any] = {
+        "mp_id": str,
+        "name": str,
+        "failure": (str, type(None)),
+        "space_groups": (list, type(None)),
+    }
+    if not all(isinstance(record.get(name), kind) for name, kind in kinds.items()) or times == 0:
+        raise InputError("it lacks a name, its failure or its temperatures")
+    if len(record.get("space_groups") or [0, 0]) != 2:
+        raise InputError("it has other space groups than two")
+    for name in ("temperatures", "kappa_DFT", "SRD", "SRE", "SRME"):
+        _require_numbers(record, name, (times,))
+    if not all(t is not None and 0 < t < 1e6 for t in record["temperatures"]):
+        raise InputError("its temperatures are not above 0 K")
+    for name in ("kappa", "heat_capacity_error", "beyond_wigner", "beyond_ioffe_regel", *GAMMA):
+        if name in record:
+            _require_numbers(record, name, (times,))
+    for name in ("kappa_P", "kappa_C"):
+        if "kappa" in record or name in record:
+            _require_numbers(record, name, (times, 6))
+    for name in ("frequency_error", "frequency_error_high", "frequency_shift_high", "space_group"):
+        if record.get(name) is not None:
+            _require_numbers(record, name, ())
+    return record
+
+
+def _require_numbers(record: dict[str, Any], name: str, shape: tuple[int, ...]) -> None:
+    """InputError unless a record has numbers, or None for some, of this shape by a name."""
+    array = np.asarray(record[name], object)
+    if array.shape != shape or not all(x is None or type(x) in (int, float) for x in array.ravel()):
+        raise InputError(f"its {name} are no numbers of shape {shape}")
 
 
 def plain(value: Any) -> Any:

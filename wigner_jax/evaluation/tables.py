@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core.atomic_write import atomic_write
+from .._core.reading import reading
 from ..io.kappa_hdf5 import read_kappa_hdf5
 from ..metrics import WORST, factor_of_two
 from .gruneisen import GAMMA_COLUMNS, gamma_columns, gamma_summary
@@ -86,6 +87,7 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     kappa = [np.nan if row["kappa"] is None else row["kappa"] for row in rows]
     errors = [abs(row["heat_capacity_error"]) for row in rows if row["heat_capacity_error"] is not None]
     solved = [row for row in rows if row["kappa"] is not None]
+    shares = [row["kappa_C"] / row["kappa"] for row in solved if row["kappa"]]
     return {
         "materials": len(rows),
         "failed": sorted(row["name"] for row in rows if row["kappa"] is None),
@@ -96,7 +98,7 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "frequency_error": mean("frequency_error"),
         "frequency_error_high": mean("frequency_error_high"),
         "frequency_shift_high": mean("frequency_shift_high"),
-        "coherence_share": float(np.mean([row["kappa_C"] / row["kappa"] for row in solved])) if solved else None,
+        "coherence_share": float(np.mean(shares)) if shares else None,
         "coherent": sorted(row["name"] for row in solved if row["kappa_C"] > COHERENT * row["kappa"]),
         "beyond_wigner": mean("beyond_wigner"),
         "beyond_ioffe_regel": mean("beyond_ioffe_regel"),
@@ -196,17 +198,18 @@ def write_matbench(folder: str | Path, mp_ids: Sequence[str], path: str | Path) 
             "errors": [] if record["failure"] is None else [record["failure"]],
         }
         if "kappa" in record:
-            data = read_kappa_hdf5(record_path(folder, mp_id))
-            row |= {
-                "kappa_tot_rta": data["kappa_TOT_RTA"],
-                "kappa_p_rta": data["kappa_P_RTA"],
-                "kappa_c": data["kappa_C"],
-                "mode_kappa_tot_avg": data["mode_kappa"][..., :3].mean(axis=-1),
-                "mode_weights": data["weight"],
-                "q_points": data["qpoint"],
-                "ph_freqs": data["frequency"],
-                "heat_capacity": data["heat_capacity"],
-            }
+            with reading(record_path(folder, mp_id), "a record with all conductivities", "remove it, and run again"):
+                data = read_kappa_hdf5(record_path(folder, mp_id))
+                row |= {
+                    "kappa_tot_rta": data["kappa_TOT_RTA"],
+                    "kappa_p_rta": data["kappa_P_RTA"],
+                    "kappa_c": data["kappa_C"],
+                    "mode_kappa_tot_avg": data["mode_kappa"][..., :3].mean(axis=-1),
+                    "mode_weights": data["weight"],
+                    "q_points": data["qpoint"],
+                    "ph_freqs": data["frequency"],
+                    "heat_capacity": data["heat_capacity"],
+                }
         rows.append(plain(row))
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = {name: {str(k): row.get(name) for k, row in enumerate(rows)} for name in names}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._core.reading import read_json, reading
+from ..errors import InputError
 from .records import write_text
 
 if TYPE_CHECKING:
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 
 def read_times(folder: str | Path, mp_id: str) -> dict[str, float] | None:
     """Seconds by stage; None if they are not there (a record may be copied without them)."""
+    path = Path(folder) / "times" / f"{mp_id}.json"
     try:
-        found = json.loads((Path(folder) / "times" / f"{mp_id}.json").read_text())
-        return {str(stage): float(seconds) for stage, seconds in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        with reading(path, "a table of times"):
+            times = {str(stage): float(seconds) for stage, seconds in read_json(path).items()}
+            return times if all(0 <= seconds < 1e10 for seconds in times.values()) else None
+    except InputError:
         return None
 
 

@@ -31,8 +31,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._core.arrays_in import read_npz
 from .._core.atomic_write import atomic_write
 from .._core.pytree import Array, pytree
+from .._core.reading import reading
 from ..errors import InputError
 from .single_atom_patterns import single_atom_columns
 from .symmetry_basis import Basis, columns_of, operations_on, symmetric_basis
@@ -133,7 +135,8 @@ def _plan_fit(
         )
     path = None if cache is None else Path(cache) / f"{_key(basis, seed, scheme)}.npz"
     if path is not None and path.exists():
-        with np.load(path) as stored:
+        with reading(path, "stored patterns of displacements", "remove it"):
+            stored = read_npz(path)
             basis = dataclasses.replace(basis, local=stored["local"], slots=stored["slots"])
             fit = Fit(basis, stored["patterns"], stored["factor"])
             info = FitInfo(

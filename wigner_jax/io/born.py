@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._core.reading import reads
 from ..crystal.symmetry import SYMPREC, space_group
 from ..errors import AccuracyWarning, InputError
 from ..plan.dipoles import require_charges
@@ -20,6 +21,7 @@ NAC_FACTOR = 14.39965172592227  # e²/(4πε0) in eV Å, phonopy's value for VAS
 FACTOR_TOLERANCE = 0.01  # relative; 14.4 is 2e-5 off
 
 
+@reads("a BORN file")
 def read_born(path: str | Path, crystal: Crystal, symprec: float = SYMPREC, unit: float = 1.0) -> BornCharges:
     """Read phonopy's BORN file.
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import spglib
 
+from .._core.arrays_in import open_hdf5
 from .._core.atomic_write import atomic_write
+from .._core.reading import reading
 from .._core.version import __version__
+from ..checks import require_finite
 from ..errors import InputError
 from ..physics.conductivity import mode_kappa_total, star_average, velocity_squared
 from ..physics.degeneracy import same_degenerate_set
@@ -118,36 +121,62 @@ def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:
 
     The attributes of the file (structure, model, method; not in phono3py's) are a dict by the name ``attributes``.
 
-    Raises:
-        InputError: unreadable, truncated, or without frequency and temperature.
-    """
-    import h5py
+    What a file has of `SHAPES` belongs to one mesh and is finite, weights are above zero. phono3py
+    writes less or more by its options: only frequencies, weights and temperatures are always there.
 
-    if not Path(path).is_file():
+    Raises:
+        InputError: unreadable, truncated, without frequency, weight and temperature, or numbers that do not fit together.
+    """
+    if not Path(path).exists():
         raise InputError(f"no file {path}", "check the name")
-    try:
-        with h5py.File(path, "r") as file:
-            result = _as_dict(file)
-            if file.attrs:
-                result["attributes"] = {name: _plain(value) for name, value in file.attrs.items()}
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"cannot read {path}: it is truncated or not an HDF5 file") from error
-    if missing := [name for name in ("temperature", "frequency", "gamma", "weight") if name not in result]:
-        raise InputError(
-            f"{path} is not a kappa file (no {', '.join(missing)})", "give one written by wigner-jax or phono3py"
-        )
+    with reading(path, "a complete HDF5 file", "give a kappa file written by wigner-jax or phono3py"):
+        with open_hdf5(path) as file:
+            result = file.tree()
+            if attributes := file.attributes():
+                result["attributes"] = attributes
+        if missing := [name for name in ("temperature", "frequency", "weight") if name not in result]:
+            raise InputError(
+                f"{path} is not a kappa file (no {', '.join(missing)})", "give one written by wigner-jax or phono3py"
+            )
+        _require_sense(result)
     return result
 
 
-def _plain(value: Any) -> Any:
-    """An attribute as Python has it."""
-    return value.item() if isinstance(value, np.generic) else value
+#: Axes of the datasets that are drawn or compared: T temperatures, P points, m modes, B bins, E their edges
+SHAPES = {
+    "temperature": "T", "frequency": "Pm", "weight": "P", "mesh": "3", "qpoint": "P3", "gamma": "TPm", "gamma_isotope": "Pm",
+    "gamma_boundary": "Pm", "gv_by_gv": "Pm6", "kappa": "T6", "kappa_P_RTA": "T6", "kappa_C": "T6", "kappa_TOT_RTA": "T6",
+    "mode_kappa": "TPm6", "mode_kappa_P_RTA": "TPm6", "mode_kappa_C": "TPmm6", "kappa_C_map": "TBB",
+    "kappa_C_map_edges": "E", "heat_capacity": "TPm",
+}  # fmt: skip
+HIGHEST = 1e4  # THz; the highest of any crystal are near 100
 
 
-def _as_dict(group: h5py.Group) -> dict[str, Any]:
-    import h5py
-
-    return {k: _as_dict(v) if isinstance(v, h5py.Group) else v[()] for k, v in group.items()}
+def _require_sense(data: dict[str, Any]) -> None:
+    sizes = {"3": 3, "6": 6}
+    for name, axes in SHAPES.items():
+        if name not in data:
+            continue
+        array = np.asarray(data[name]) if not isinstance(data[name], dict) else np.empty(0, "S1")
+        fits = array.ndim == len(axes) and array.dtype.kind in "biuf" and array.size > 0
+        fits = fits and all(sizes.setdefault(a, n) == n for a, n in zip(axes, array.shape, strict=True))
+        if not fits:
+            raise InputError(
+                f"{name} of shape {array.shape} does not fit the other datasets", "it is no kappa file of a mesh"
+            )
+        require_finite(array, name)
+    if sizes.get("E", sizes.get("B", 0) + 1) != sizes.get("B", sizes.get("E", 1) - 1) + 1:
+        raise InputError("kappa_C_map does not fit kappa_C_map_edges", "make the file anew")
+    if "kappa_C_map_edges" in data and not np.all(np.diff(data["kappa_C_map_edges"]) > 0):
+        raise InputError("kappa_C_map_edges do not rise", "make the file anew")
+    frequency, weight, temperature = (np.asarray(data[n]) for n in ("frequency", "weight", "temperature"))
+    for fine, what in (
+        (np.all(weight > 0), "weights"), (np.all((temperature >= 0) & (temperature < 1e6)), "temperatures"),
+        (np.all(np.abs(frequency) < HIGHEST) and frequency.max() > 0, "frequencies"),
+        (np.all(np.asarray(data.get("mesh", 1)) > 0), "dimensions of the mesh"),
+    ):  # fmt: skip
+        if not fine:
+            raise InputError(f"its {what} are out of all bounds", "make it anew")
 
 
 def kappa_datasets(solution: Solved, bands: Bands | None = None) -> dict[str, Any]:

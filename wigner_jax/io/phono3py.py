@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._core.arrays_in import open_hdf5
+from .._core.reading import read_bytes, reading, reads
 from ..checks import require_finite
 from ..crystal.supercells import nine_numbers, primitive_matrix_of, reduce_to_primitive
 from ..crystal.symmetry import SYMPREC, space_group, symmetrized
@@ -19,6 +21,7 @@ from .calculator_units import Units, conversion, units_of
 from .yaml_cells import beside, cell_of, has_forces, read_yaml
 
 CELLS = ("unit_cell", "primitive_cell", "supercell", "phonon_supercell", "phonon_primitive_cell")
+MOST_ATOMS = 20_000  # of a supercell
 
 
 class Phono3pyData(NamedTuple):
@@ -29,6 +32,7 @@ class Phono3pyData(NamedTuple):
     born: BornCharges | None  #: from the yaml, or from a BORN file beside it
 
 
+@reads("a phono3py calculation that can be understood")
 def read_phono3py(
     path: str | Path,
     fc2: str | Path | None = None,
@@ -151,25 +155,20 @@ def _read_constants(
     Args:
         unit: eV/Å² or eV/Å³ of the numbers, unless the file has its own `physical_unit`.
     """
-    import h5py
-
     if not path.is_file():
         raise InputError(f"no file {path}", f"put phono3py's {path.name} beside the yaml")
-    try:
-        with h5py.File(path, "r") as file:
-            name = next((n for n in names if n in file), None)
-            if name is None:
-                raise InputError(
-                    f"{path} has no dataset {names[0]!r} but {', '.join(file) or 'nothing'}: is it the right file?"
-                )
-            array = np.asarray(file[name][...], dtype=float)
-            rows = np.asarray(file["p2s_map"][...]) if "p2s_map" in file else rows
-            if "physical_unit" in file:
-                word = np.asarray(file["physical_unit"][()]).ravel()[0]
-                unit = conversion(word.decode() if isinstance(word, bytes) else str(word), order + 1, path)
-    except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"cannot read {path}: it is truncated or not an HDF5 file; make it anew") from error
     n, N = len(supercell.p2s_map), supercell.n_atoms
+    with reading(path, "a complete HDF5 file", "make it anew"), open_hdf5(path) as file:
+        name = next((n for n in names if n in file), None)
+        if name is None:
+            raise InputError(
+                f"{path} has no dataset {names[0]!r} but {', '.join(file.names()) or 'nothing'}: is it the right file?"
+            )
+        array = np.asarray(file.array(name), dtype=float)
+        rows = np.asarray(file.array("p2s_map"), dtype=int).ravel() if "p2s_map" in file else rows
+        if "physical_unit" in file:
+            word = np.asarray(file.array("physical_unit")).ravel()[0]
+            unit = conversion(word.decode() if isinstance(word, bytes) else str(word), order + 1, path)
     if array.shape[1:] != (N,) * order + (3,) * (order + 1) or array.shape[0] not in (n, N):
         raise InputError(
             f"{path} has shape {array.shape} where the yaml's supercell has {N} atoms ({n} primitive): wrong file"
@@ -210,6 +209,12 @@ def _from_forces(
     for file in (forces_fc3, forces_fc2):
         if file is not None and not file.is_file():
             raise InputError(f"no file {file}", "check the name")
+        if file is not None:
+            read_bytes(file)  # within its limits
+    for name in ("supercell_matrix", "phonon_supercell_matrix"):
+        copies = abs(float(np.linalg.det(np.array(data.get(name, np.eye(3)), float).reshape(3, 3))))
+        if not copies * len(cell_of(data, "unit_cell", path, units).positions) <= MOST_ATOMS:
+            raise InputError(f"{name} of {path} makes more than {MOST_ATOMS} atoms", "check it")
     try:
         # units are read here: the peer refuses those that are not its calculator's
         parsed = load_phono3py_yaml({key: value for key, value in data.items() if key != "physical_unit"})

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core.atomic_write import atomic_write
+from .._core.reading import read_json, reading, whole_number
 from ..errors import InputError
 from ..reference import Reference
+from .ase_files import read_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,22 +59,17 @@ def read_phonondb(path: str | Path) -> dict[str, Reference]:
         InputError: a file that is missing, not JSON, or without one of the columns; a row that is incomplete.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-        table = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
-    except FileNotFoundError:
-        raise InputError(f"no reference file {path}", "check the name") from None
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path} is not a table in JSON ({' '.join(str(error).split())[:80]})") from None
-    missing = [name for name in COLUMNS if not isinstance(table, dict) or name not in table]
+    if not path.exists():
+        raise InputError(f"no reference file {path}", "check the name")
+    with reading(path, "a table in JSON"):
+        table = read_json(path)
+    missing = [name for name in COLUMNS if not isinstance(table, dict) or not isinstance(table.get(name), dict)]
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}: it is not a reference of mode conductivities")
     found = {}
     for row in table["mp_id"]:
-        try:
+        with reading(path, f"a table whose row {row[:40]} can be used"):
             reference = _reference({name: table[name][row] for name in COLUMNS})
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: row {row} cannot be used ({error})") from None
         found[reference.mp_id] = reference
     return found
 
@@ -84,14 +81,26 @@ def _reference(row: dict[str, Any]) -> Reference:
             raise ValueError(f"{name} holds non-finite numbers")
         return values
 
-    weights, frequencies = np.array(row["weights"], int), floats("frequencies")
+    weights, frequencies = floats("weights"), floats("frequencies")
     mode_kappa, temperatures = floats("mode_kappa_TOT_ave"), floats("temperatures")
-    if mode_kappa.shape != (len(temperatures), *frequencies.shape) or len(weights) != len(frequencies):
+    qpoints, heat_capacity, kappa = floats("qpoints"), floats("heat_capacity"), floats("kappa_TOT_ave")
+    if frequencies.ndim != 2 or mode_kappa.shape != (len(temperatures), *frequencies.shape):
         raise ValueError(f"mode conductivities of shape {mode_kappa.shape} for frequencies of {frequencies.shape}")
-    x, y, z = (int(n) for n in row["q_mesh"])
+    for array, shape, name in (
+        (temperatures, (len(temperatures),), "temperatures"), (weights, frequencies.shape[:1], "weights"),
+        (qpoints, (len(frequencies), 3), "qpoints"), (heat_capacity, mode_kappa.shape, "heat_capacity"),
+        (kappa, temperatures.shape, "kappa_TOT_ave"),
+    ):  # fmt: skip
+        if array.shape != shape:
+            raise ValueError(f"{name} of shape {array.shape}, not {shape}")
+    x, y, z = (whole_number(n, "q_mesh", 1, 10_000) for n in row["q_mesh"])
+    if not (np.all(weights >= 1) and np.all(temperatures > 0) and np.sum(weights) == x * y * z):
+        raise ValueError("weights that are not those of its mesh, or temperatures that are not above 0 K")
+    if not np.all(kappa > 0):
+        raise ValueError("a conductivity that is not above 0")
     return Reference(
-        str(row["mp_id"]), str(row["name"]), int(row["symm.no"]), (x, y, z), temperatures, floats("qpoints"), weights,
-        frequencies, floats("heat_capacity"), mode_kappa, floats("kappa_TOT_ave"),
+        str(row["mp_id"]), str(row["name"]), whole_number(row["symm.no"], "symm.no", 1, 230), (x, y, z), temperatures,
+        qpoints, weights.astype(int), frequencies, heat_capacity, mode_kappa, kappa,
     )  # fmt: skip
 
 
@@ -100,11 +109,9 @@ def read_phonondb_structure(path: str | Path, mp_id: str) -> ase.Atoms:
 
     Wurtzites have no primitive_matrix there: their cells are primitive.
     """
-    import ase.io
-
     if not Path(path).is_file():
         raise InputError(f"no structure file {path}", "check the name")
-    for atoms in ase.io.iread(path, ":"):
+    for atoms in read_frames(path):
         if atoms.info.get("mp_id") == mp_id:
             atoms.info.setdefault("primitive_matrix", np.eye(3))
             return atoms
@@ -113,14 +120,9 @@ def read_phonondb_structure(path: str | Path, mp_id: str) -> ase.Atoms:
 
 def read_phonondb_structures(path: str | Path) -> dict[str, ase.Atoms]:
     """All structures of the extxyz file by Materials Project number, in its order, as `read_phonondb_structure`'s."""
-    import ase.io
-
     if not Path(path).is_file():
         raise InputError(f"no structure file {path}", "check the name")
-    try:
-        frames = list(ase.io.iread(path, ":", format="extxyz"))
-    except Exception as error:  # ASE's readers raise whatever their parsers raise
-        raise InputError(f"ASE cannot read {path} as extxyz ({' '.join(str(error).split())[:80]})") from None
+    frames = read_frames(path, "extxyz")
     structures = {}
     for number, atoms in enumerate(frames):
         if "mp_id" not in atoms.info:

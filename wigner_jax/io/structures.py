@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._core.reading import reads
 from ..crystal.elements import masses_of
 from ..crystal.prototypes import available_prototypes, prototype
 from ..crystal.validity import require_structure
 from ..errors import AccuracyWarning, InputError
+from .ase_files import MOST_ATOMS, read_frames
 from .yaml_cells import is_yaml, structure_of_yaml
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ ESPRESSO = "espresso-in"
 SNIFFED = 65536  # characters of a file in which the namelists of a Quantum ESPRESSO input are looked for
 
 
+@reads("a structure", here=False)
 def read_structure(path: str | Path, index: int | str | None = None, format: str | None = None) -> ase.Atoms:
     """Read a structure of any file that ASE reads; it must be periodic with distinct atoms.
 
@@ -77,26 +80,14 @@ def structure_of(structure: str | Path | ase.Atoms) -> ase.Atoms:
 
 
 def _frames(path: Path, format: str | None) -> list[ase.Atoms]:
-    import ase.io
-    from ase.io.formats import UnknownFileTypeError
-
-    try:
-        frames = list(ase.io.iread(path, ":", format=format))
-        if format == ESPRESSO:
-            frames = [_with_masses(atoms, path) for atoms in frames]
-    except UnknownFileTypeError as error:
-        found = f"ASE knows no format {format!r}" if format else f"ASE does not know the format of {path} ({error})"
-        raise InputError(found, "name ASE's format of it, such as vasp, cif or espresso-in") from None
-    except InputError:
-        raise
-    except Exception as error:  # ASE's readers raise whatever their parsers raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"ASE cannot read {path} as a structure ({reason[:120]})", "check the file, its extension and its format"
-        ) from error
+    frames = read_frames(path, format)
     if not frames:
         raise InputError(f"{path} holds no structures")
-    return frames
+    if largest := [len(atoms) for atoms in frames if len(atoms) > MOST_ATOMS]:
+        raise InputError(
+            f"{path} holds {max(largest)} atoms: cells of at most {MOST_ATOMS} are read", "give a smaller one"
+        )
+    return [_with_masses(atoms, path) for atoms in frames] if format == ESPRESSO else frames
 
 
 def _is_espresso(path: Path) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._core.reading import OPENERS, reading
+from .._core.reading import read_yaml as load_yaml
 from ..crystal.elements import ELEMENTS, masses_of
 from ..crystal.validity import require_cell, right_handed
 from ..errors import InputError
@@ -18,7 +17,6 @@ from .calculator_units import Units, units_of
 if TYPE_CHECKING:
     import ase
 
-OPENERS = {".xz": lzma.open, ".lzma": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 YAML_ENDINGS = tuple(ending + packed for ending in (".yaml", ".yml") for packed in ("", *OPENERS))
 FILES_OF_CONSTANTS = ("fc2.hdf5", "fc3.hdf5", "FORCES_FC3")  # beside a yaml, any of these belongs to it
 
@@ -43,17 +41,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     A bare cell (`lattice` and `points` at the top, phonopy's older cell files) becomes a `unit_cell`.
     """
-    import yaml
-
-    try:
-        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:  # type: ignore[operator]
-            # libyaml is ten times faster, where it is there
-            data = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except FileNotFoundError:
-        raise InputError(f"no file {path}", "check the name") from None
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise InputError(f"cannot read {path} ({str(reason)[:100]}): it is truncated or not a yaml file") from error
+    with reading(path, "a complete yaml file"):
+        data = load_yaml(path)
     if isinstance(data, dict) and "lattice" in data and ("points" in data or "atoms" in data):
         data.setdefault("unit_cell", {key: data[key] for key in ("lattice", "points", "atoms") if key in data})
     if not isinstance(data, dict) or not ("unit_cell" in data or "primitive_cell" in data):

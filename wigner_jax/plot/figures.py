@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..crystal.elements import formula_of
-from ..errors import InputError
+from ..errors import AccuracyWarning, InputError
 from .harmonic import plot_bands, plot_dos, plot_heat_capacity
-from .style import GREY, Data, group, new_figure, open_frame
+from .style import GREY, Data, group, need, new_figure, open_frame, temperature_index
 from .transport import plot_coherences, plot_cumulative, plot_free_paths, plot_kappa, plot_lifetimes, plot_spectrum
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.gridspec import SubplotSpec
 
@@ -43,21 +47,27 @@ def make_figure(
         temperature: K, of what holds for one temperature; by default the one nearest to 300 K.
         reference: drawn beside; it must be on the same mesh.
 
+    Warns:
+        AccuracyWarning: some panels of a figure of several cannot be drawn from what the file has; their places say so.
+
     Raises:
         InputError: no such figure; the file lacks what it needs, or the temperature; another mesh than the reference's.
     """
     if name not in FIGURES:
         raise InputError(f"no figure {name!r}", f"choose from {', '.join(FIGURES)}")
+    if temperature is not None:
+        temperature_index(data, temperature)
     if reference is not None:
+        need(data, "a reference", "mesh")
         reference.require_mesh(data["mesh"], data.get("qpoint"))
     if name == "summary":
         figure = summary_figure(data, temperature, reference)
     elif name == "spectral":
-        figure = new_figure(11, 3.4)
-        axes = figure.subplots(1, 3)
-        plot_spectrum(axes[0], data, temperature, reference)
-        plot_cumulative(axes[1], data, temperature, reference)
-        plot_free_paths(axes[2], data, temperature)
+        figure = _row_of(
+            lambda ax: plot_spectrum(ax, data, temperature, reference),
+            lambda ax: plot_cumulative(ax, data, temperature, reference),
+            lambda ax: plot_free_paths(ax, data, temperature),
+        )
     elif name == "all":
         figure = _all(data, temperature, reference)
     elif name == "bands":
@@ -87,20 +97,52 @@ def caption(data: Data) -> str:
     if crystal is not None and "numbers" in crystal:
         parts.append(formula_of(crystal["numbers"]))
     parts += [str(known[name]) for name in ("model",) if known.get(name)]
-    parts.append("mesh " + "×".join(str(int(n)) for n in np.ravel(data["mesh"])))
+    if "mesh" in data:
+        parts.append("mesh " + "×".join(str(int(n)) for n in np.ravel(data["mesh"])))
     return ", ".join(parts)
 
 
 def summary_figure(data: Data, temperature: float | None = None, reference: Reference | None = None) -> Figure:
     """Lifetimes, κ(T) and cumulative κ beside each other."""
-    figure = new_figure(11, 3.4)
-    axes = figure.subplots(1, 3)
-    plot_lifetimes(axes[0], data, temperature)
-    plot_kappa(axes[1], data, reference)
-    plot_cumulative(axes[2], data, temperature, reference)
-    for ax in axes:
+    figure = _row_of(
+        lambda ax: plot_lifetimes(ax, data, temperature),
+        lambda ax: plot_kappa(ax, data, reference),
+        lambda ax: plot_cumulative(ax, data, temperature, reference),
+    )
+    for ax in figure.axes:
         open_frame(ax)
     return figure
+
+
+def _row_of(*panels: Callable[[Axes], None]) -> Figure:
+    """Panels beside each other."""
+    figure = new_figure(11, 3.4)
+    _draw(list(zip(figure.subplots(1, len(panels)), panels, strict=True)))
+    return figure
+
+
+def _draw(panels: list[tuple[Axes, Callable[[Axes], None]]]) -> None:
+    """Draw each panel in its place; what the file lacks for one is said there, and in one warning for all.
+
+    Raises:
+        InputError: none of them can be drawn.
+    """
+    refused: list[InputError] = []
+    for ax, draw in panels:
+        try:
+            draw(ax)
+        except InputError as error:
+            refused.append(error)
+            ax.clear()
+            ax.set_axis_off()
+            ax.text(
+                0.5, 0.5, error.found, ha="center", va="center", wrap=True, c=GREY, size="small", transform=ax.transAxes
+            )
+    if len(refused) == len(panels):
+        raise refused[0]
+    if refused:
+        message = f"not drawn: {'; '.join(error.found for error in refused)}"
+        warnings.warn(message, AccuracyWarning, stacklevel=4)
 
 
 def _bands_and_dos(figure: Figure, place: SubplotSpec, data: Data, reference: Reference | None) -> None:
@@ -115,19 +157,21 @@ def _all(data: Data, temperature: float | None, reference: Reference | None) -> 
     """Six panels. Without bands the density of states stands alone; without coherences, mean free paths."""
     figure = new_figure(13, 7.4)
     grid = figure.add_gridspec(2, 3)
+    panels: list[Callable[[Axes], None]] = [
+        lambda ax: plot_heat_capacity(ax, data, reference),
+        lambda ax: plot_lifetimes(ax, data, temperature),
+        lambda ax: plot_kappa(ax, data, reference),
+        lambda ax: plot_spectrum(ax, data, temperature, reference),
+    ]
+    if "kappa_C_map" in data or "mode_kappa_C" in data:
+        panels.append(lambda ax: plot_coherences(ax, data, temperature))
+    else:
+        panels.append(lambda ax: plot_free_paths(ax, data, temperature))
     if group(data, "bands") is not None:
         _bands_and_dos(figure, grid[0, 0], data, reference)
     else:
         plot_dos(figure.add_subplot(grid[0, 0]), data, reference)
-    plot_heat_capacity(figure.add_subplot(grid[0, 1]), data, reference)
-    plot_lifetimes(figure.add_subplot(grid[0, 2]), data, temperature)
-    plot_kappa(figure.add_subplot(grid[1, 0]), data, reference)
-    plot_spectrum(figure.add_subplot(grid[1, 1]), data, temperature, reference)
-    last = figure.add_subplot(grid[1, 2])
-    if "kappa_C_map" in data or "mode_kappa_C" in data:
-        plot_coherences(last, data, temperature)
-    else:
-        plot_free_paths(last, data, temperature)
+    _draw([(figure.add_subplot(grid[k // 3, k % 3]), panel) for k, panel in enumerate(panels, 1)])
     return figure
 
 

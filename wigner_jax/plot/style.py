@@ -23,6 +23,7 @@ PARTS = (  # of κ: name, dataset of the tensors, dataset of the modes, colour, 
     (r"$\kappa_\mathrm{P}$", "kappa_P_RTA", "mode_kappa_P_RTA", VERMILION, "--"),
     (r"$\kappa_\mathrm{C}$", "kappa_C", "mode_kappa_C", GREEN, "-."),
 )
+OTHER_NAMES = {"kappa": ("kappa_TOT_RTA",), "kappa_P_RTA": ("kappa_intra",), "kappa_C": ("kappa_inter",)}
 REFERENCE: dict[str, Any] = {"color": BLACK, "ls": (0, (1, 1)), "lw": 1.4, "label": "reference"}  # of its lines
 
 
@@ -38,6 +39,24 @@ def new_figure(width: float, height: float) -> Figure:
 def open_frame(ax: Axes) -> None:
     """No lines above and to the right."""
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def need(data: Data, what: str, *names: str) -> None:
+    """InputError unless the file has all that a panel is drawn from.
+
+    Args:
+        what: the panel, in words.
+    """
+    if missing := [name for name in names if name not in data]:
+        raise InputError(
+            f"{what} need{'' if what.endswith('s') else 's'} {', '.join(missing)}, which the file lacks", "make it anew"
+        )
+
+
+def part_of(data: Data, name: str) -> np.ndarray | None:
+    """A conductivity by its name, or by the one that other versions of phono3py give it; None where the file lacks it."""
+    found = next((k for k in (name, *OTHER_NAMES.get(name, ())) if k in data), None)
+    return None if found is None else np.asarray(data[found])
 
 
 def temperature_index(data: Data, temperature: float | None) -> int:

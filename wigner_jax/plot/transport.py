@@ -19,6 +19,8 @@ from .style import (
     Data,
     kelvin,
     mesh_points,
+    need,
+    part_of,
     reference_index,
     temperature_index,
     total_gamma,
@@ -41,9 +43,12 @@ def plot_lifetimes(ax: Axes, data: Data, temperature: float | None = None) -> No
     Below 1/τ = Δω_avg (the Wigner limit) coherences carry heat beside the populations; below 1/τ = ω (Ioffe-Regel)
     there are no quasiparticles.
     """
+    need(data, "lifetimes", "gamma")
     index = temperature_index(data, temperature)
     gamma, frequency = total_gamma(data, index), np.asarray(data["frequency"])
     shown = (gamma > 0) & (frequency > 1e-3)
+    if not shown.any():
+        raise InputError(f"no mode has a linewidth at {kelvin(data, index)}", "choose another temperature")
     weight = np.broadcast_to(np.asarray(data["weight"], float)[:, None], gamma.shape)[shown]
     lifetime = 1 / (4 * np.pi * gamma[shown])
     ax.scatter(frequency[shown], lifetime, s=3 + 16 * weight / weight.max(), c=BLUE, alpha=0.5, lw=0)
@@ -61,7 +66,10 @@ def plot_lifetimes(ax: Axes, data: Data, temperature: float | None = None) -> No
 def plot_kappa(ax: Axes, data: Data, reference: Reference | None = None) -> None:
     """κ (a third of the trace) against temperature: total, populations, coherences. One temperature shows as bars."""
     T = np.asarray(data["temperature"])
-    parts = [(n, np.asarray(data[k])[:, :3].mean(axis=-1), c, s) for n, k, _, c, s in PARTS if k in data]
+    found = [(n, part_of(data, k), c, s) for n, k, _, c, s in PARTS]
+    parts = [(n, value[:, :3].mean(axis=-1), c, s) for n, value, c, s in found if value is not None]
+    if not parts:
+        need(data, "κ(T)", "kappa")
     if len(T) == 1:
         bars = [(name, float(value[0]), color) for name, value, color, _ in parts]
         row = reference_index(reference, data, 0)
@@ -90,8 +98,14 @@ def mode_averages(data: Data, name: str, index: int) -> np.ndarray:
     return modes if modes.ndim == 2 else (modes.sum(axis=1) + modes.sum(axis=2)) / 2
 
 
+def _need_modes(data: Data, what: str) -> None:
+    if not any(key in data for _, _, key, _, _ in PARTS):
+        need(data, what, "mode_kappa")
+
+
 def plot_spectrum(ax: Axes, data: Data, temperature: float | None = None, reference: Reference | None = None) -> None:
     """κ by frequency, smoothed by Gaussians: the area under a curve is its κ."""
+    _need_modes(data, "the spectrum")
     index = temperature_index(data, temperature)
     frequency = np.asarray(data["frequency"])
     width = SMOOTHING * frequency.max()
@@ -112,6 +126,7 @@ def plot_spectrum(ax: Axes, data: Data, temperature: float | None = None, refere
 
 def plot_cumulative(ax: Axes, data: Data, temperature: float | None = None, reference: Reference | None = None) -> None:
     """κ (a third of the trace) of the modes up to each frequency."""
+    _need_modes(data, "cumulative κ")
     index = temperature_index(data, temperature)
     frequency = np.asarray(data["frequency"])
     for name, _, key, color, style in PARTS:
@@ -133,13 +148,14 @@ def plot_cumulative(ax: Axes, data: Data, temperature: float | None = None, refe
 
 def plot_free_paths(ax: Axes, data: Data, temperature: float | None = None) -> None:
     """κ_P of the modes up to each mean free path; coherences have none."""
-    if "gv_by_gv" not in data:
-        raise InputError("mean free paths need gv_by_gv, which the file lacks", "make it anew")
-    index = temperature_index(data, temperature)
     key = "mode_kappa_P_RTA" if "mode_kappa_P_RTA" in data else "mode_kappa"
+    need(data, "mean free paths", "gv_by_gv", "gamma", key)
+    index = temperature_index(data, temperature)
     paths = np.asarray(mean_free_path(data["gv_by_gv"], data["weight"], data["frequency"], total_gamma(data, index)))
     modes = mode_averages(data, key, index)
     counts = np.isfinite(paths) & (paths > 0) & (modes > 0)
+    if not counts.any():
+        raise InputError(f"no mode carries heat at {kelvin(data, index)}", "choose another temperature")
     x, y = cumulative(paths[counts], modes[counts], mesh_points(data))
     ax.plot(x, y, c=VERMILION, drawstyle="steps-post")
     start = np.asarray(x)[np.asarray(y) > 1e-3 * y[-1]][0]
@@ -154,7 +170,7 @@ def coherences(data: Data, index: int) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: the file has neither (the Boltzmann equation has no coherences).
     """
-    if "kappa_C_map" in data:
+    if "kappa_C_map" in data and "kappa_C_map_edges" in data:
         return np.asarray(data["kappa_C_map"])[index], np.asarray(data["kappa_C_map_edges"])
     if "mode_kappa_C" not in data:
         raise InputError("the file has no coherences (kappa_C_map, mode_kappa_C)", "give one of wigner-jax kappa -o")

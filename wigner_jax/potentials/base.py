@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 Params = Any  # a pytree of floating arrays
+LONGEST = 50.0  # Å, of the edges of a model that is read from a file: more is damage, and would take any memory
 
 
 class Energy(Protocol):

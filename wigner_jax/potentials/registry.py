@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._core.reading import positive_number, reading
 from ..errors import InputError
 from . import bundled, chgnet, empirical, m3gnet, mace, nequix, sevennet
+from .base import LONGEST
 from .downloads import checksum, fetch, locate
 from .family import Family, resolve
 
@@ -168,11 +170,12 @@ def _family_of_file(path: Path) -> Family:
 
 
 def _read(family: Family, path: Path, head: str | None) -> Potential:
-    if family.has_heads:
-        return resolve(family.read)(path, head=head)
-    if head is not None:
+    if head is not None and not family.has_heads:
         raise ValueError(f"{path} has no heads to choose from")
-    return resolve(family.read)(path)
+    with reading(path, f"a model of the family {family.name}", folder=family.holds_model is not None):
+        potential = resolve(family.read)(path, head=head) if family.has_heads else resolve(family.read)(path)
+        positive_number(potential.cutoff, "the cutoff", LONGEST)
+        return potential
 
 
 for _family in (mace.FAMILY, empirical.FAMILY, nequix.FAMILY, sevennet.FAMILY, chgnet.FAMILY, m3gnet.FAMILY):

@@ -19,6 +19,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._core.reading import read_yaml as reading_yaml
+from .._core.reading import reading
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -487,14 +489,10 @@ def holds_file(name: str) -> bool:
 
 def read_yaml(path: Path) -> Any:
     """The contents of a configuration file."""
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"no configuration {path}: check the name") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is not YAML ({' '.join(str(error).split())[:100]})") from None
+    if not path.exists():
+        raise InputError(f"no configuration {path}: check the name")
+    with reading(path, "YAML"):
+        return reading_yaml(path)
 
 
 def file_in(folder: Path, name: str) -> Path:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from .._core.reading import reading
 from ..crystal.elements import SYMBOLS
 from ..errors import InputError
+from ..io.ase_files import read_frames as read_any
 from .config_schema import LABELS, file_in, within
 from .frames import Frame, frame_of, stored_values
 
@@ -32,23 +34,18 @@ def read_structures(path: Path) -> list[ase.Atoms]:
         InputError: no such file, one that ASE cannot read, or that holds nothing.
     """
     import ase.db
-    import ase.io
 
     if not path.is_file():
         raise InputError(f"no file {path}: check the name")
-    try:
-        if path.suffix == ".db":
-            found = []
-            with ase.db.connect(path) as database:
-                for row in database.select():
-                    atoms = row.toatoms()
-                    atoms.info.update({**row.key_value_pairs, **row.data})
-                    found.append(atoms)
-        else:
-            found = list(ase.io.iread(path, ":"))
-    except Exception as error:  # ASE's readers raise whatever their parsers raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"ASE cannot read {path} ({reason[:120]}): check the file and its ending") from error
+    found = []
+    if path.suffix == ".db":
+        with reading(path, "a database that ASE reads"), ase.db.connect(path) as database:
+            for row in database.select():
+                atoms = row.toatoms()
+                atoms.info.update({**row.key_value_pairs, **row.data})
+                found.append(atoms)
+    else:
+        found = read_any(path)
     if not found:
         raise InputError(f"{path} holds no structures")
     return found

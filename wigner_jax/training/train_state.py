@@ -21,7 +21,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,8 @@ import numpy as np
 from flax import struct
 from flax.training import train_state
 
+from .._core.arrays_in import read_npz
+from .._core.reading import positive_number, reading, whole_number
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -179,33 +180,44 @@ def load_state(path: str | Path, like: TrainState, signature: Mapping[str, Any])
         InputError: a file that is damaged, or one of a run with other settings, with what changed.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as opened, np.load(opened) as file:
-            plain = json.loads(str(file["_plain"]))
-            if plain.pop("format") != FORMAT:
-                raise KeyError("format")
-            if changed := changes(plain.pop("signature"), signature):
-                raise _OtherSettings(changed)
-            found: dict[str, Any] = {}
-            for name in _ARRAYS:
-                leaves, structure = jax.tree.flatten(getattr(like, name))
-                stored = [file[f"{name}.{k}"] for k in range(len(leaves))]
-                if any(np.shape(a) != np.shape(b) for a, b in zip(leaves, stored, strict=True)):
-                    raise KeyError(name)
-                # 0-dimensional numpy numbers would come back as other types than optax's
-                found[name] = jax.tree.unflatten(structure, [jnp.asarray(x) for x in stored])
-            found |= {name: plain[name] for name in _PLAIN}
-    except _OtherSettings as other:
-        raise InputError(
-            f"{path} belongs to a run with other settings: {other}: set it back, name another output, or begin anew"
-        ) from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a checkpoint of this run ({error}): remove it to begin anew") from None
-    return like.replace(**found)
+    with reading(path, "a checkpoint of this run", "remove it to begin anew"):
+        file = read_npz(path)
+        plain = json.loads(str(file["_plain"]))
+        if plain.pop("format") != FORMAT:
+            raise KeyError("format")
+        if changed := changes(plain.pop("signature"), signature):
+            raise InputError(
+                f"{path} belongs to a run with other settings: {changed}: set it back, name another output, or begin anew"
+            )
+        found: dict[str, Any] = {}
+        for name in _ARRAYS:
+            leaves, structure = jax.tree.flatten(getattr(like, name))
+            stored = [file[f"{name}.{k}"] for k in range(len(leaves))]
+            if any(not _alike(a, b) for a, b in zip(leaves, stored, strict=True)):
+                raise KeyError(name)
+            # 0-dimensional numpy numbers would come back as other types than optax's
+            found[name] = jax.tree.unflatten(structure, [jnp.array(x) for x in stored])
+        return like.replace(**found, **_checked(plain))
 
 
-class _OtherSettings(Exception):
-    """What changed."""
+def _alike(a: Any, b: np.ndarray) -> bool:
+    """Whether a stored array is of the shape and kind of a fresh one."""
+    return np.shape(a) == np.shape(b) and np.asarray(a).dtype.kind == b.dtype.kind
+
+
+def _checked(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a checkpoint, if they are those of a run; KeyError or InputError otherwise."""
+    for name in ("step", "epoch", "position", "rejected"):
+        whole_number(plain[name], name, 0, 2**62)
+    whole_number(plain["best_epoch"], "best_epoch", -1, plain["epoch"])
+    positive_number(plain["damping"], "damping")
+    rows = all(isinstance(row, dict) for row in plain["history"]) and isinstance(plain["history"], list)
+    sums = isinstance(plain["sums"], dict) and all(isinstance(x, list) for x in plain["sums"].values())
+    if not (rows and sums and isinstance(plain["stable"], bool) and isinstance(plain["best_score"], float | int)):
+        raise InputError("its history, sums or scores are damaged")
+    if np.isnan(plain["best_score"]):
+        raise InputError("its best score is no number")
+    return {name: plain[name] for name in _PLAIN}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 4) -> str:

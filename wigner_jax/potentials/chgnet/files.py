@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..._core.reading import positive_number, reading, whole_number
 from ...checks import require_finite
 from ...errors import InputError
-from ..base import Potential
+from ..base import LONGEST, Potential
 from ..readers.torch_archive import Tensor, read_archive, tensors
 from .model import CHGNet, CHGNetConfig, CHGNetParams
 
@@ -40,15 +41,11 @@ def load_chgnet(path: str | Path) -> Potential:
             that are missing or not finite.
     """
     path = Path(path)
-    archive = read_archive(path)
-    try:
+    with reading(path, "a model that can be understood"):
+        archive = read_archive(path)
         if not isinstance(archive, dict) or not isinstance(archive.get("model"), dict):
             raise InputError("not a file of chgnet")
         config, params = _model(archive["model"]["model_args"], tensors(archive["model"]["state_dict"]))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise InputError(f"{path}: the model in this file cannot be understood ({error})") from error
     name = path.name.partition(".pth")[0]
     return Potential(params, CHGNet(config), name, config.numbers, config.cutoff, bond_cutoff=config.bond_cutoff)
 
@@ -62,7 +59,8 @@ def _model(values: dict[str, Any], state: dict[str, Tensor]) -> tuple[CHGNetConf
         raise InputError(
             "a CHGNet model with different numbers of features of atoms, bonds and angles is not supported"
         )
-    R, F, layers = int(values["num_radial"]), int(values["num_angular"]), int(values["n_conv"])
+    R, F = int(values["num_radial"]), int(values["num_angular"])
+    layers = whole_number(values["n_conv"], "n_conv", 1, 100)
     params: CHGNetParams = {}
 
     def take(source: str, *shape: int) -> np.ndarray:
@@ -82,7 +80,7 @@ def _model(values: dict[str, Any], state: dict[str, Tensor]) -> tuple[CHGNetConf
             network(f"{source}.{theirs}", f"{target}.{ours}", sizes, places)
             params[f"{target}.{ours}.norm"] = np.stack([take(f"{source}.{norm}.{x}", C) for x in ("weight", "bias")])
 
-    count = state["atom_embedding.embedding.weight"].array.shape[0]
+    count = whole_number(state["atom_embedding.embedding.weight"].array.shape[0], "the number of elements", 1, 118)
     numbers = tuple(z for z in range(1, count + 1) if z not in _UNTRAINED)
     rows = np.array(numbers) - 1
     params["embedding"] = take("atom_embedding.embedding.weight", count, C).T[rows]
@@ -109,9 +107,9 @@ def _model(values: dict[str, Any], state: dict[str, Tensor]) -> tuple[CHGNetConf
     network("mlp", "readout", (C, *hidden_sizes, 1), places)
     config = CHGNetConfig(
         numbers=numbers,
-        cutoff=float(values["atom_graph_cutoff"]),
-        bond_cutoff=float(values["bond_graph_cutoff"]),
-        p=int(values["cutoff_coeff"]),
+        cutoff=positive_number(values["atom_graph_cutoff"], "atom_graph_cutoff", LONGEST),
+        bond_cutoff=positive_number(values["bond_graph_cutoff"], "bond_graph_cutoff", LONGEST),
+        p=whole_number(values["cutoff_coeff"], "cutoff_coeff", 1, 100),
         layers=layers,
     )
     return config, params

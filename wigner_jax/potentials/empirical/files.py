@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from ..._core.reading import read_json, reading
 from ...checks import require_finite
 from ...errors import InputError
 from ..base import Potential, require_same_shapes
@@ -32,21 +33,17 @@ def load_analytic(path: str | Path) -> Potential:
     Cut-off distances are functions of the parameters, and are taken from them.
     """
     path = Path(path)
-    try:
-        data = json.loads(path.read_text())
+    with reading(path, "a potential saved by wigner-jax"):
+        data = read_json(path)
         if data["kind"] != KIND:
             raise KeyError("kind")
         name = str(data["potential"])
         potential = stillinger_weber(name) if name == "stillinger-weber-si" else tersoff(name)
         params = {key: np.asarray(data["params"][key], float) for key in potential.params}
-    except FileNotFoundError:
-        raise InputError(f"no such file: {path}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} does not hold a potential saved by wigner-jax ({error})") from None
-    require_same_shapes(potential, params, path)
-    for key, value in params.items():
-        require_finite(value, f"weight {key!r}")
-    return _reach(potential.with_params(params))
+        require_same_shapes(potential, params, path)
+        for key, value in params.items():
+            require_finite(value, f"weight {key!r}")
+        return _reach(potential.with_params(params))
 
 
 def _reach(potential: Potential) -> Potential:

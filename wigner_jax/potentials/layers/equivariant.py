@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 
 Features = tuple["Array", ...]
+MAX_L = (
+    10  # of a model that is read from a file; published ones have 4 at most, and couplings take a time of l⁴ to make
+)
 
 
 class MulIrrep(NamedTuple):

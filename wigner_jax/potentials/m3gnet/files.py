@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..._core.reading import positive_number, read_json, reading, whole_number
 from ...checks import require_finite
 from ...crystal.elements import ELEMENTS, SYMBOLS
 from ...errors import InputError
-from ..base import Potential
+from ..base import LONGEST, Potential
 from ..downloads import checksum
 from ..readers.tf_checkpoint import read_checkpoint
 from ..readers.torch_archive import read_archive, tensors
@@ -20,6 +21,9 @@ from .published import MODELS
 
 if TYPE_CHECKING:
     from .model import M3GNetParams
+
+
+MAX_N, MAX_L = 20, 10  #: of the bases; the published models have 3 and 3
 
 
 def load_m3gnet(path: str | Path) -> Potential:
@@ -34,9 +38,8 @@ def load_m3gnet(path: str | Path) -> Potential:
             published models, or weights that are missing or not finite.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"no such file: {path}")
-    folder = path if path.is_dir() else path.parent
+    with reading(path, "an M3GNet model", folder=True):
+        folder = path if path.is_dir() else path.parent
     # both may lie in one folder: then the file that is named decides
     named = path.name if path.is_file() else ""
     if (folder / "m3gnet.json").is_file() and not named.startswith(("model.", "state.")):
@@ -45,15 +48,8 @@ def load_m3gnet(path: str | Path) -> Potential:
         read, described, main = _from_matgl, folder / "model.json", folder / "state.pt"
     else:
         raise InputError(f"{folder} holds no M3GNet model: neither m3gnet.json (TensorFlow) nor model.json (matgl)")
-    try:
-        config, params = read(folder, json.loads(described.read_text()))
-    except InputError as error:
-        text = str(error)
-        raise InputError(text if str(folder) in text else f"{described}: {text}") from None
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise InputError(
-            f"{described}: the model cannot be understood ({error}): if it was downloaded, do so again"
-        ) from None
+    with reading(described, "a model that can be understood", "if it was downloaded, do so again"):
+        config, params = read(folder, read_json(described))
     count = len(config.numbers)
     # f has two vanishing derivatives there, the third jumps
     nonsmooth = tuple((s, t, config.three_body_cutoff) for s in range(count) for t in range(s, count))
@@ -105,14 +101,14 @@ def _from_tensorflow(folder: Path, values: Any) -> tuple[M3GNetConfig, M3GNetPar
     references = np.asarray(values["element_refs"], float)
     # elements that were not in the training set have no reference energy: Po, At, Rn, Fr, Ra
     numbers = tuple(int(z) for z in np.flatnonzero(np.abs(references) > 1e-10) if z in SYMBOLS)
-    n, C = int(values["max_n"]), int(values["units"])
+    n, C = whole_number(values["max_n"], "max_n", 1, MAX_N), int(values["units"])
     config = M3GNetConfig(
         numbers=numbers,
-        cutoff=float(values["cutoff"]),
-        three_body_cutoff=float(values["threebody_cutoff"]),
+        cutoff=positive_number(values["cutoff"], "cutoff", LONGEST),
+        three_body_cutoff=positive_number(values["threebody_cutoff"], "threebody_cutoff", LONGEST),
         max_n=n,
-        max_l=int(values["max_l"]),
-        blocks=int(values["n_blocks"]),
+        max_l=whole_number(values["max_l"], "max_l", 1, MAX_L),
+        blocks=whole_number(values["n_blocks"], "n_blocks", 1, 100),
         smooth=True,
         swish_weight=True,
         to_end=False,
@@ -163,15 +159,15 @@ def _from_matgl(folder: Path, values: Any) -> tuple[M3GNetConfig, M3GNetParams]:
         "include_state": False,
     }
     _require(values, expected)
-    n, C = int(values["max_n"]), int(values["units"])
+    n, C = whole_number(values["max_n"], "max_n", 1, MAX_N), int(values["units"])
     numbers = tuple(ELEMENTS[symbol][0] for symbol in values["element_types"])
     config = M3GNetConfig(
         numbers=numbers,
-        cutoff=float(values["cutoff"]),
-        three_body_cutoff=float(values["threebody_cutoff"]),
+        cutoff=positive_number(values["cutoff"], "cutoff", LONGEST),
+        three_body_cutoff=positive_number(values["threebody_cutoff"], "threebody_cutoff", LONGEST),
         max_n=n,
-        max_l=int(values["max_l"]),
-        blocks=int(values["nblocks"]),
+        max_l=whole_number(values["max_l"], "max_l", 1, MAX_L),
+        blocks=whole_number(values["nblocks"], "nblocks", 1, 100),
         smooth=False,
         swish_weight=False,
         to_end=True,

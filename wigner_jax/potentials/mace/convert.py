@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..._core.reading import positive_number, whole_number
 from ...checks import require_finite
 from ...crystal.elements import SYMBOLS
 from ...errors import InputError
-from ..layers.equivariant import ACTIVATION_NORMS, ACTIVATIONS, Irreps, Linear, MulIrrep, Path
+from ..base import LONGEST
+from ..layers.equivariant import ACTIVATION_NORMS, ACTIVATIONS, MAX_L, Irreps, Linear, MulIrrep, Path
 from ..readers.torch_archive import Stub, Tensor, tensors
 from .config import (
     ConvPath,
@@ -82,7 +84,7 @@ def configuration(model: Stub, head: str | None = None) -> MaceConfig:
     numbers = tuple(int(z) for z in _array(model, "atomic_numbers"))
     if unknown := [z for z in numbers if z not in SYMBOLS]:
         raise InputError(f"the model lists atomic number {unknown[0]}")
-    count = int(_array(model, "num_interactions"))
+    count = whole_number(int(_array(model, "num_interactions")), "num_interactions", 1, 100)
     blocks = [_need(model, f"interactions.{t}") for t in range(count)]
     products = [_need(model, f"products.{t}") for t in range(count)]
     readouts = list((_need(model, "readouts").state.get("_modules") or {}).values())
@@ -129,13 +131,17 @@ def irreps_of(value: Any) -> Irreps:
     """Irreps from their pickled form, or from text such as "128x0e+128x1o"."""
     if isinstance(value, str):
         found = re.findall(r"(?:(\d+)\s*x\s*)?(\d+)([eo])", value)
-        return tuple(MulIrrep(int(mul or 1), int(l), 1 if p == "e" else -1) for mul, l, p in found)
+        return tuple(MulIrrep(int(mul or 1), _l(l), 1 if p == "e" else -1) for mul, l, p in found)
     entries = []
     for item in value.args[0] if isinstance(value, Stub) else value:
         mul, ir = item.args[0] if isinstance(item, Stub) else item
         l, p = ir.args[0] if isinstance(ir, Stub) else ir
-        entries.append(MulIrrep(int(mul), int(l), int(p)))
+        entries.append(MulIrrep(int(mul), _l(l), int(p)))
     return tuple(entries)
+
+
+def _l(value: Any) -> int:
+    return whole_number(int(value), "an angular momentum", 0, MAX_L)
 
 
 def _linear(module: Stub) -> Linear:
@@ -195,12 +201,14 @@ def _radial(model: Stub, numbers: tuple[int, ...]) -> Radial:
     applied = embedding.find("apply_cutoff")
     return Radial(
         basis=basis.kind(),
-        size=int(_need(embedding, "out_dim")),
-        r_max=float(_array(model, "r_max")),
-        p=int(_array(embedding, "cutoff_fn.p")),
+        size=whole_number(_need(embedding, "out_dim"), "out_dim", 1, 10_000),
+        r_max=positive_number(_array(model, "r_max"), "r_max", LONGEST),
+        p=whole_number(int(_array(embedding, "cutoff_fn.p")), "cutoff_fn.p", 1, 100),
         transform="" if transform is None else transform.kind(),
         cutoff_on_basis=True if applied is None else bool(applied),
-        repulsion=0 if repulsion is None else int(_array(repulsion, "p")),
+        repulsion=0
+        if repulsion is None
+        else whole_number(int(_array(repulsion, "p")), "the power of the repulsion", 1, 100),
         numbers=numbers if radii else (),
         radii=radii,
     )
@@ -227,7 +235,7 @@ def _interaction(block: Stub) -> Interaction:
         paths=tuple(paths),
         linear=_linear(_need(block, "linear" if nonlinear is None else "linear_1")),
         skip=_skip(_need(block, "skip_tp")),
-        neighbors=float(_array(block, "avg_num_neighbors")),
+        neighbors=positive_number(_array(block, "avg_num_neighbors"), "avg_num_neighbors"),
         activation_norm=norm,
         nonlinearity=None
         if nonlinear is None
@@ -255,7 +263,7 @@ def _product(module: Stub, block: Stub) -> Product:
     outputs = irreps_of(_need(module, "symmetric_contractions.irreps_out"))
     tables = []
     for contraction, ir in zip(contractions, outputs, strict=True):
-        correlation = int(_need(contraction, "correlation"))
+        correlation = whole_number(_need(contraction, "correlation"), "correlation", 1, 8)
         dim = sum(irrep.dim for irrep in irreps_of(_need(block, "target_irreps")))
         table = []
         for v in range(1, correlation + 1):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..._core.reading import reading
 from ...checks import require_finite
 from ...crystal.elements import SYMBOLS
 from ...errors import InputError
@@ -39,16 +40,12 @@ def load_mace(path: str | Path, *, head: str | None = None) -> Potential:
             not finite, or a choice of head that is missing or unknown.
     """
     path = Path(path)
-    model = read_archive(path)
-    try:
+    with reading(path, "a model that can be understood"):
+        model = read_archive(path)
         if not isinstance(model, Stub):
             raise InputError("it holds weights without a model: read it with `load_state` into a model of this shape")
         config = configuration(model, head)
         params = parameters(tensors(model))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise InputError(f"{path}: the model in this file cannot be understood ({error})") from error
     return _potential(Mace(config), params, path.stem)
 
 
@@ -67,10 +64,11 @@ def load_state(path: str | Path, potential: Potential) -> Potential:
     Raises:
         InputError: if names or shapes differ, or a weight is not finite.
     """
-    state = read_archive(path)
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]  # mace-torch's training checkpoint
-    params = parameters(tensors(state))
+    with reading(path, "weights of a MACE model"):
+        state = read_archive(path)
+        if isinstance(state, dict) and isinstance(state.get("model"), dict):
+            state = state["model"]  # mace-torch's training checkpoint
+        params = parameters(tensors(state))
     for name, value in potential.params.items():
         if name not in params or params[name].shape != np.shape(value):
             found = params[name].shape if name in params else "nothing"

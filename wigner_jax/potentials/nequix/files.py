@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..._core.arrays_in import npy_array
+from ..._core.reading import positive_number, reading, whole_number
 from ...checks import require_finite
 from ...crystal.elements import SYMBOLS
 from ...errors import InputError
-from ..base import Potential, require_same_shapes
-from ..layers.equivariant import Irreps, MulIrrep
+from ..base import LONGEST, Potential, require_same_shapes
+from ..layers.equivariant import MAX_L, Irreps, MulIrrep
 from ..layers.message_passing import (
     convolution,
     gated,
@@ -31,19 +32,11 @@ def load_nequix(path: str | Path) -> Potential:
             the published models, or weights that are not finite.
     """
     path = Path(path)
-    try:
+    with reading(path, "a complete Nequix file", "if it was downloaded, do so again"):
         with path.open("rb") as file:
             values, config = _header(file)
             arrays = _arrays(file.read())
         params = _parameters(config, values, arrays)
-    except FileNotFoundError:
-        raise InputError(f"no such file: {path}") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder: give the model file in it") from None
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (ValueError, TypeError, LookupError, EOFError, OverflowError) as error:
-        raise InputError(f"{path} is not a complete Nequix file ({error}): if it was downloaded, do so again") from None
     return Potential(params, Nequix(config), path.stem, config.numbers, config.cutoff)
 
 
@@ -61,8 +54,8 @@ def _header(file: BinaryIO) -> tuple[dict[str, Any], NequixConfig]:
     if p != int(p):
         raise InputError(f"a polynomial cutoff of the power {p} is not supported")
     hidden = _irreps(values["hidden_irreps"])
-    harmonics = tuple(MulIrrep(1, l, (-1) ** l) for l in range(int(values["lmax"]) + 1))
-    last = int(values["n_layers"]) - 1
+    harmonics = tuple(MulIrrep(1, l, (-1) ** l) for l in range(whole_number(values["lmax"], "lmax", 0, MAX_L) + 1))
+    last = whole_number(values["n_layers"], "n_layers", 1, 100) - 1
     layers = []
     for t in range(last + 1):
         sources = hidden if t else (MulIrrep(len(numbers), 0, 1),)
@@ -73,12 +66,12 @@ def _header(file: BinaryIO) -> tuple[dict[str, Any], NequixConfig]:
         )
     return values, NequixConfig(
         numbers=numbers,
-        cutoff=float(values["cutoff"]),
-        basis=int(values["radial_basis_size"]),
-        p=int(p),
-        hidden=int(values["radial_mlp_size"]),
-        depth=int(values["radial_mlp_layers"]),
-        neighbors=float(values["avg_n_neighbors"]),
+        cutoff=positive_number(values["cutoff"], "cutoff", LONGEST),
+        basis=whole_number(values["radial_basis_size"], "radial_basis_size", 1, 10_000),
+        p=whole_number(p, "radial_polynomial_p", 1, 100),
+        hidden=whole_number(values["radial_mlp_size"], "radial_mlp_size", 1, 10**6),
+        depth=whole_number(values["radial_mlp_layers"], "radial_mlp_layers", 0, 100),
+        neighbors=positive_number(values["avg_n_neighbors"], "avg_n_neighbors"),
         norm=bool(values["layer_norm"]),
         layers=tuple(layers),
     )
@@ -88,7 +81,7 @@ def _irreps(text: str) -> Irreps:
     """Irreps of natural parity from text such as "128x0e + 64x1o", scalars first."""
     found = re.findall(r"(\d+)x(\d+)([eo])", text)
     irreps = tuple(MulIrrep(int(mul), int(l), 1 if p == "e" else -1) for mul, l, p in found)
-    ls = [ir.l for ir in irreps]
+    ls = [whole_number(ir.l, "an angular momentum", 0, MAX_L) for ir in irreps]
     if not ls or ls[0] != 0 or ls != sorted(set(ls)) or any(ir.p != (-1) ** ir.l for ir in irreps):
         raise InputError(f"features {text!r} are not supported: each l once, in ascending order, of natural parity")
     return irreps
@@ -96,9 +89,11 @@ def _irreps(text: str) -> Irreps:
 
 def _arrays(data: bytes) -> list[np.ndarray]:
     """All arrays that follow the header; some files end in white space."""
-    buffer, arrays = io.BytesIO(data), []
-    while data[buffer.tell() :].strip():
-        arrays.append(np.lib.format.read_array(buffer, allow_pickle=False))
+    at, arrays = 0, []
+    end = len(data.rstrip())
+    while at < end:
+        array, at = npy_array(data, at)
+        arrays.append(array)
     return arrays
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..._core.reading import reading
 from ...errors import InputError
 
 _MAGIC = 0xDB4775248B80FB57  # last eight bytes of a table
 _FOOTER = 48  # bytes
+LONGEST_NAME = 1000  # bytes
 _TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # of tensorflow.DataType; strings and others are skipped
 
 
@@ -30,13 +32,11 @@ def read_checkpoint(prefix: str | Path) -> dict[str, np.ndarray]:
         InputError: for files that are missing, truncated, or not of this format.
     """
     index, shard = Path(f"{prefix}.index"), Path(f"{prefix}.data-00000-of-00001")
-    try:
+    for file in (index, shard):
+        if not file.is_file():
+            raise InputError(f"no such file: {file} (a checkpoint consists of {index.name} and {shard.name})")
+    with reading(index, "a complete TensorFlow checkpoint", "if it was downloaded, do so again"):
         table, data = index.read_bytes(), shard.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"no such file: {error.filename} (a checkpoint consists of {index.name} and {shard.name})"
-        ) from None
-    try:
         if struct.unpack("<Q", table[-8:])[0] != _MAGIC:
             raise ValueError("no table of names")
         found = {}
@@ -45,10 +45,6 @@ def read_checkpoint(prefix: str | Path) -> dict[str, np.ndarray]:
             if array is not None:
                 found[name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")] = array
         return found
-    except (ValueError, IndexError, struct.error, UnicodeDecodeError, OverflowError) as error:
-        raise InputError(
-            f"{index} is not a complete TensorFlow checkpoint ({error}): if it was downloaded, do so again"
-        ) from None
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -71,10 +67,14 @@ def _entries(table: bytes) -> list[tuple[str, bytes]]:
     _, at = _varint(footer, at)
     offset, at = _varint(footer, at)
     size, _ = _varint(footer, at)
-    found = []
+    found: list[tuple[str, bytes]] = []
+    taken = 0
     for _, handle in _block(table, offset, size):
         start, at = _varint(handle, 0)
         length, _ = _varint(handle, at)
+        taken += length
+        if taken > len(table):
+            raise ValueError("blocks that are listed twice")
         found += [(key.decode(), value) for key, value in _block(table, start, length)]
     return found
 
@@ -90,6 +90,8 @@ def _block(table: bytes, offset: int, size: int) -> list[tuple[bytes, bytes]]:
         shared, at = _varint(data, at)
         fresh, at = _varint(data, at)
         length, at = _varint(data, at)
+        if shared + fresh > LONGEST_NAME:
+            raise ValueError(f"a name of {shared + fresh} bytes")
         key = key[:shared] + data[at : at + fresh]
         at += fresh
         found.append((key, data[at : at + length]))
@@ -137,6 +139,8 @@ def _array(value: bytes, data: bytes) -> np.ndarray | None:
     if entry.get(3, 0):
         raise ValueError("more than one file of numbers")
     shape = tuple(_numbers(size).get(1, 0) for sizes in _messages(value) for size in _messages(sizes))
+    if len(shape) > 32:
+        raise ValueError(f"an array of {len(shape)} dimensions")
     offset, size, dtype = entry.get(4, 0), entry.get(5, 0), np.dtype(kind)
     if size != dtype.itemsize * math.prod(shape) or offset + size > len(data):
         raise ValueError("fewer numbers than the table says")

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ..._core.reading import positive_number, reading, whole_number
 from ...checks import require_finite
 from ...crystal.elements import SYMBOLS
 from ...errors import InputError
-from ..base import Potential, require_same_shapes
+from ..base import LONGEST, Potential, require_same_shapes
 from ..layers.equivariant import (
+    MAX_L,
     Irreps,
     MulIrrep,
     wigner_3j,
@@ -56,17 +58,13 @@ def load_sevennet(path: str | Path, *, rounded: bool = False) -> Potential:
             that are missing or not finite.
     """
     path = Path(path)
-    archive = read_archive(path)
-    try:
+    with reading(path, "a model that can be understood"):
+        archive = read_archive(path)
         if not isinstance(archive, dict) or not {"config", "model_state_dict"} <= archive.keys():
             raise InputError("not a checkpoint of sevenn")
         state = tensors(archive["model_state_dict"])
         config = _configuration(archive["config"], state, rounded)
         params = _parameters(config, state)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise InputError(f"{path}: the model in this file cannot be understood ({error})") from error
     nonsmooth: tuple[tuple[int, int, float], ...] = ()
     if config.cutoff_on:
         count = len(config.numbers)
@@ -83,7 +81,9 @@ def _couplings(state: dict[str, Tensor], layer: int, rounded: bool) -> dict[tupl
     for name, tensor in state.items():
         if not name.startswith(prefix):
             continue
-        l1, l2, l3 = (int(l) for l in name.removeprefix(prefix).split("_"))
+        l1, l2, l3 = (
+            whole_number(int(l), "an angular momentum", 0, MAX_L) for l in name.removeprefix(prefix).split("_")
+        )
         exact = wigner_3j(l1, l2, l3)
         values = exact * np.sign(np.sum(exact * tensor.array))
         if not np.abs(values - tensor.array).max() < 1e-6:
@@ -106,7 +106,8 @@ def _configuration(values: dict[str, Any], state: dict[str, Tensor], rounded: bo
     if sorted(index.values()) != list(range(len(numbers))) or not set(numbers) <= SYMBOLS.keys():
         raise InputError("its table of elements is damaged")
     features = [_irreps(text) for text in values["irreps_manual"]]
-    harmonics = tuple(MulIrrep(1, l, 1) for l in range(int(values["lmax"]) + 1))
+    whole_number(len(features), "the number of layers and one", 2, 100)
+    harmonics = tuple(MulIrrep(1, l, 1) for l in range(whole_number(values["lmax"], "lmax", 0, MAX_L) + 1))
     # since 0.11 the radial weights stand in the order of the results
     sort = tuple(int(n) for n in str(values["version"]).split(".")[:2]) >= (0, 11)
     layers = []
@@ -122,9 +123,9 @@ def _configuration(values: dict[str, Any], state: dict[str, Tensor], rounded: bo
         )
     return SevenNetConfig(
         numbers=numbers,
-        cutoff=float(values["cutoff"]),
-        cutoff_on=float(cutoff["cutoff_on"]) if kind == "XPLOR" else 0.0,
-        p=int(cutoff["poly_cut_p_value"]),
+        cutoff=positive_number(values["cutoff"], "cutoff", LONGEST),
+        cutoff_on=positive_number(cutoff["cutoff_on"], "cutoff_on", LONGEST) if kind == "XPLOR" else 0.0,
+        p=whole_number(cutoff["poly_cut_p_value"], "poly_cut_p_value", 1, 100),
         channels=features[0][0].mul,
         depth=len(values["weight_nn_hidden_neurons"]),
         layers=tuple(layers),
@@ -135,7 +136,7 @@ def _irreps(text: Any) -> Irreps:
     """Irreps of even parity from text such as "128x0e+64x1e", scalars first."""
     found = re.findall(r"(\d+)x(\d+)([eo])", str(text))
     irreps = tuple(MulIrrep(int(mul), int(l), 1) for mul, l, _ in found)
-    ls = [ir.l for ir in irreps]
+    ls = [whole_number(ir.l, "an angular momentum", 0, MAX_L) for ir in irreps]
     if not ls or ls[0] != 0 or ls != sorted(set(ls)) or any(p != "e" for *_, p in found):
         raise InputError(f"features {text} are not supported: each l once, in ascending order, of even parity")
     return irreps

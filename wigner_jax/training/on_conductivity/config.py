@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..._core.reading import reading
 from ...checks import positive_integers
 from ...crystal.defaults import default_mesh, default_supercells
 from ...crystal.supercells import integer_matrix
@@ -73,7 +74,9 @@ class _Entry(NamedTuple):
 def read_config(path: str | Path) -> FinetuneRun:
     """Read and check a configuration; structures, references and frames are read too. InputError names the key."""
     path = Path(path)
-    return build(read_yaml(path), path.parent)
+    data = read_yaml(path)
+    with reading(path, "a configuration of `finetune`"):
+        return build(data, path.parent)
 
 
 def build(data: Any, folder: Path) -> FinetuneRun:

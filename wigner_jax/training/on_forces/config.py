@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._core.reading import reading
 from ..config_schema import file_in, parse, read_yaml, within
 from ..dataset import read_frames
 from ..model import Model
@@ -43,7 +44,9 @@ class FitRun(Run):
 def read_config(path: str | Path) -> FitRun:
     """Read and check a configuration; potential and structures are read too. InputError names the key."""
     path = Path(path)
-    return build(read_yaml(path), path.parent)
+    data = read_yaml(path)
+    with reading(path, "a configuration of `train`"):
+        return build(data, path.parent)
 
 
 def build(data: Any, folder: Path) -> FitRun:
