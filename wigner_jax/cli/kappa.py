@@ -15,6 +15,7 @@ from ..crystal.elements import formula
 from ..crystal.symmetry import space_group
 from ..errors import InputError
 from ..io.born import read_born
+from ..io.kappa_hdf5 import rough_size
 from ..io.structures import read_structure
 from ..physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from ..physics.broadening.tetrahedron import Tetrahedron
@@ -129,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
             (arguments.fc3_supercell, "--fc3-supercell"),
         )
     )
-    output = writable(arguments.out)
+    output = writable(arguments.out, "a kappa file", inputs=(arguments.source, arguments.potential, arguments.nac))
     positive(arguments.boundary_mfp, "--boundary-mfp")
     positive(arguments.sigma, "--sigma")
     if arguments.sigma is not None and arguments.broadening != "gaussian":
@@ -156,6 +157,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.nac not in (None, "none"):
             born = read_born(arguments.nac, crystal)
         nac = None if born is None else make_nac(problem.supercells, born, arguments.nac_method)
+    if output is not None:
+        size = rough_size(len(plan.mesh.irreducible), 3 * len(crystal.numbers), len(temperatures))
+        writable(output, "a kappa file", need=size)
     if not arguments.quiet:
         print(_header(problem, plan, nac))
     with stages("conductivity"):

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .records import write_text
+from .._core.atomic_write import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 
 def read_times(folder: str | Path, mp_id: str) -> dict[str, float] | None:
@@ -21,7 +21,7 @@ def read_times(folder: str | Path, mp_id: str) -> dict[str, float] | None:
         return None
 
 
-def write_times(folder: str | Path, mp_ids: Sequence[str]) -> dict[str, float]:
+def write_times(folder: str | Path, mp_ids: Iterable[str]) -> dict[str, float]:
     """times.csv: seconds by material and stage, where they are known. Apart from the table, which is the same every time.
 
     Returns:
