@@ -36,15 +36,6 @@ def is_kappa_file(path: Path) -> bool:
         return False
 
 
-def is_hdf5(path: Path) -> bool:
-    """Any HDF5 file, a damaged one too."""
-    try:
-        with path.open("rb") as file:
-            return file.read(8) == b"\x89HDF\r\n\x1a\n"
-    except OSError:
-        return False
-
-
 def is_figure(path: Path) -> bool:
     """A picture (png, jpg, tif, gif, webp), or a pdf, svg, ps or pgf that Matplotlib has drawn: other documents are not."""
     try:
@@ -80,4 +71,4 @@ def read_settings(path: Path, *names: str) -> dict | None:
     return found if isinstance(found, dict) and all(name in found for name in names) else None
 
 
-__all__ = ["is_figure", "is_hdf5", "is_kappa_file", "is_matbench_table", "read_settings"]
+__all__ = ["is_figure", "is_kappa_file", "is_matbench_table", "read_settings"]

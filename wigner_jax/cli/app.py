@@ -78,14 +78,14 @@ def configure_jax(threads: int | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    Without arguments it is the command itself: those of the process are taken, and Ctrl-C and SIGTERM end it with one line
-    and 130 or 143 (_core/interrupts.py). A program that gives arguments keeps its own ways with signals.
+    With the arguments of the process, the default, it is the command itself: Ctrl-C and SIGTERM end the process with one
+    line and 130 or 143 (_core/interrupts.py). A program that gives others keeps its own ways with signals.
 
     Returns:
         0; 1 for an error inside; 2 for bad input; 3 for imaginary modes; 130 if interrupted; 141 if nobody reads the
         output any more. Errors are one line on stderr.
     """
-    if arguments is None and take_over_signals() and isinstance(sys.stdout, io.TextIOWrapper):
+    if (arguments is None or [*arguments] == sys.argv[1:]) and take_over_signals() and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what was printed is not lost
     code = _run(arguments)
     wait_if_ending()

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from .._core.atomic_write import atomic_hdf5, check_folder, check_output, write_text
-from .._core.own_files import is_hdf5, read_settings
+from .._core.own_files import read_settings
 from .._core.temporaries import remove_forgotten
 from ..errors import AccuracyWarning, InputError
 from ..io.kappa_hdf5 import kappa_datasets, put_datasets
@@ -118,7 +118,7 @@ def missing_records(folder: str | Path, contents: Mapping[str, Contents], *, res
     for mp_id, now in contents.items():
         record = read_record(record_path(folder, mp_id))
         if record is None:
-            check_output(record_path(folder, mp_id), what="a record", ours=is_hdf5, advice=ADVICE)
+            check_output(record_path(folder, mp_id), what="a record", ours=lambda _: True, advice=ADVICE)
             missing.append(mp_id)
         elif found := changed(record, now):
             different += [f"{what} of {mp_id}" for what in found if what not in (POTENTIAL, SETTINGS)]
