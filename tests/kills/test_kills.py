@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from runs import (
+from killed_runs import (
     Case,
     campaign_options,
     kill_and_compare,

@@ -85,7 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 for an error inside; 2 for bad input; 3 for imaginary modes; 130 if interrupted; 141 if nobody reads the
         output any more. Errors are one line on stderr.
     """
-    if (arguments is None or [*arguments] == sys.argv[1:]) and take_over_signals() and isinstance(sys.stdout, io.TextIOWrapper):
+    if (
+        (arguments is None or [*arguments] == sys.argv[1:])
+        and take_over_signals()
+        and isinstance(sys.stdout, io.TextIOWrapper)
+    ):
         sys.stdout.reconfigure(line_buffering=True)  # what was printed is not lost
     code = _run(arguments)
     wait_if_ending()
