@@ -147,6 +147,7 @@ def test_plot(capsys):
     for name in ("x.png", "x.pdf", "x.svg", "x.ps", "x.eps", "x.jpg", "x.webp", "x.tif"):
         ours(name)
         assert main(["plot", "a.hdf5", "-o", name]) == 1
+    capsys.readouterr()
     Path("a.png").write_text("not a figure")
     assert "a.png is there already" in refused(capsys, "plot", "a.hdf5")  # the name by default
 

@@ -154,6 +154,24 @@ def test_signals_that_are_switched_off_stay_off(tmp_path):
     assert (process.returncode, error) == (0, b"")
 
 
+def test_after_the_work(tmp_path):
+    """The interpreter is taken down, for a while: the exit code is that of the work."""
+    code = (
+        "import sys, time; from wigner_jax._core.interrupts import take_over_signals; take_over_signals();"
+        "rest = type('Rest', (), {'__del__': lambda self: (print('here', flush=True), time.sleep(1))})(); sys.exit(3)"
+    )
+    for number in BOTH:
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"import time; {code}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        process.send_signal(number)
+        _, error = process.communicate(timeout=20)
+        assert (process.returncode, error) == (3, b"")
+
+
 def test_programs_that_call_main_keep_their_ways_with_signals(monkeypatch, capsys):
     from wigner_jax.cli.app import main
 

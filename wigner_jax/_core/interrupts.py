@@ -12,6 +12,7 @@ Work that holds what is worth saving asks for a moment with `before_the_end`. Th
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import glob
 import os
@@ -53,6 +54,7 @@ def take_over_signals() -> bool:
     for number in CODES:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _nothing)
+    atexit.register(_leave_in_peace)  # the first to be registered is the last to be called
     _installed = True
     return True
 
@@ -84,6 +86,12 @@ def wait_if_ending() -> None:
 
 def _nothing(number: int, frame: object) -> None:
     """Signals need some handler, else they end the process themselves."""
+
+
+def _leave_in_peace() -> None:
+    """The work is done, and only the interpreter is taken down, which gives signals back to the system: they change nothing."""
+    for number in CODES:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _watch(reading: int) -> NoReturn:

@@ -18,8 +18,8 @@ Train a potential on energies, forces, stresses and Hessian columns. CONFIG is a
 {help_text("train")}
 
 The output folder gets the model (best weights so far, after every epoch), history.csv and checkpoint.npz. The same command
-given again goes on where the run was, to the same numbers bit for bit on a CPU; --restart begins anew. A run with changed
-settings is refused."""
+given again goes on where the run was, to the same numbers bit for bit on the same CPU with the same --threads; --restart
+begins anew. A run with changed settings or data is refused."""
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -69,7 +69,8 @@ def fit(
     """Minimise the mean of `structure_losses` over the training structures.
 
     Every epoch visits each structure once, in an order that is a function of (seed, epoch), as Hessian columns are of
-    (seed, epoch, batch): a run that goes on from any checkpoint equals one that was not interrupted, bit for bit on a CPU.
+    (seed, epoch, batch): a run that goes on from any checkpoint equals one that was not interrupted, bit for bit on the same CPU
+    with as many devices.
 
     Args:
         model: its energy must have site energies (`Adapted`); trained and frozen numbers of the batches' precision.
@@ -121,13 +122,13 @@ def fit(
                 state = state.replace(
                     params=params, average=average, opt_state=moments, step=state.step + 1, position=state.position + 1
                 )
-                due = time.monotonic() - saved >= settings.interval
-                if checkpoint is not None and (due or ending()):
+                last, due = ending(), time.monotonic() - saved >= settings.interval
+                if checkpoint is not None and (due or last):
                     state, pending = keep(state, pending), []
                     save_state(checkpoint, state, signature)
                     saved = time.monotonic()
                 callbacks.after_step(state)
-                if ending():
+                if last:
                     raise KeyboardInterrupt
             state = keep(state, pending)
             weights = state.average if settings.ema else state.params
