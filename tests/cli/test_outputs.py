@@ -208,13 +208,15 @@ def test_training(capsys, tmp_path, command):
     assert "output: run is a file, not a folder: name another output" in refused(capsys, command, "config.yaml")
     Path("run").unlink()
     Path("run").mkdir()
-    for name in ("history.csv", "model.model" if command == "train" else "model.json"):
+    Path("run/structures").mkdir()
+    more = ("README.txt", "structures/one.extxyz") if command == "finetune" else ()
+    for name in ("history.csv", "model.model" if command == "train" else "model.json", *more):
         Path("run", name).write_text("a year of work")
         line = refused(capsys, command, "config.yaml", "--restart")
         assert f"run/{name} is there already and is not a file of a run of wigner-jax" in line
         assert Path("run", name).read_text() == "a year of work"
         Path("run", name).unlink()
-    assert list(Path("run").iterdir()) == []
+    assert [p.name for p in Path("run").iterdir()] == ["structures"]
 
 
 def test_training_never_writes_over_its_own_potential(capsys, tmp_path):
@@ -224,6 +226,20 @@ def test_training_never_writes_over_its_own_potential(capsys, tmp_path):
     Path(".wigner-jax.lock").touch()  # a folder of runs
     assert "model.json: it is the input" in refused(capsys, "finetune", "config.yaml")
     assert Path("model.json").read_bytes() == before
+
+
+def test_fine_tuning_never_writes_over_its_own_structures(capsys, tmp_path):
+    Path("structures").mkdir()
+    write("structures/one.extxyz", bulk("Si", cubic=True))
+    before = Path("structures/one.extxyz").read_bytes()
+    material = {
+        "name": "one", "structure": "structures/one.extxyz", "fc2_supercell": [1, 1, 1], "fc3_supercell": [1, 1, 1],
+        "mesh": [2, 2, 2], "targets": {"kappa": {"value": 60.0}},
+    }  # fmt: skip
+    write_finetune(tmp_path, output=".", materials=[material])
+    Path(".wigner-jax.lock").touch()
+    assert "one.extxyz: it is the input" in refused(capsys, "finetune", "config.yaml")
+    assert Path("structures/one.extxyz").read_bytes() == before
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk: Linux, as root")

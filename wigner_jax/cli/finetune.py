@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .._core.compile_cache import evict_compiled_programs
     from ..training.on_conductivity.config import read_config
     from ..training.on_conductivity.loop import finetune
-    from ..training.on_conductivity.reproduce import kappa_line, write_inputs, write_results
+    from ..training.on_conductivity.reproduce import kappa_line, structure_file, write_inputs, write_results
     from ..training.runs import open_folder, write_epoch, write_history, write_model, write_step
     from ..training.train_state import Callbacks
 
@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         evict_compiled_programs()
 
     callbacks = Callbacks(before_material, after_step=partial(write_step, run), after_epoch=partial(write_epoch, run))
-    with open_folder(run, arguments.restart):
+    more = ("README.txt", *(structure_file(task.material) for task in run.tasks))
+    with open_folder(run, arguments.restart, more):
         write_inputs(run)
         state = finetune(
             run.model, run.tasks, run.optimizer, run.settings, run.frames, run.folder, report=report,

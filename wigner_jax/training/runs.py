@@ -110,10 +110,13 @@ def inputs_of(settings: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
 
 
 @contextmanager
-def open_folder(run: Run, restart: bool) -> Iterator[None]:
+def open_folder(run: Run, restart: bool, more: Sequence[str] = ()) -> Iterator[None]:
     """Make the folder of a run, and keep other processes out of it for the time of the block.
 
     With `restart` an earlier run's checkpoint and history are removed; its model stays until there is a new one.
+
+    Args:
+        more: names of files in the folder that will be written, beside checkpoint, history and model.
 
     Raises:
         InputError: it cannot be written to; another process is at work there; it holds files of others in the places of
@@ -125,7 +128,9 @@ def open_folder(run: Run, restart: bool) -> Iterator[None]:
     made = not run.folder.is_dir()
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
-        for name in ("checkpoint.npz", "history.csv", "README.txt", run.model_file.name):
+        for name in ("checkpoint.npz", "history.csv", run.model_file.name, *more):
+            if not (run.folder / name).parent.is_dir():
+                continue
             check_output(
                 run.folder / name, what="a file of a run", ours=lambda _: known, inputs=run.inputs, need=8 * NUMBERS * size,
                 advice=ADVICE,
@@ -136,8 +141,9 @@ def open_folder(run: Run, restart: bool) -> Iterator[None]:
         raise
     with locked(run.folder, ADVICE):
         if restart:
-            for name in ("checkpoint.npz", "history.csv"):
-                (run.folder / name).unlink(missing_ok=True)
+            run.checkpoint.unlink(missing_ok=True)
+        if not run.checkpoint.exists():
+            (run.folder / "history.csv").unlink(missing_ok=True)  # it belongs to a checkpoint
         yield
 
 
