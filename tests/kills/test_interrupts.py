@@ -154,6 +154,18 @@ def test_signals_that_are_switched_off_stay_off(tmp_path):
     assert (process.returncode, error) == (0, b"")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_workers_of_libraries_end_alone():
+    """A pool that is terminated sends SIGTERM to its processes, which were forked from this one."""
+    code = (
+        "import multiprocessing, time; from wigner_jax._core.interrupts import take_over_signals; take_over_signals();"
+        "worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,)); worker.start();"
+        "time.sleep(0.3); worker.terminate(); worker.join(); time.sleep(0.3); print(worker.exitcode)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (run.returncode, run.stdout, run.stderr) == (0, f"{-signal.SIGTERM}\n", "")
+
+
 def test_after_the_work(tmp_path):
     """The interpreter is taken down, for a while: the exit code is that of the work."""
     code = (

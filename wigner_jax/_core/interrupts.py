@@ -54,6 +54,8 @@ def take_over_signals() -> bool:
     for number in CODES:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _nothing)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_leave_to_python)
     atexit.register(_leave_in_peace)  # the first to be registered is the last to be called
     _installed = True
     return True
@@ -86,6 +88,14 @@ def wait_if_ending() -> None:
 
 def _nothing(number: int, frame: object) -> None:
     """Signals need some handler, else they end the process themselves."""
+
+
+def _leave_to_python() -> None:
+    """A worker that a library forks has no such thread, and its signals must not end this process through the pipe."""
+    signal.set_wakeup_fd(-1)
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is _nothing:
+            signal.signal(number, usual)
 
 
 def _leave_in_peace() -> None:
