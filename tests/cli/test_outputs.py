@@ -167,7 +167,7 @@ def test_what_files_hold(tmp_path):
 @pytest.mark.parametrize(
     ("there", "line"),
     [
-        ("out", "out is a file, not a folder"),
+        ("out", "out is not a folder but a file"),
         ("out/settings.json", "settings.json is not of a campaign: name another folder"),
         ("out/table.csv", "out/table.csv is there already and is not a table of a campaign"),
         ("out/summary.json/", "summary.json: it is a folder"),
@@ -205,7 +205,7 @@ def test_the_table_for_matbench(capsys, tmp_path):
 def test_training(capsys, tmp_path, command):
     {"train": write_training, "finetune": write_finetune}[command](tmp_path)
     Path("run").write_text("mine")
-    assert "output: run is a file, not a folder: name another output" in refused(capsys, command, "config.yaml")
+    assert "output: run is not a folder but a file: name another output" in refused(capsys, command, "config.yaml")
     Path("run").unlink()
     Path("run").mkdir()
     Path("run/structures").mkdir()

@@ -273,7 +273,7 @@ def test_folders(tmp_path):
     for name in ("", "new", "new/new"):
         check_folder(tmp_path / name)
     for name, line in (
-        ("file", "file is a file, not a folder"),
+        ("file", "file is not a folder but a file"),
         ("file/new", "file is not a folder"),
         ("a" * 256, "too long"),
         ("b/" + "a" * 256, "its name is too long"),

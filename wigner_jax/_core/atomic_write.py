@@ -206,7 +206,7 @@ def check_folder(path: str | Path, need: float = 0, advice: str = ADVICE) -> Pat
         if os.fspath(path) == "":
             raise InputError("cannot write to '': it names no folder", advice)
         if not folder.is_dir() and os.path.lexists(folder):
-            raise InputError(f"{path} is {_kind(folder) or 'a file'}, not a folder", advice)
+            raise InputError(f"{path} is not a folder but {_kind(folder) or 'a file'}", advice)
         there = folder
         while not os.path.lexists(there):
             if len(os.fsencode(there.name)) > _longest(there):
