@@ -52,10 +52,10 @@ class Ours:
     """One archive, written aside, flushed and renamed."""
 
     def __init__(self, folder: Path, size: int) -> None:
-        from wigner_jax.training.train_state import remove_parts
+        from wigner_jax._core.temporaries import remove_forgotten
 
         self.file, self.size = folder / "checkpoint.npz", size
-        remove_parts(self.file)
+        remove_forgotten(self.file.parent)
 
     def save(self, number: int, state: Any) -> None:
         from wigner_jax.training import save_state

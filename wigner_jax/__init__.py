@@ -9,83 +9,135 @@ Importing changes nothing: switch double precision on yourself, ``jax.config.upd
 compiled programs between runs with `enable_compilation_cache`.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._core.compile_cache import enable_compilation_cache
-from ._core.progress import Progress
 from ._core.version import __version__
-from ._solve import kappa, linewidths, make_plan, phonons, solve
-from .crystal.defaults import default_mesh, default_supercells
-from .crystal.elements import formula, natural_isotopes
-from .crystal.from_ase import supercells_from_atoms
-from .crystal.prototypes import available_prototypes, prototype
-from .end_to_end import kappa_fn
-from .errors import AccuracyWarning, ImaginaryModes, InputError
-from .ifc.autodiff import ForceConstantsReport, force_constants, force_constants_fn
-from .ifc.finite_displacement import DisplacementReport, finite_displacements
-from .io.born import read_born
-from .io.kappa_hdf5 import read_kappa_hdf5, write_kappa_hdf5
-from .io.phono3py import read_phono3py
-from .io.structures import read_structure
-from .physics.bands import phonon_bands
-from .physics.broadening.gaussian import AdaptiveGaussian, Gaussian
-from .physics.broadening.tetrahedron import Tetrahedron
-from .physics.conductivity import green_kubo_heat_capacity, wigner_heat_capacity
-from .physics.nac import GonzeLee, Wang, make_nac
-from .pipeline import Report, conductivity
-from .potentials.base import Potential
-from .potentials.calculator import WignerCalculator
-from .potentials.evaluate import energy_forces_stress, hessian
-from .potentials.graph import Graph
-from .potentials.neighbor_list import build_graph
-from .potentials.registry import (
-    available_potentials,
-    load_potential,
-    published_potentials,
-    register_family,
-    restrict,
-)
-from .potentials.saving import save_potential
-from .potentials.validation import PotentialReport, check_potential
-from .reference import Reference
-from .relaxation.ase_protocols import ProtocolReport, relax_k_srme
-from .relaxation.newton import RelaxReport, relax
-from .solution import Solution
-from .thermodynamics.expansion import elastic_constants, thermal_expansion
-from .thermodynamics.gruneisen import (
-    VolumeSteps,
-    gruneisen_by_strain,
-    gruneisen_by_third_order,
-    gruneisen_by_volumes,
-)
-from .thermodynamics.quasi_harmonic import quasi_harmonic, volumes_of
-from .types import (
-    BornCharges,
-    Conductivity,
-    Crystal,
-    ForceConstants,
-    KappaTensors,
-    Linewidths,
-    Mesh,
-    Phonons,
-    Plan,
-    Scattering,
-    Supercell,
-    Supercells,
-)
 
 if TYPE_CHECKING:
+    from ._core.compile_cache import enable_compilation_cache
+    from ._core.progress import Progress
+    from ._solve import kappa, linewidths, make_plan, phonons, solve
+    from .crystal.defaults import default_mesh, default_supercells
+    from .crystal.elements import formula, natural_isotopes
+    from .crystal.from_ase import supercells_from_atoms
+    from .crystal.prototypes import available_prototypes, prototype
+    from .end_to_end import kappa_fn
+    from .errors import AccuracyWarning, ImaginaryModes, InputError
+    from .ifc.autodiff import ForceConstantsReport, force_constants, force_constants_fn
+    from .ifc.finite_displacement import DisplacementReport, finite_displacements
+    from .io.born import read_born
+    from .io.kappa_hdf5 import read_kappa_hdf5, write_kappa_hdf5
+    from .io.phono3py import read_phono3py
+    from .io.structures import read_structure
+    from .physics.bands import phonon_bands
+    from .physics.broadening.gaussian import AdaptiveGaussian, Gaussian
+    from .physics.broadening.tetrahedron import Tetrahedron
+    from .physics.conductivity import green_kubo_heat_capacity, wigner_heat_capacity
+    from .physics.nac import GonzeLee, Wang, make_nac
+    from .pipeline import Report, conductivity
+    from .potentials.base import Potential
+    from .potentials.calculator import WignerCalculator
+    from .potentials.evaluate import energy_forces_stress, hessian
     from .potentials.flax_module import FlaxPotential, as_flax
+    from .potentials.graph import Graph
+    from .potentials.neighbor_list import build_graph
+    from .potentials.registry import (
+        available_potentials,
+        load_potential,
+        published_potentials,
+        register_family,
+        restrict,
+    )
+    from .potentials.saving import save_potential
+    from .potentials.validation import PotentialReport, check_potential
+    from .reference import Reference
+    from .relaxation.ase_protocols import ProtocolReport, relax_k_srme
+    from .relaxation.newton import RelaxReport, relax
+    from .solution import Solution
+    from .thermodynamics.expansion import elastic_constants, thermal_expansion
+    from .thermodynamics.gruneisen import (
+        VolumeSteps,
+        gruneisen_by_strain,
+        gruneisen_by_third_order,
+        gruneisen_by_volumes,
+    )
+    from .thermodynamics.quasi_harmonic import quasi_harmonic, volumes_of
+    from .types import (
+        BornCharges,
+        Conductivity,
+        Crystal,
+        ForceConstants,
+        KappaTensors,
+        Linewidths,
+        Mesh,
+        Phonons,
+        Plan,
+        Scattering,
+        Supercell,
+        Supercells,
+    )
 
-_FLAX = ("FlaxPotential", "as_flax")  # importing flax costs more than all of this package: at first use
+#: where each public name comes from. Modules are imported at the first use of a name, so that the command line takes over
+#: signals before JAX is loaded, and answers a wrong argument at once.
+_MODULES = {
+    "_core.compile_cache": "enable_compilation_cache",
+    "_core.progress": "Progress",
+    "_solve": "kappa linewidths make_plan phonons solve",
+    "crystal.defaults": "default_mesh default_supercells",
+    "crystal.elements": "formula natural_isotopes",
+    "crystal.from_ase": "supercells_from_atoms",
+    "crystal.prototypes": "available_prototypes prototype",
+    "end_to_end": "kappa_fn",
+    "errors": "AccuracyWarning ImaginaryModes InputError",
+    "ifc.autodiff": "ForceConstantsReport force_constants force_constants_fn",
+    "ifc.finite_displacement": "DisplacementReport finite_displacements",
+    "io.born": "read_born",
+    "io.kappa_hdf5": "read_kappa_hdf5 write_kappa_hdf5",
+    "io.phono3py": "read_phono3py",
+    "io.structures": "read_structure",
+    "physics.bands": "phonon_bands",
+    "physics.broadening.gaussian": "AdaptiveGaussian Gaussian",
+    "physics.broadening.tetrahedron": "Tetrahedron",
+    "physics.conductivity": "green_kubo_heat_capacity wigner_heat_capacity",
+    "physics.nac": "GonzeLee Wang make_nac",
+    "pipeline": "Report conductivity",
+    "potentials.base": "Potential",
+    "potentials.calculator": "WignerCalculator",
+    "potentials.evaluate": "energy_forces_stress hessian",
+    "potentials.flax_module": "FlaxPotential as_flax",
+    "potentials.graph": "Graph",
+    "potentials.neighbor_list": "build_graph",
+    "potentials.registry": "available_potentials load_potential published_potentials register_family restrict",
+    "potentials.saving": "save_potential",
+    "potentials.validation": "PotentialReport check_potential",
+    "reference": "Reference",
+    "relaxation.ase_protocols": "ProtocolReport relax_k_srme",
+    "relaxation.newton": "RelaxReport relax",
+    "solution": "Solution",
+    "thermodynamics.expansion": "elastic_constants thermal_expansion",
+    "thermodynamics.gruneisen": "VolumeSteps gruneisen_by_strain gruneisen_by_third_order gruneisen_by_volumes",
+    "thermodynamics.quasi_harmonic": "quasi_harmonic volumes_of",
+    "types": "BornCharges Conductivity Crystal ForceConstants KappaTensors Linewidths Mesh Phonons Plan Scattering"
+    " Supercell Supercells",
+}
+_PACKAGES = ("evaluation", "io", "metrics", "physics", "plot", "potentials", "training", "types", "units")
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FLAX:
-        from .potentials import flax_module
+    if name in _HOME:
+        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    elif name in _PACKAGES:
+        value = importlib.import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
-        return getattr(flax_module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [

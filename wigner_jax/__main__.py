@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from .cli.app import main
+from ._core.interrupts import take_over_signals
 
 if __name__ == "__main__":
+    take_over_signals()  # before anything else is loaded
+    from .cli.app import main
+
     sys.exit(main())

@@ -71,7 +71,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--broadening", "sharp"], "invalid choice: 'sharp'"),
         (["--potential", "nonsense"], "unknown potential 'nonsense'; available: "),
         (["--nac", "missing/BORN"], "no BORN file missing/BORN"),
-        (["-o", "missing/kappa.hdf5"], "cannot write missing/kappa.hdf5: name a file in a folder that exists"),
+        (
+            ["-o", "missing/kappa.hdf5"],
+            "cannot write missing/kappa.hdf5: there is no folder missing: make it, or choose another place with -o",
+        ),
         (["--threads", 0], "--threads must be a positive number"),
     ],
     ids=lambda v: " ".join(map(str, v)) if isinstance(v, list) else "",

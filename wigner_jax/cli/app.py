@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import sys
 import warnings
-from importlib.metadata import PackageNotFoundError
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .._core.interrupts import take_over_signals, wait_if_ending
 from .._core.version import __version__
 from ..errors import AccuracyWarning, ImaginaryModes, InputError, one_line
 
@@ -82,10 +83,25 @@ def configure_jax(threads: int | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
+    With the arguments of the process, the default, it is the command itself: Ctrl-C and SIGTERM end the process with one
+    line and 130 or 143 (_core/interrupts.py). A program that gives others keeps its own ways with signals.
+
     Returns:
         0; 1 for an error inside; 2 for bad input; 3 for imaginary modes; 130 if interrupted; 141 if nobody reads the
         output any more. Errors are one line on stderr.
     """
+    if (
+        (arguments is None or [*arguments] == sys.argv[1:])
+        and take_over_signals()
+        and isinstance(sys.stdout, io.TextIOWrapper)
+    ):
+        sys.stdout.reconfigure(line_buffering=True)  # what was printed is not lost
+    code = _run(arguments)
+    wait_if_ending()
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     debug = False
     try:
         parsed = build_parser().parse_args(arguments)
@@ -99,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
+        wait_if_ending()
         print("wigner-jax: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
@@ -106,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except ImaginaryModes as error:
         return _report(InputError(error.found, f"{error.remedy} (--allow-imaginary)"), 3, debug)
-    except (ValueError, OSError, ImportError, PackageNotFoundError) as error:
+    except (ValueError, OSError, ImportError) as error:
         return _report(error, 2, debug)
     except Exception as error:
         return _report(error, 1, debug)
@@ -125,6 +142,7 @@ def _notes() -> Callable[..., None]:
 
 
 def _report(error: Exception, code: int, debug: bool) -> int:
+    wait_if_ending()
     if debug:
         raise error
     message = one_line(" ".join(str(error).split())) or type(error).__name__

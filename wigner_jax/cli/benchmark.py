@@ -6,19 +6,22 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._core.atomic_write import check_folder
 from .._core.compile_cache import evict_compiled_programs
 from .._core.progress import Progress, duration, progress_stream
 from ..checks import temperatures_above_zero
 from ..errors import InputError
+from ..evaluation.contents import POTENTIAL, contents_of, potential_contents
 from ..evaluation.gruneisen import read_gammas
 from ..evaluation.material import run_material
-from ..evaluation.records import open_campaign, read_record, record_path, write_record
+from ..evaluation.records import missing_records, open_campaign, write_record
 from ..evaluation.settings import DERIVATIVES, GRUNEISEN, PROTOCOLS, EvaluationSettings
 from ..evaluation.tables import TYPES, details_of, write_matbench, write_tables
 from ..evaluation.timings import write_times
+from ..io.kappa_hdf5 import rough_size
 from ..io.phonondb import read_phonondb, read_phonondb_structures
 from ..pipeline import any_model, derivatives_of, model_of
-from .checks import positive
+from .checks import positive, writable
 from .report import times_table
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     import ase
 
+    from ..evaluation.contents import Contents
     from ..reference import Reference
 
 
@@ -36,7 +40,9 @@ How good a potential is at heat transport: every crystal of a structure file is 
 its Wigner conductivity is compared mode by mode with a reference (κ_SRME, arXiv:2408.00755).
 
 A campaign can be interrupted at any time and continued with the same command: finished materials are not done again, a
-material that failed is recorded with its reason. Pieces made with --shard may share a folder, or be copied into one."""
+material that failed is recorded with its reason. Pieces made with --shard may share a folder, or be copied into one.
+Records say what they were made from: if the potential, a structure, the reference or the settings have changed since, under
+whatever name, the command refuses and says what; --restart makes such records again, and no others."""
 ABBREVIATIONS = {"rs": "rocksalt", "zb": "zincblende", "wz": "wurtzite"}
 
 
@@ -78,6 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gruneisen-reference", metavar="FILE.csv[:COLUMN]", help="published γ at 300 K by mp_id (default: gamma_DFT)"
     )
     parser.add_argument("--matbench", metavar="FILE.json.gz", help="write the records for matbench-discovery as well")
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="make records again that were made with something else than is asked for now",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but the summary")
 
@@ -100,18 +111,18 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.potential, arguments.protocol, derivatives, arguments.distance, temperatures, 1e6, arguments.broadening,
         arguments.gruneisen, arguments.gruneisen_reference, arguments.fmax,
     )  # fmt: skip
-    if settings.gruneisen_reference is not None:
-        if settings.gruneisen is None:
-            raise InputError("--gruneisen-reference needs --gruneisen")
-        read_gammas(settings.gruneisen_reference)
-    open_campaign(arguments.out, settings)
-    order = list(structures)
-    todo = [m for m in chosen[index - 1 :: pieces] if read_record(record_path(arguments.out, m)) is None]
+    if settings.gruneisen_reference is not None and settings.gruneisen is None:
+        raise InputError("--gruneisen-reference needs --gruneisen")
+    order = _contents(structures, reference, settings, potential)
+    _check_outputs(arguments, [reference[m] for m in chosen[index - 1 :: pieces]])
+    open_campaign(arguments.out, settings, next(iter(order.values()))[POTENTIAL], restart=arguments.restart)
+    missing = set(missing_records(arguments.out, order, restart=arguments.restart))
+    todo = [m for m in chosen[index - 1 :: pieces] if m in missing]
     for number, mp_id in enumerate(todo):
         stages = Progress(progress_stream(arguments.quiet))
         record, result = run_material(structures[mp_id], _for(potential, structures[mp_id]), reference[mp_id], settings,
                                       stages)  # fmt: skip
-        write_record(arguments.out, record, stages.times, result)
+        write_record(arguments.out, record | {"contents": order[mp_id]}, stages.times, result)
         write_tables(arguments.out, order)
         if not arguments.quiet:
             print(line_of(record, stages.times, number + 1, len(todo)), flush=True)
@@ -125,6 +136,25 @@ def run(arguments: argparse.Namespace) -> int:
         print(times_table(times))
     print(f"written: {Path(arguments.out) / 'table.csv'} ({len({r['mp_id'] for r in rows})} of {len(order)} materials)")
     return 0
+
+
+def _contents(
+    structures: dict[str, ase.Atoms], reference: dict[str, Reference], settings: EvaluationSettings, potential: Any
+) -> dict[str, Contents]:
+    """What the records are made from, by material, in the order of the structure file."""
+    source = settings.gruneisen_reference
+    gammas = {} if source is None else read_gammas(source)
+    weights = potential_contents(settings.potential, potential)
+    return {m: contents_of(weights, settings, a, reference[m], gammas.get(m)) for m, a in structures.items()}
+
+
+def _check_outputs(arguments: argparse.Namespace, materials: Sequence[Reference]) -> None:
+    """The places of all that will be written, and room for it."""
+    inputs = (arguments.structures, arguments.reference, arguments.potential)
+    writable(arguments.matbench, "a table for matbench-discovery", "--matbench", inputs=inputs)
+    count = len(arguments.temperatures)
+    need = sum(rough_size(len(r.weights), r.frequencies.shape[1], count) for r in materials)
+    check_folder(arguments.out, need, "name another folder with -o")
 
 
 def shard_of(text: str) -> tuple[int, int]:

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._core.atomic_write import check_output
+from .._core.own_files import is_figure, is_kappa_file, is_matbench_table
 from ..errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
-def writable(path: str | Path | None) -> Path | None:
-    """The output path, refused now rather than after the work."""
+
+KINDS = {"a kappa file": is_kappa_file, "a figure": is_figure, "a table for matbench-discovery": is_matbench_table}
+
+
+def writable(
+    path: str | Path | None,
+    what: str,
+    option: str = "-o",
+    *,
+    inputs: Iterable[str | Path | None] = (),
+    need: float = 0,
+) -> Path | None:
+    """The output path, refused now rather than after the work (`check_output`).
+
+    Args:
+        what: one of `KINDS`: a file that is there is replaced if it is one.
+        inputs: files that are read and must stay.
+        need: bytes that it will take, roughly.
+    """
     if path is None:
         return None
-    path = Path(path)
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"cannot write {path}", "name a file in a folder that exists and can be written to")
-    return path
+    advice = f"choose another place with {option}"
+    return check_output(path, what=what, ours=KINDS[what], inputs=inputs, need=need, advice=advice)
 
 
 def positive(value: float | None, name: str) -> None:

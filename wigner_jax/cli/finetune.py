@@ -10,9 +10,6 @@ from ..training.config_schema import help_text
 if TYPE_CHECKING:
     import argparse
 
-    from ..training.train_state import TrainState
-
-
 HELP = "train a potential on conductivities"
 DESCRIPTION = f"""\
 Train a potential on reference conductivities. CONFIG is a YAML file:
@@ -47,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     from .._core.compile_cache import evict_compiled_programs
     from ..training.on_conductivity.config import read_config
     from ..training.on_conductivity.loop import finetune
-    from ..training.on_conductivity.reproduce import kappa_line, write_inputs, write_results
-    from ..training.runs import open_folder, write_epoch, write_history, write_model
+    from ..training.on_conductivity.reproduce import kappa_line, structure_file, write_inputs, write_results
+    from ..training.runs import open_folder, write_epoch, write_history, write_model, write_step
     from ..training.train_state import Callbacks
 
     run, report = read_config(arguments.config), reporter(arguments.quiet)
@@ -57,22 +54,21 @@ def run(arguments: argparse.Namespace) -> int:
         report(note)
     if arguments.check:
         return 0
-    open_folder(run, arguments.restart)
-    write_inputs(run)
 
     def before_material() -> None:
         evict_compiled_programs()
 
-    def after_epoch(state: TrainState) -> None:
-        write_epoch(run, state)
-
-    state = finetune(
-        run.model, run.tasks, run.optimizer, run.settings, run.frames, run.folder, report=report, signature=run.signature,
-        callbacks=Callbacks(before_material=before_material, after_epoch=after_epoch),
-    )  # fmt: skip
-    write_history(run.folder / "history.csv", state.history)
-    written = write_model(run, state.best)
-    found = write_results(run, written, state.best, before_material)
+    callbacks = Callbacks(before_material, after_step=partial(write_step, run), after_epoch=partial(write_epoch, run))
+    more = ("README.txt", *(structure_file(task.material) for task in run.tasks))
+    with open_folder(run, arguments.restart, more):
+        write_inputs(run)
+        state = finetune(
+            run.model, run.tasks, run.optimizer, run.settings, run.frames, run.folder, report=report,
+            signature=run.signature, callbacks=callbacks,
+        )  # fmt: skip
+        write_history(run.folder / "history.csv", state.history)
+        written = write_model(run, state.best)
+        found = write_results(run, written, state.best, before_material)
     for task in run.tasks:
         report(kappa_line(task.material, found[task.material.name]))
     print(f"written: {run.model_file} (epoch {state.best_epoch}, score {state.best_score:.5f})")

@@ -16,6 +16,7 @@ from ..crystal.defaults import default_mesh
 from ..crystal.elements import SYMBOLS, formula, has_natural_mass
 from ..crystal.symmetry import space_group
 from ..errors import InputError
+from ..io.kappa_hdf5 import rough_size
 from ..io.structures import read_structure
 from ..io.yaml_cells import has_constants
 from ..physics.broadening.gaussian import AdaptiveGaussian, Gaussian
@@ -141,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
             (arguments.fc3_supercell, "--fc3-supercell"),
         )
     )
-    output = writable(arguments.out)
+    output = writable(arguments.out, "a kappa file", inputs=(arguments.source, arguments.potential, arguments.nac))
     positive(arguments.boundary_mfp, "--boundary-mfp")
     positive(arguments.sigma, "--sigma")
     if arguments.sigma is not None and arguments.broadening != "gaussian":
@@ -167,6 +168,9 @@ def run(arguments: argparse.Namespace) -> int:
         plan = make_plan(problem.supercells, dims or problem.mesh or default_mesh(crystal))
         born = None if arguments.nac == "none" else problem.born
         nac = None if born is None else make_nac(problem.supercells, born, arguments.nac_method)
+    if output is not None:
+        size = rough_size(len(plan.mesh.irreducible), 3 * len(crystal.numbers), len(temperatures))
+        writable(output, "a kappa file", need=size)
     if not arguments.quiet:
         print(_header(problem, plan, nac))
     with stages("conductivity"):

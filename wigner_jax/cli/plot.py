@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._core.atomic_write import atomic_write
+from .._core.atomic_write import write_bytes
 from .._core.reading import reading
 from ..checks import temperatures_above_zero
 from ..errors import InputError
@@ -57,8 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Make one figure."""
     if arguments.temperature is not None:
         temperatures_above_zero([arguments.temperature])
-    output = writable(arguments.out or Path(arguments.file).with_suffix(".png"))
+    given = Path(arguments.file).with_suffix(".png") if arguments.out is None else arguments.out
+    output = writable(given, "a figure", inputs=(arguments.file, arguments.reference))
     assert output is not None
+    _require_format(output)
     if Path(arguments.file).is_dir():
         from ..evaluation.figures import campaign_figure, read_table
 
@@ -112,5 +114,14 @@ def save(figure: Figure, output: Path) -> None:
         figure.savefig(image, format=output.suffix.removeprefix(".") or "png", dpi=150)
     except ValueError as error:
         raise InputError(f"cannot write {output}: {' '.join(str(error).split())}") from None
-    with atomic_write(output, "choose another place with -o") as part:
-        part.write_bytes(image.getvalue())
+    write_bytes(output, image.getvalue(), "choose another place with -o")
+
+
+def _require_format(output: Path) -> None:
+    """InputError for an ending that Matplotlib lacks."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    ending = output.suffix.removeprefix(".").lower()
+    if ending and ending not in known:
+        raise InputError(f"cannot write {output}: Matplotlib draws no .{ending}", f"choose from {', '.join(known)}")

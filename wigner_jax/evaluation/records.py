@@ -1,8 +1,9 @@
 """What a campaign keeps: one HDF5 file per material, which appears whole or not at all, and its settings.
 
-OUT/settings.json            what was asked for; a campaign is continued only with the same settings
+OUT/settings.json            what was asked for; a campaign is continued only with the same settings and potential
 OUT/records/mp-661.hdf5      phono3py's kappa schema with the Wigner terms; the scores as JSON in its attribute
-                             `record`; a material that failed has that attribute alone
+                             `record`, with fingerprints of what it was made from (contents.py); a material that failed
+                             has that attribute alone
 OUT/times/mp-661.json        wall times of its stages
 OUT/table.csv, summary.json  made from the records, in the order of the structure file
 OUT/times.csv                made from the times
@@ -12,81 +13,137 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from .._core.arrays_in import open_hdf5
-from .._core.atomic_write import atomic_write
-from .._core.reading import read_json, reading
-from ..errors import InputError
+from .._core.atomic_write import atomic_hdf5, check_folder, check_output, write_text
+from .._core.own_files import read_settings
+from .._core.reading import reading
+from .._core.temporaries import remove_forgotten
+from ..errors import AccuracyWarning, InputError
 from ..io.kappa_hdf5 import kappa_datasets, put_datasets
+from .contents import POTENTIAL, SETTINGS, changed
 from .settings import EvaluationSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..physics.bands import Bands
     from ..solution import Solution
+    from .contents import Contents
 
     #: the arguments of `kappa_datasets`
     Result = tuple[Solution, Bands | None]
 
 
+ADVICE = "name another folder"
+CONTENTS = "potential_contents"  # in settings.json: the fingerprint of the potential
 GAMMA = ("gamma", "gamma_reference", "gamma_SRE")  # of a record with Grüneisen parameters, by temperature
+MOST = 4  # changes that are named
+TABLES = ("settings.json", "table.csv", "summary.json", "times.csv")
 
 
 def record_path(folder: str | Path, mp_id: str) -> Path:
     return Path(folder) / "records" / f"{mp_id}.hdf5"
 
 
-def open_campaign(folder: str | Path, settings: EvaluationSettings) -> None:
+def open_campaign(
+    folder: str | Path,
+    settings: EvaluationSettings,
+    potential: str | None = None,
+    *,
+    restart: bool = False,
+    need: float = 0,
+) -> None:
     """Make the folders, or check that they belong to the same settings.
 
+    Args:
+        potential: `potential_contents`; None does not ask for them.
+        restart: a campaign with other settings becomes one with these; its records are made again one by one.
+        need: bytes that the records will take, roughly.
+
     Raises:
-        InputError: the folder holds a campaign with other settings, or cannot be written to.
+        InputError: the folder holds a campaign with other settings, or files of others in its places, or cannot be
+            written to.
     """
-    folder = Path(folder)
+    folder = check_folder(folder, need, ADVICE)
+    path = folder / "settings.json"
+    there = read_settings(path, "potential", "protocol")
+    if there is None and path.is_file() and path.stat().st_size:
+        raise InputError(f"{path} is not of a campaign", ADVICE)
+    if folder.is_dir():
+        for name in TABLES:
+            check_output(folder / name, what="a table of a campaign", ours=lambda _: there is not None, advice=ADVICE)
+    asked = dataclasses.asdict(settings) | {"temperatures": list(settings.temperatures)}
+    asked |= {} if potential is None else {CONTENTS: potential}
     try:
         for name in ("records", "times"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        path = folder / "settings.json"
-        asked = dataclasses.asdict(settings) | {"temperatures": list(settings.temperatures)}
-        if path.is_file():
-            with reading(path, "the settings of a campaign", "name another folder"):
-                there = dataclasses.asdict(EvaluationSettings("")) | read_json(path)
-            different = [k for k in asked if there[k] != asked[k]]
-            if different:
-                k = different[0]
-                raise InputError(
-                    f"{folder} holds a campaign with {k} {there[k]!r}, not {asked[k]!r}",
-                    "name another folder, or the same options",
-                )
-        else:
-            write_text(path, json.dumps(asked, indent=1) + "\n")
-        for part in (folder / "records").glob(".*.part"):  # of a run that was killed; another shard's is younger
-            if not _alive(part):
-                part.unlink(missing_ok=True)
+            remove_forgotten(folder / name)
+        remove_forgotten(folder)
     except OSError as error:
-        raise InputError(f"cannot write to {folder} ({error.strerror or error})", "name another folder") from None
+        raise InputError(f"cannot write to {folder} ({error.strerror or error})", ADVICE) from None
+    if there is not None:
+        there = {CONTENTS: potential} | dataclasses.asdict(EvaluationSettings("")) | there
+        if k := next((k for k in asked if there[k] != asked[k]), None):
+            if not restart:
+                what = f"with {k} {there[k]!r}, not {asked[k]!r}"
+                what = (
+                    what
+                    if k != CONTENTS
+                    else f"of another potential by the name {settings.potential}: its contents changed"
+                )
+                raise InputError(
+                    f"{folder} holds a campaign {what}",
+                    "name another folder, or the same options; or --restart, which makes its records again",
+                )
+            there = None
+    if there is None:
+        write_text(path, json.dumps(asked, indent=1) + "\n", ADVICE)
 
 
-def _alive(part: Path) -> bool:
-    """Whether the process that writes this file still runs (its number is in the name)."""
-    try:
-        os.kill(int(part.name.split(".")[-2]), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
+def missing_records(folder: str | Path, contents: Mapping[str, Contents], *, restart: bool = False) -> list[str]:
+    """The materials without a record, in the order of `contents` (fingerprints by material).
 
+    Args:
+        restart: take those whose records were made from something else as missing; those that do not say are removed.
 
-def write_text(path: Path, text: str) -> None:
-    """Atomically."""
-    with atomic_write(path) as part:
-        part.write_text(text)
+    Raises:
+        InputError: records made from something else, with what has changed.
+    """
+    missing, different, unknown = [], [], 0
+    for mp_id, now in contents.items():
+        record = read_record(record_path(folder, mp_id))
+        if record is None:
+            check_output(record_path(folder, mp_id), what="a record", ours=lambda _: True, advice=ADVICE)
+            missing.append(mp_id)
+        elif found := changed(record, now):
+            different += [f"{what} of {mp_id}" for what in found if what not in (POTENTIAL, SETTINGS)]
+            different += [what for what in found if what in (POTENTIAL, SETTINGS) and what not in different]
+            missing.append(mp_id)
+        elif "contents" not in record and restart:
+            record_path(folder, mp_id).unlink(missing_ok=True)
+            missing.append(mp_id)
+        else:
+            unknown += "contents" not in record
+    if different and not restart:
+        more = f" and {len(different) - MOST} more" if len(different) > MOST else ""
+        raise InputError(
+            f"{folder} holds records that were made from something else: {', '.join(different[:MOST])}{more} changed",
+            "name another folder, or --restart, which makes these records again",
+        )
+    if unknown:
+        warnings.warn(
+            f"{unknown} records of an earlier version do not say what they were made from: they are taken as they are",
+            AccuracyWarning,
+            stacklevel=2,
+        )
+    return missing
 
 
 def write_record(
@@ -101,7 +158,7 @@ def write_record(
         result: the arguments of kappa_datasets, if there is a conductivity.
     """
     path = record_path(folder, record["mp_id"])
-    with atomic_write(path) as part, h5py.File(part, "w") as file:
+    with atomic_hdf5(path, ADVICE) as file:
         facts = {name: value for name, value in record.items() if name != "mode_gruneisen"}
         file.attrs["record"] = json.dumps(facts, allow_nan=False)
         if len(facts) < len(record):
@@ -109,6 +166,16 @@ def write_record(
         if result is not None:
             put_datasets(file, kappa_datasets(*result))
     write_text(Path(folder) / "times" / f"{record['mp_id']}.json", json.dumps(times) + "\n")
+
+
+def current_record(
+    folder: str | Path, mp_id: str, contents: Mapping[str, Contents] | Iterable[str]
+) -> dict[str, Any] | None:
+    """The record of one material; None if there is none, or it was made from something else than `contents` says."""
+    record = read_record(record_path(folder, mp_id))
+    if record is not None and isinstance(contents, Mapping) and changed(record, contents[mp_id]):
+        return None
+    return record
 
 
 def read_record(path: str | Path) -> dict[str, Any] | None:
@@ -174,10 +241,11 @@ def plain(value: Any) -> Any:
 
 
 __all__ = [
+    "current_record",
+    "missing_records",
     "open_campaign",
     "plain",
     "read_record",
     "record_path",
     "write_record",
-    "write_text",
 ]

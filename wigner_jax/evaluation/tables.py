@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._core.atomic_write import atomic_write
+from .._core.atomic_write import write_bytes, write_text
+from .._core.folder_lock import locked
 from .._core.reading import reading
 from ..io.kappa_hdf5 import read_kappa_hdf5
 from ..metrics import WORST, factor_of_two
 from .gruneisen import GAMMA_COLUMNS, gamma_columns, gamma_summary
-from .records import plain, read_record, record_path, write_text
+from .records import current_record, plain, record_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .contents import Contents
+
+    #: materials in the order of the tables; as a mapping, those whose records were made from these contents
+    Materials = Iterable[str] | Mapping[str, Contents]
 
 
 COLUMNS = (
@@ -34,11 +40,11 @@ COHERENT = 0.1  # of κ in coherences: where the Boltzmann equation alone does n
 TYPES = {225: "rocksalt", 216: "zincblende", 186: "wurtzite"}
 
 
-def rows_of(folder: str | Path, mp_ids: Sequence[str]) -> list[dict[str, Any]]:
+def rows_of(folder: str | Path, mp_ids: Materials) -> list[dict[str, Any]]:
     """One row per material and temperature, in the order of `mp_ids`; materials without a record are left out."""
     rows = []
     for mp_id in mp_ids:
-        record = read_record(record_path(folder, mp_id))
+        record = current_record(folder, mp_id, mp_ids)
         if record is None:
             continue
         for k, temperature in enumerate(record["temperatures"]):
@@ -155,13 +161,17 @@ def csv_of(rows: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def write_tables(folder: str | Path, mp_ids: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """table.csv and summary.json of all records there are; returns rows and summary."""
+def write_tables(folder: str | Path, mp_ids: Materials) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """table.csv and summary.json of all records there are; returns rows and summary.
+
+    One process after the other: else a shard could write an older table over that of the shard that ends last.
+    """
     folder = Path(folder)
-    rows = rows_of(folder, mp_ids)
-    summary = summary_of(rows)
-    write_text(folder / "table.csv", csv_of(rows))
-    write_text(folder / "summary.json", json.dumps(_rounded(summary), indent=1) + "\n")
+    with locked(folder, wait=True):
+        rows = rows_of(folder, mp_ids)
+        summary = summary_of(rows)
+        write_text(folder / "table.csv", csv_of(rows))
+        write_text(folder / "summary.json", json.dumps(_rounded(summary), indent=1) + "\n")
     return rows, summary
 
 
@@ -173,7 +183,7 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
-def write_matbench(folder: str | Path, mp_ids: Sequence[str], path: str | Path) -> int:
+def write_matbench(folder: str | Path, mp_ids: Materials, path: str | Path) -> int:
     """The records as the table matbench-discovery takes for its conductivity task (`.json.gz`); returns their number.
 
     A JSON table of columns, each a dictionary by row number: material_id, formula, kappa_tot_rta, kappa_p_rta, kappa_c
@@ -182,7 +192,7 @@ def write_matbench(folder: str | Path, mp_ids: Sequence[str], path: str | Path) 
     """
     rows = []
     for mp_id in mp_ids:
-        record = read_record(record_path(folder, mp_id))
+        record = current_record(folder, mp_id, mp_ids)
         if record is None:
             continue
         groups = record.get("space_groups") or [None, None]
@@ -213,12 +223,7 @@ def write_matbench(folder: str | Path, mp_ids: Sequence[str], path: str | Path) 
         rows.append(plain(row))
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = {name: {str(k): row.get(name) for k, row in enumerate(rows)} for name in names}
-    with (
-        atomic_write(path) as part,
-        part.open("wb") as raw,
-        gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as file,
-    ):
-        file.write(json.dumps(table).encode())
+    write_bytes(path, gzip.compress(json.dumps(table).encode(), mtime=0))
     return len(rows)
 
 

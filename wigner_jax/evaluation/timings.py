@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._core.atomic_write import write_text
 from .._core.reading import read_json, reading
 from ..errors import InputError
-from .records import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 
 def read_times(folder: str | Path, mp_id: str) -> dict[str, float] | None:
@@ -24,7 +24,7 @@ def read_times(folder: str | Path, mp_id: str) -> dict[str, float] | None:
         return None
 
 
-def write_times(folder: str | Path, mp_ids: Sequence[str]) -> dict[str, float]:
+def write_times(folder: str | Path, mp_ids: Iterable[str]) -> dict[str, float]:
     """times.csv: seconds by material and stage, where they are known. Apart from the table, which is the same every time.
 
     Returns:

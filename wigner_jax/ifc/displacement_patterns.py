@@ -26,13 +26,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._core.arrays_in import read_npz
-from .._core.atomic_write import atomic_write
+from .._core.atomic_write import write_bytes
 from .._core.pytree import Array, pytree
 from .._core.reading import reading
 from ..errors import InputError
@@ -154,16 +155,17 @@ def _plan_fit(
     fit = Fit(basis, patterns, factor)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as part, part.open("wb") as file:
-            np.savez(
-                file,
-                local=basis.local,
-                slots=basis.slots,
-                patterns=patterns,
-                factor=factor,
-                condition=condition,
-                scheme=scheme,
-            )
+        content = io.BytesIO()
+        np.savez(
+            content,
+            local=basis.local,
+            slots=basis.slots,
+            patterns=patterns,
+            factor=factor,
+            condition=condition,
+            scheme=scheme,
+        )
+        write_bytes(path, content.getvalue())
     return fit, FitInfo(basis.n_parameters, fit.n_evaluations, condition, scheme, cached=False)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import spglib
 
 from .._core.arrays_in import open_hdf5
-from .._core.atomic_write import atomic_write
+from .._core.atomic_write import atomic_hdf5
 from .._core.reading import reading
 from .._core.version import __version__
 from ..checks import require_finite
@@ -84,10 +84,14 @@ def write_kappa_hdf5(path: str | Path, solution: Solved, bands: Bands | None = N
 
 def write_datasets(path: str | Path, data: dict[str, Any]) -> None:
     """Write the datasets of `kappa_datasets`; completely or not at all, InputError if the folder cannot be written to."""
-    import h5py
-
-    with atomic_write(path) as part, h5py.File(part, "w") as file:
+    with atomic_hdf5(path) as file:
         put_datasets(file, data)
+
+
+def rough_size(points: int, modes: int, temperatures: int) -> float:
+    """Bytes that a kappa file will take at least, more or less: half of its arrays, which are compressed."""
+    pairs = points * modes**2
+    return 0.5 * 8 * (temperatures * (6 * pairs + 14 * points * modes) + 6 * pairs + 16 * points * modes)
 
 
 #: units of the datasets, as attributes beside the numbers

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._core.atomic_write import atomic_write
+from .._core.atomic_write import write_bytes
 from .._core.reading import read_json, reading, whole_number
 from ..errors import InputError
 from ..reference import Reference
@@ -48,8 +48,7 @@ def write_phonondb(path: str | Path, references: Iterable[Reference]) -> None:
     ]  # fmt: skip
     table = {name: {str(k): row[name] for k, row in enumerate(rows)} for name in COLUMNS}
     content, path = json.dumps(table).encode(), Path(path)
-    with atomic_write(path) as part:
-        part.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    write_bytes(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def read_phonondb(path: str | Path) -> dict[str, Reference]:

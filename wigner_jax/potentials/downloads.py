@@ -12,6 +12,8 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._core.atomic_write import replacing, write_text
+from .._core.temporaries import remove_forgotten
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def fetch(name: str, published: Published, known: Mapping[str, str] | None = Non
             f" try again, or download {published.url} by other means"
         )
     if fresh:
-        record.write_text(f"{found}  {path.name}\n")
+        write_text(record, f"{found}  {path.name}\n")
     return path
 
 
@@ -119,17 +121,16 @@ def _foreign(published: Published) -> Path | None:
 
 
 def _download(name: str, url: str, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as response, partial.open("wb") as file:
+        remove_forgotten(path.parent)
+        # never a half-written file under the final name
+        with replacing(path) as part, urllib.request.urlopen(url, timeout=TIMEOUT) as response, part.open("wb") as file:
             size = response.headers.get("Content-Length")
             shutil.copyfileobj(response, file, 2**20)
             if size is not None and file.tell() != int(size):
                 raise OSError(f"the connection ended after {file.tell()} of {size} bytes")
-        partial.replace(path)  # never a half-written file under the final name
     except OSError as error:  # URLError is one
-        partial.unlink(missing_ok=True)
         reason = getattr(error, "reason", error)
         raise InputError(
             f"{name} is not on this machine and cannot be downloaded ({reason}): get {url} and put it at {path}, or give"

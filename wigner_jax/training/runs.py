@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
-import os
+import io
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from .._core.atomic_write import atomic_write
+from .._core.atomic_write import check_folder, check_output, write_text
+from .._core.fingerprint import fingerprint
+from .._core.folder_lock import LOCK, locked
 from ..errors import InputError
 from ..potentials.registry import load_potential
 from ..potentials.saving import ending, save_potential, template_of
@@ -19,16 +21,19 @@ from .config_schema import file_in, flat, holds_file, within
 from .model import Model
 from .optimizers import depends_on_steps
 from .parameters import adapt
-from .train_state import FINGERPRINT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import optax
 
     from ..potentials.base import Params, Potential
     from .train_state import TrainState
+
+
+ADVICE = "name another output"
+NUMBERS = 6  # that are kept of each parameter: itself, its average, the best one, the last update, two moments
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,6 +46,7 @@ class Run:
     optimizer: optax.GradientTransformation  #: with its learning rates
     folder: Path  #: of everything that is written
     signature: dict[str, Any]  #: what must be the same for a continuation
+    inputs: tuple[Path, ...] = ()  #: files that are read, and that no output replaces
     summary: str  #: one line
 
     @property
@@ -90,36 +96,70 @@ def signature_of(settings: Mapping[str, Any], **arrays: Any) -> dict[str, Any]:
     return found | {name.replace("_", " "): fingerprint(tree) for name, tree in arrays.items()}
 
 
-def fingerprint(tree: Any) -> str:
-    """A number for all arrays of a tree, their shapes and types."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return FINGERPRINT + digest.hexdigest()[:16]
+def inputs_of(settings: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
+    """The files that a configuration names."""
+    found = []
+    for key, value in flat(settings).items():
+        if key == "potential" or holds_file(key):
+            names = value if isinstance(value, list) else [value]
+            found += [file_in(folder, name) for name in names if isinstance(name, str)]
+    return tuple(path for path in found if path.is_file())
 
 
 # --- the folder ------------------------------------------------------------------------------------------------------
 
 
-def open_folder(run: Run, restart: bool) -> None:
-    """Make the folder of a run; with `restart` an earlier run's checkpoint and history are removed.
+@contextmanager
+def open_folder(run: Run, restart: bool, more: Sequence[str] = ()) -> Iterator[None]:
+    """Make the folder of a run, and keep other processes out of it for the time of the block.
+
+    With `restart` an earlier run's checkpoint and history are removed; its model stays until there is a new one.
+
+    Args:
+        more: names of files in the folder that will be written, beside checkpoint, history and model.
 
     Raises:
-        InputError: it cannot be written to.
+        InputError: it cannot be written to; another process is at work there; it holds files of others in the places of
+            those of a run; the disk has no room.
     """
     require_folder(run.folder)
+    known = any((run.folder / name).is_file() for name in ("checkpoint.npz", LOCK))
+    size = sum(np.size(x) for x in jax.tree.leaves((run.model.trained, run.model.frozen)))
+    made = not run.folder.is_dir()
     run.folder.mkdir(parents=True, exist_ok=True)
-    if restart:
-        for name in ("checkpoint.npz", "history.csv"):
-            (run.folder / name).unlink(missing_ok=True)
+    try:
+        for name in ("checkpoint.npz", "history.csv", run.model_file.name, *more):
+            if not (run.folder / name).parent.is_dir():
+                continue
+            check_output(
+                run.folder / name, what="a file of a run", ours=lambda _: known, inputs=run.inputs, need=8 * NUMBERS * size,
+                advice=ADVICE,
+            )  # fmt: skip
+    except InputError:
+        if made:
+            run.folder.rmdir()
+        raise
+    with locked(run.folder, ADVICE):
+        if restart:
+            run.checkpoint.unlink(missing_ok=True)
+        if not run.checkpoint.exists():
+            (run.folder / "history.csv").unlink(missing_ok=True)  # it belongs to a checkpoint
+        yield
 
 
 def require_folder(folder: Path) -> None:
     """InputError for something that is no folder, or that cannot be written to."""
-    if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise InputError(f"output: {folder} is not a folder that can be written to: name another")
+    try:
+        check_folder(folder, advice=ADVICE)
+    except InputError as error:
+        raise InputError(f"output: {error.found}", error.remedy) from None
+
+
+def write_step(run: Run, state: TrainState) -> None:
+    """history.csv with every checkpoint: a run that is killed in its first epoch has one too."""
+    path = run.folder / "history.csv"
+    if not path.exists():
+        write_history(path, state.history)
 
 
 def write_epoch(run: Run, state: TrainState) -> None:
@@ -130,12 +170,13 @@ def write_epoch(run: Run, state: TrainState) -> None:
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """A table of the epochs; it appears complete or not at all."""
-    columns = dict.fromkeys(key for row in history for key in row)
-    with atomic_write(path) as part, part.open("w", newline="") as file:
-        writer: Any = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(history)
+    """A table of the epochs; it appears complete or not at all. Before the first epoch is done it has a header alone."""
+    columns = dict.fromkeys(key for row in history or [{"epoch": 0, "step": 0, "loss": 0.0}] for key in row)
+    table = io.StringIO(newline="")
+    writer: Any = csv.DictWriter(table, list(columns))
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, table.getvalue())
 
 
 def write_model(run: Run, trained: Params) -> Potential:
@@ -148,6 +189,7 @@ def write_model(run: Run, trained: Params) -> Potential:
 __all__ = [
     "Run",
     "fingerprint",
+    "inputs_of",
     "open_folder",
     "read_potential",
     "require_folder",
@@ -156,4 +198,5 @@ __all__ = [
     "write_epoch",
     "write_history",
     "write_model",
+    "write_step",
 ]

@@ -38,7 +38,7 @@ from ..dataset import read_frames
 from ..frames import Frame, frame_of, same_size
 from ..on_forces.initial import usually_fixed, with_atom_energies
 from ..optimizers import make_optimizer
-from ..runs import Run, read_potential, require_folder, signature_of, split_parameters
+from ..runs import Run, inputs_of, read_potential, require_folder, signature_of, split_parameters
 from .gradient import Sampling
 from .loop import FinetuneSettings, Task
 from .material import make_material, pad_to_common_shapes
@@ -105,12 +105,13 @@ def build(data: Any, folder: Path) -> FinetuneRun:
     signature = signature_of(
         given,
         the_potential=(model.trained, model.frozen),
-        the_materials=[_contents(t) for t in tasks],
+        **_contents(tasks),
         the_structures_of_data=[(f.graph.positions, f.energy, f.forces, f.stress, f.weights) for f in frames + held],
     )
     return FinetuneRun(
         potential=potential, template=template, model=model,
         optimizer=make_optimizer(given["optimizer"], max(1, steps), "finetune"), folder=output, signature=signature,
+        inputs=inputs_of(given, folder),
         summary=f"{potential.name}: {count} numbers are trained; {_counted(len(tasks), 'material')},"
         f" {_counted(len(extra + frames), 'frame')}",
         tasks=tasks, structures=[e.atoms for e in entries], settings=settings, frames=(extra + frames, held or frames),
@@ -122,16 +123,20 @@ def _counted(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def _contents(task: Task) -> Any:
-    """Arrays of a material that must be the same for a continuation."""
-    material, reference = task.material, task.material.reference
-    cells = material.supercells
-    crystal = cells.crystal
-    known = () if reference is None else (reference.kappa, reference.mode_kappa, reference.frequencies)
-    return (
-        crystal.lattice, crystal.positions, np.array(crystal.numbers), crystal.masses, cells.fc2_supercell.matrix,
-        cells.fc3_supercell.matrix, np.array(material.plan.mesh.dims), known,
-    )  # fmt: skip
+def _contents(tasks: list[Task]) -> dict[str, Any]:
+    """Arrays of the materials that must be the same for a continuation, by names for people."""
+    found: dict[str, Any] = {}
+    for material in (t.material for t in tasks):
+        cells, reference = material.supercells, material.reference
+        crystal = cells.crystal
+        found[f"the structure of {material.name}"] = (
+            crystal.lattice, crystal.positions, np.array(crystal.numbers), crystal.masses, cells.fc2_supercell.matrix,
+            cells.fc3_supercell.matrix, np.array(material.plan.mesh.dims),
+        )  # fmt: skip
+        if reference is not None:
+            known = (reference.temperatures, reference.kappa, reference.mode_kappa)
+            found[f"the reference of {material.name}"] = (*known, reference.frequencies, reference.heat_capacity)
+    return found
 
 
 def _notes(tasks: list[Task]) -> list[str]:

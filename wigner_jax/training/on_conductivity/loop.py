@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ..._core.temporaries import remove_forgotten
 from ...checks import imaginary_modes
 from ...errors import InputError
 from ..frames import force_error, frame_value_and_grad
@@ -24,8 +25,8 @@ from ..train_state import (
     ema_update,
     initial_state,
     load_state,
-    remove_parts,
     save_state,
+    settled,
     stale,
 )
 from .gradient import EXACT, Sampling, value_and_grad
@@ -106,8 +107,8 @@ def finetune(
     runner = _Runner(model, training, optimizer, settings, frames[0], callbacks)
     state = runner.fresh()
     checkpoint = None if folder is None else Path(folder) / "checkpoint.npz"
-    if checkpoint is not None:
-        remove_parts(checkpoint)
+    if folder is not None:
+        remove_forgotten(Path(folder))
     if checkpoint is not None and checkpoint.exists():
         state = load_state(checkpoint, state, signature)
         report(f"continued from {checkpoint}: epoch {state.epoch}, step {state.step}")
@@ -159,11 +160,13 @@ class _Runner:
             if not any(np.any(np.asarray(x)) for x in jax.tree.leaves(state.update)):
                 raise InputError("the loss is not finite at the starting weights: check structures and targets")
             half = jax.tree.map(lambda x: 0.5 * x, state.update)
-            state = state.replace(
-                params=jax.tree.map(jnp.subtract, state.params, half),
-                update=half,
-                damping=state.damping / 2,
-                rejected=state.rejected + 1,
+            state = settled(
+                state.replace(
+                    params=jax.tree.map(jnp.subtract, state.params, half),
+                    update=half,
+                    damping=state.damping / 2,
+                    rejected=state.rejected + 1,
+                )
             )
             report(f"  step {state.step}: {'imaginary modes' if not real else 'loss not finite'}, update halved")
         else:
@@ -177,11 +180,11 @@ class _Runner:
         sums = {k: list(v) for k, v in state.sums.items()}
         for key, number in {"loss": value, **seen}.items():
             sums.setdefault(key, []).append(number)
-        return state.replace(
+        return settled(state.replace(
             params=params, opt_state=opt_state, average=average, update=update, step=state.step + 1,
             position=state.position + 1, damping=min(1.0, state.damping * RECOVERY), stable=state.stable or real,
             sums=sums,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def evaluate(self, state: TrainState, chosen: np.ndarray) -> tuple[float, Params, dict[str, float], bool]:
         """Loss, gradient, metrics by material, and whether all modes are real."""

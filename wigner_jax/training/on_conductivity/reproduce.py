@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from ... import metrics
-from ..._core.atomic_write import atomic_write
+from ..._core.atomic_write import write_text
 from ..._core.version import __version__
 from ...physics.broadening.gaussian import Gaussian
 
@@ -60,8 +60,7 @@ def write_structure(path: Path, atoms: ase.Atoms, supercells: Supercells) -> Non
         numbers = [*position, atoms.get_masses()[k]] if heavy else [*position]
         lines.append(" ".join([symbol, *(repr(float(x)) for x in numbers)]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as part:
-        part.write_text("\n".join(lines) + "\n")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def kappa_command(material: Material, atoms: ase.Atoms, model_file: str) -> str:
@@ -142,8 +141,7 @@ def _write_readme(run: FinetuneRun, kappa: dict[str, np.ndarray] | None) -> None
         material = task.material
         lines += ["", material.name if kappa is None else kappa_line(material, kappa[material.name])]
         lines.append(f"    {kappa_command(material, atoms, run.model_file.name)}")
-    with atomic_write(run.folder / "README.txt") as part:
-        part.write_text("\n".join(lines) + "\n")
+    write_text(run.folder / "README.txt", "\n".join(lines) + "\n")
 
 
 __all__ = [

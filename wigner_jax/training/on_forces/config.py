@@ -27,7 +27,7 @@ from ..config_schema import file_in, parse, read_yaml, within
 from ..dataset import read_frames
 from ..model import Model
 from ..optimizers import make_optimizer
-from ..runs import Run, read_potential, require_folder, signature_of, split_parameters
+from ..runs import Run, inputs_of, read_potential, require_folder, signature_of, split_parameters
 from .batches import Batches, require_batchable
 from .fit import TrainSettings
 from .initial import initial, usually_fixed, with_atom_energies
@@ -80,6 +80,7 @@ def build(data: Any, folder: Path) -> FitRun:
     return FitRun(
         potential=potential, template=template, model=Model(model.energy, trained, frozen),
         optimizer=make_optimizer(given["optimizer"], steps), folder=output, signature=signature, summary=summary,
+        inputs=inputs_of(given, folder),
         data=(batches, checks), settings=settings,
     )  # fmt: skip
 

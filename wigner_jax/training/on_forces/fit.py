@@ -13,6 +13,8 @@ import jax
 import numpy as np
 import optax
 
+from ..._core.interrupts import before_the_end
+from ..._core.temporaries import remove_forgotten
 from ...errors import InputError
 from ..train_state import (
     NO_CALLBACKS,
@@ -22,7 +24,6 @@ from ..train_state import (
     ema_update,
     initial_state,
     load_state,
-    remove_parts,
     save_state,
     stale,
 )
@@ -68,7 +69,8 @@ def fit(
     """Minimise the mean of `structure_losses` over the training structures.
 
     Every epoch visits each structure once, in an order that is a function of (seed, epoch), as Hessian columns are of
-    (seed, epoch, batch): a run that goes on from any checkpoint equals one that was not interrupted, bit for bit on a CPU.
+    (seed, epoch, batch): a run that goes on from any checkpoint equals one that was not interrupted, bit for bit on the same CPU
+    with as many devices.
 
     Args:
         model: its energy must have site energies (`Adapted`); trained and frozen numbers of the batches' precision.
@@ -88,8 +90,8 @@ def fit(
     energy: Any = model.energy
     state = initial_state(model, optimizer)
     checkpoint = None if folder is None else folder / "checkpoint.npz"
-    if checkpoint is not None:
-        remove_parts(checkpoint)
+    if folder is not None:
+        remove_forgotten(folder)
     if checkpoint is not None and checkpoint.exists():
         state = load_state(checkpoint, state, signature)
         report(f"continued from {checkpoint}: epoch {state.epoch}, step {state.step}")
@@ -106,41 +108,47 @@ def fit(
     began = saved = time.monotonic()
     for row in state.history:
         report(line(row))
-    while (state.step < settings.steps or state.position) and not stale(state, settings.patience):
-        pending: list[Array] = []
-        for batch in training([settings.seed, state.epoch], state.position):
-            if state.step >= settings.steps:
-                break
-            params, average, moments, value = _step(
-                energy, optimizer, state.params, state.average, state.opt_state, model.frozen, batch,
-                ema_decay(settings.ema, state.step),
-            )  # fmt: skip
-            pending.append(value)
+    with before_the_end() as ending:
+        while (state.step < settings.steps or state.position) and not stale(state, settings.patience):
+            pending: list[Array] = []
+            for batch in training([settings.seed, state.epoch], state.position):
+                if state.step >= settings.steps:
+                    break
+                params, average, moments, value = _step(
+                    energy, optimizer, state.params, state.average, state.opt_state, model.frozen, batch,
+                    ema_decay(settings.ema, state.step),
+                )  # fmt: skip
+                pending.append(value)
+                state = state.replace(
+                    params=params, average=average, opt_state=moments, step=state.step + 1, position=state.position + 1
+                )
+                last, due = ending(), time.monotonic() - saved >= settings.interval
+                if checkpoint is not None and (due or last):
+                    state, pending = keep(state, pending), []
+                    save_state(checkpoint, state, signature)
+                    saved = time.monotonic()
+                callbacks.after_step(state)
+                if last:
+                    raise KeyboardInterrupt
+            state = keep(state, pending)
+            weights = state.average if settings.ema else state.params
+            row = {"epoch": state.epoch, "step": state.step, "loss": float(np.mean(state.sums["loss"]))}
+            row |= validate(partial(_evaluate, energy, weights, model.frozen), validation)
+            if not math.isfinite(row["validation"]):
+                raise InputError(
+                    f"the validation loss is not finite after step {state.step}: lower learning_rate or clip"
+                )
+            better = row["validation"] < state.best_score
             state = state.replace(
-                params=params, average=average, opt_state=moments, step=state.step + 1, position=state.position + 1
-            )
-            if checkpoint is not None and time.monotonic() - saved >= settings.interval:
-                state, pending = keep(state, pending), []
+                epoch=state.epoch + 1, position=0, sums={}, history=[*state.history, row],
+                best=weights if better else state.best, best_score=row["validation"] if better else state.best_score,
+                best_epoch=row["epoch"] if better else state.best_epoch,
+            )  # fmt: skip
+            report(line(row, time.monotonic() - began))
+            if checkpoint is not None:
                 save_state(checkpoint, state, signature)
                 saved = time.monotonic()
-            callbacks.after_step(state)
-        state = keep(state, pending)
-        weights = state.average if settings.ema else state.params
-        row = {"epoch": state.epoch, "step": state.step, "loss": float(np.mean(state.sums["loss"]))}
-        row |= validate(partial(_evaluate, energy, weights, model.frozen), validation)
-        if not math.isfinite(row["validation"]):
-            raise InputError(f"the validation loss is not finite after step {state.step}: lower learning_rate or clip")
-        better = row["validation"] < state.best_score
-        state = state.replace(
-            epoch=state.epoch + 1, position=0, sums={}, history=[*state.history, row],
-            best=weights if better else state.best, best_score=row["validation"] if better else state.best_score,
-            best_epoch=row["epoch"] if better else state.best_epoch,
-        )  # fmt: skip
-        report(line(row, time.monotonic() - began))
-        if checkpoint is not None:
-            save_state(checkpoint, state, signature)
-            saved = time.monotonic()
-        callbacks.after_epoch(state)
+            callbacks.after_epoch(state)
     return state
 
 

@@ -1,0 +1,62 @@
+"""One process at a time in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .atomic_write import ADVICE
+from .temporaries import host
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+LOCK = ".wigner-jax.lock"
+
+
+@contextmanager
+def locked(folder: Path, advice: str = ADVICE, *, wait: bool = False) -> Iterator[None]:
+    """Keep a folder for this process. The file `LOCK` stays there; the system takes the lock off when the process ends.
+
+    Args:
+        wait: until another process is out of it.
+
+    File systems without locks, and Windows, let everybody in.
+
+    Raises:
+        InputError: another process has it, with its number and machine; or the folder cannot be written to.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        raise InputError(f"cannot write {folder / LOCK} ({error.strerror or error})", advice) from None
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                holder = os.read(descriptor, 200).decode(errors="replace").strip()
+                raise InputError(
+                    f"another run is at work in {folder}{holder and f' ({holder})'}", f"wait for it, or {advice}"
+                ) from None
+            except OSError:  # no locks here
+                pass
+        with contextlib.suppress(OSError):  # for the line that others get; a full disk is none of the lock's business
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {host()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+__all__ = ["LOCK", "locked"]
