@@ -79,9 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _of_file(arguments: argparse.Namespace) -> Figure:
-    record = read_record(arguments.file)
+    record = read_record(arguments.file, complete=False)
     if record is not None and record.get("failure") and "kappa" not in record:
-        raise InputError(f"{arguments.file}: {record['name']} has no conductivity ({record['failure']})")
+        raise InputError(f"{arguments.file}: {record.get('name')} has no conductivity ({record['failure']})")
     if arguments.material is not None and arguments.reference is None:
         raise InputError("--material is a row of --reference", "give both")
     reference = None
@@ -89,7 +89,7 @@ def _of_file(arguments: argparse.Namespace) -> Figure:
         wanted = arguments.material or (record or {}).get("mp_id")
         if wanted is None:
             raise InputError(f"{arguments.file} does not say which material it is", "name it with --material mp-…")
-        reference = choose(read_phonondb(arguments.reference), wanted)
+        reference = choose(read_phonondb(arguments.reference), str(wanted))
     data = read_kappa_hdf5(arguments.file)
     with reading(arguments.file, "a kappa file that can be drawn"):
         return make_figure(arguments.figure or "summary", data, arguments.temperature, reference)

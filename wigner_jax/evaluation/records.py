@@ -178,15 +178,21 @@ def current_record(
     return record
 
 
-def read_record(path: str | Path) -> dict[str, Any] | None:
-    """The record of one material; None if there is none, or it is not readable (it is made again)."""
+def read_record(path: str | Path, complete: bool = True) -> dict[str, Any] | None:
+    """The record of one material; None if there is none, or it is not readable (it is made again).
+
+    Args:
+        complete: whether it must have all that tables are made of.
+    """
     if not Path(path).is_file():
         return None
     try:
         with reading(path, "a record of a campaign"):
             with open_hdf5(path) as file:
                 record = json.loads(file.attributes()["record"])
-            return _checked(record)
+            if not isinstance(record, dict):
+                raise InputError("it is no table")
+            return _checked(record) if complete else record
     except InputError:
         return None
 
