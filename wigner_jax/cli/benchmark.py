@@ -98,7 +98,6 @@ def run(arguments: argparse.Namespace) -> int:
     index, pieces = shard_of(arguments.shard)
     temperatures = temperatures_above_zero(arguments.temperatures)
     positive(arguments.distance, "--distance")
-    positive(arguments.fmax, "--fmax")
     reference = read_phonondb(arguments.reference)
     structures = _structures(arguments.structures, reference)
     for one in structures.values():
