@@ -13,6 +13,7 @@ Index alphabet, used in every docstring and einsum of the package:
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ class Crystal:
     masses: Array  #: (n,) amu
     numbers: tuple[int, ...]  #: (n,) atomic numbers
     #: (n,) or (n, 3) magnetic moments, collinear or vectors; they lower the symmetry. None: no magnetism
-    moments: Array | None = None
+    moments: Array | None = dataclasses.field(default=None, repr=False)
 
     @property
     def n_atoms(self) -> int:

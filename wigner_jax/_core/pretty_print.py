@@ -31,8 +31,9 @@ def printed(value: Any) -> str:
 
 
 def fields_printed(value: Any) -> str:
-    """The ``__repr__`` of a dataclass by `printed`."""
-    parts = [f"{f.name}={printed(getattr(value, f.name))}" for f in dataclasses.fields(value) if f.repr]
+    """The ``__repr__`` of a dataclass by `printed`; fields that `field(repr=False)` names appear where they are not None."""
+    found = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    parts = [f"{f.name}={printed(v)}" for f, v in found if f.repr or (f.default is None and v is not None)]
     return _joined(f"{type(value).__name__}(", parts, ")")
 
 
