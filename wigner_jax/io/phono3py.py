@@ -167,7 +167,7 @@ def _read_constants(
         array = np.asarray(file.array(name), dtype=float)
         rows = np.asarray(file.array("p2s_map"), dtype=int).ravel() if "p2s_map" in file else rows
         if "physical_unit" in file:
-            word = np.asarray(file.array("physical_unit")).ravel()[0]
+            word = np.asarray(file.array("physical_unit", kinds="S")).ravel()[0]
             unit = conversion(word.decode() if isinstance(word, bytes) else str(word), order + 1, path)
     if array.shape[1:] != (N,) * order + (3,) * (order + 1) or array.shape[0] not in (n, N):
         raise InputError(
