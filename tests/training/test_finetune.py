@@ -352,7 +352,7 @@ BAD = {
     "missing reference file": ({"material_reference": "none.json"}, r"materials\[0\].reference: no reference file"),
     "bad temperature": ({"material_temperatures": [-3]}, r"materials\[0\].temperatures must be above 0"),
     "bad mesh": ({"material_mesh": [2, 0, 2]}, r"materials\[0\].mesh must be integers of at least 1"),
-    "bad supercell": ({"material_fc3_supercell": [1, -1, 1]}, r"materials\[0\].fc3_supercell must be integers with a pos"),
+    "bad supercell": ({"material_fc3_supercell": [1, -1, 1]}, r"materials\[0\].fc3_supercell is .* of determinant -1: give"),
     "bad split": ({"material_split": "test"}, r"materials\[0\].split must be train or validation"),
     "unknown structure": ({"material_structure": "Xx"}, r"materials\[0\].structure"),
     "unknown elements": ({"material_structure": "LiBr"}, r"materials\[0\]: .*does not know"),
@@ -407,7 +407,7 @@ def small_reference(path: Path) -> None:
     P, m = 4, 6
     some = np.ones((1, P, m))
     write_phonondb(path, [Reference(
-        "mp-1", "Si", 227, (3, 3, 3), np.array([300.0]), np.zeros((P, 3)), np.ones(P, int), some[0], some, some, np.array([1.1])
+        "mp-1", "Si", 227, (3, 3, 3), np.array([300.0]), np.zeros((P, 3)), np.array([1, 8, 6, 12]), some[0], some, some, np.array([1.1])
     )])  # fmt: skip
 
 

@@ -470,7 +470,7 @@ BAD = {
     "no data": ({"data_train": None}, "data needs the key train"),
     "missing file": ({"data_train": "none.extxyz"}, r"data.train: no file .*none.extxyz"),
     "no structures": ({"data_train": []}, "data.train names no file"),
-    "unreadable file": ({"data_train": "config.yaml"}, r"data.train: ASE cannot read"),
+    "unreadable file": ({"data_train": "config.yaml"}, r"data.train: ASE does not know the format of"),
     "missing validation file": ({"data_validation": ["none.db"]}, r"data.validation: no file"),
     "bad share": ({"data_validation": 1.5}, "data.validation must be a file, or a share"),
     "nothing left": ({"data_validation": 0.99}, "data.validation: 30 structures leave nothing"),
