@@ -54,7 +54,8 @@ def require_cell(
         raise InputError(
             f"{where} has {len(numbers)} atoms in {volume:.3g} Å³", "check its unit of length: it must be Å"
         )
-    cells = primitive_neighbor_list("ijd", (True,) * 3, lattice, positions @ lattice, CLOSEST)
+    bins = 100 + 10 * len(numbers)  # ASE's million takes a second for a cell that is huge along one direction
+    cells = primitive_neighbor_list("ijd", (True,) * 3, lattice, positions @ lattice, CLOSEST, max_nbins=bins)
     if len(cells[2]):
         nearest = int(cells[2].argmin())
         i, j, distance = (x[nearest] for x in cells)
