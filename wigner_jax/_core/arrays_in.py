@@ -149,12 +149,11 @@ class Datasets:
         return found
 
     def attributes(self) -> dict[str, Any]:
-        """The attributes of the file, as Python has them; those that are no number, text or short list of numbers are left out."""
+        """The attributes of the file, as Python has them; those that are no single number or text are left out."""
         found = {}
         for name in self.file.attrs:
             kept = self.file.attrs.get_id(name)
-            count, kind, size = math.prod(kept.shape or (1,)), kept.dtype.kind, kept.dtype.itemsize
-            if (count == 1 and (kind == "O" or size < 2**24)) or (kind in "biuf" and 1 < count < 2**16):
+            if math.prod(kept.shape or (1,)) == 1 and (kept.dtype.kind == "O" or kept.dtype.itemsize < 2**24):
                 value = self.file.attrs[name]
                 found[name] = value.item() if isinstance(value, np.generic) or np.shape(value) == (1,) else value
         return found

@@ -272,7 +272,7 @@ def _attributes(solution: Solved) -> dict[str, Any]:
         "symmetry_residual_fc2": rests_on.residuals.symmetry[0],
         "symmetry_residual_fc3": rests_on.residuals.symmetry[1],
         "star_residual": rests_on.residuals.stars,
-        "kappa_share_next_to_gamma": rests_on.next_to_gamma,
+        "kappa_share_next_to_gamma": float(np.max(rests_on.next_to_gamma)),
         "modes_imaginary": rests_on.imaginary,
         "modes_without_linewidth": rests_on.without_linewidth,
         "half_width_fc2_supercell": rests_on.half_widths[0],
