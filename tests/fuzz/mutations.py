@@ -25,6 +25,9 @@ NUMBERS = [b"0", b"-1", b"1e400", b"-1e400", b"nan", b"NaN", b".nan", b"inf", b"
            b"1" + 20 * b"0", 5000 * b"9", b"0x10", b"true", b"null", b"[]", b"{}", b"'a'", b"1 2", b"-0", b"1e18", b"2147483648"]  # fmt: skip
 VALUES = [None, True, False, 0, -1, 1, 10**20, -(10**20), 2**63, 1e308, -1e308, float("nan"), float("inf"), 1e-320, "", "x", "nan",
           "1e400", [], {}, [[]], [1, [2, [3]]], {"a": {"a": 1}}, "x" * 10_000, list(range(1000)), [[0.0] * 3] * 3]  # fmt: skip
+PACKED: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
+    ".gz": (gzip.compress, gzip.decompress), ".xz": (lzma.compress, lzma.decompress), ".bz2": (bz2.compress, bz2.decompress),
+}  # fmt: skip
 WORDS = [2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1, 0, 1, 10**12]
 
 
@@ -145,7 +148,7 @@ def packed(source: Path, target: Path, rng: np.random.Generator) -> None:
     """What is inside a compressed file; now and then its own bytes."""
     if rng.integers(5) == 0:
         return plain(source, target, rng)
-    pack, unpack = {".gz": (gzip.compress, gzip.decompress), ".xz": (lzma.compress, lzma.decompress), ".bz2": (bz2.compress, bz2.decompress)}[source.suffix]  # fmt: skip
+    pack, unpack = PACKED[source.suffix]
     data = unpack(source.read_bytes())
     data = number(data, rng) if rng.integers(2) else bytes_changed(data, rng)
     if rng.integers(20) == 0:
@@ -178,25 +181,27 @@ def archive(source: Path, target: Path, rng: np.random.Generator) -> None:
 
 def json_tree(source: Path, target: Path, rng: np.random.Generator) -> None:
     """The tree of a JSON file, or its text; packed as it was."""
-    if rng.integers(2):
-        return (packed if source.suffix == ".gz" else plain)(source, target, rng)
-    data = source.read_bytes()
-    tree = tree_changed(json.loads(gzip.decompress(data) if source.suffix == ".gz" else data), rng)
-    text = _dumped(json.dumps, tree)
-    target.write_bytes(gzip.compress(text) if source.suffix == ".gz" else text)
-    return None
+    return _tree(source, target, rng, json.loads, json.dumps)
 
 
 def yaml_tree(source: Path, target: Path, rng: np.random.Generator) -> None:
     """The tree of a yaml file, or its text; packed as it was."""
     import yaml
 
+    return _tree(
+        source, target, rng, yaml.safe_load,
+        lambda tree: json.dumps(tree).replace("NaN", ".nan").replace("Infinity", ".inf"),
+    )  # fmt: skip
+
+
+def _tree(
+    source: Path, target: Path, rng: np.random.Generator, load: Callable[[bytes], Any], dump: Callable[[Any], str]
+) -> None:
+    is_packed = source.suffix in PACKED
     if rng.integers(2):
-        return (packed if source.suffix == ".xz" else plain)(source, target, rng)
-    data = source.read_bytes()
-    tree = tree_changed(yaml.safe_load(lzma.decompress(data) if source.suffix == ".xz" else data), rng)
-    text = _dumped(lambda t: json.dumps(t).replace("NaN", ".nan").replace("Infinity", ".inf"), tree)
-    target.write_bytes(lzma.compress(text) if source.suffix == ".xz" else text)
+        return (packed if is_packed else plain)(source, target, rng)
+    pack, unpack = PACKED[source.suffix] if is_packed else (bytes, bytes)
+    target.write_bytes(pack(_dumped(dump, tree_changed(load(unpack(source.read_bytes())), rng))))
     return None
 
 
