@@ -28,6 +28,7 @@ from .physics import phonons as harmonic
 from .physics.broadening.tetrahedron import Tetrahedron
 from .physics.conductivity import wigner_heat_capacity
 from .physics.domain import check_problem
+from .physics.taking_part import takes_part
 from .plan.fc2_table import make_fc2_table
 from .plan.fc3_table import make_fc3_table
 from .plan.memory import require_memory
@@ -280,7 +281,7 @@ def solve(
         gamma = _linewidths(plan, state, waves, broadening, scattering, progress)
     found = _conductivity(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix)
     require_finite(found.kappa_TOT, "κ")
-    if not np.any(gamma.total > 0):
+    if np.any(takes_part(waves.frequencies)) and not np.any(gamma.total > 0):
         raise InputError(
             "no mode has a finite lifetime: nothing scatters, and κ is infinite", "check Φ3 and `scattering`"
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._core.as_numbers import as_numbers
 from .errors import AccuracyWarning, ImaginaryModes, InputError
-from .units import K_B
+from .units import CUTOFF_FREQUENCY, K_B
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,9 @@ def say_if_nothing_carries(conductivity: Conductivity, phonons: Phonons) -> None
     T = ", ".join(f"{t:g}" for t in np.asarray(conductivity.temperatures)[nothing])
     velocities = np.abs(np.diagonal(np.asarray(phonons.velocity_operator), axis1=1, axis2=2)).max()
     capacity = np.asarray(conductivity.heat_capacity)[nothing].max() / K_B
-    if capacity < NO_CONDUCTIVITY:
+    if not np.any(np.asarray(phonons.frequencies) > CUTOFF_FREQUENCY):
+        why = "every mode is imaginary, or nothing holds the atoms"
+    elif capacity < NO_CONDUCTIVITY:
         why = "no mode of the mesh is excited there: take a finer mesh"
     elif velocities < NO_VELOCITY:
         why = "no mode has a velocity, since neighbouring cells do not interact: is it a molecule in a box?"

@@ -22,7 +22,7 @@ from .errors import InputError
 from .ifc.autodiff import force_constants
 from .ifc.finite_displacement import DISTANCE, calculator_of, finite_displacements
 from .ifc.interaction import require_interaction, say_unusual
-from .ifc.residuals import check_force_constants, require_some
+from .ifc.residuals import check_force_constants
 from .ifc.symmetry_basis import require_parameters, work_ahead
 from .io.born import born_tensors, read_born
 from .io.phono3py import read_phono3py
@@ -219,7 +219,6 @@ def prepare(
             atoms, found, route, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, progress=stages
         )
     require_interaction(supercells.crystal, fc, found)
-    require_some(fc)
     check_force_constants(supercells, fc)
     charges = None if born is None else read_born(born, supercells.crystal)
     name = found.name if isinstance(found, Potential) else model if isinstance(model, str) else type(found).__name__

@@ -61,7 +61,9 @@ def npy_array(data: bytes, start: int = 0) -> tuple[np.ndarray, int]:
         raise InputError(f"an array holds {dtype}, not numbers")
     size, there = math.prod(shape) * dtype.itemsize, len(data) - begin
     if size > there:
-        raise InputError(f"an array of shape {shape} needs {in_words(size)}, and {in_words(there)} are there")
+        raise InputError(
+            f"it is not complete: an array of shape {shape} needs {in_words(size)}, and {in_words(there)} are there"
+        )
     if size == 0 and max(shape, default=0) > 2**20:
         raise InputError(f"an array has the shape {shape} and no numbers")
     flat = np.frombuffer(data, dtype, math.prod(shape), begin) if size else np.empty(0, dtype)

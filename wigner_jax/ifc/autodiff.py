@@ -19,7 +19,6 @@ from ..errors import AccuracyWarning
 from ..potentials.neighbor_list import graph_of
 from ..types import ForceConstants, Supercell, Supercells
 from .displacement_patterns import Fit, FitInfo, plan_fit
-from .interaction import require_interaction
 from .least_squares import pattern_weights, recover
 
 if TYPE_CHECKING:
@@ -261,7 +260,6 @@ def force_constants(
         phi, residual = _recover(fit, jnp.concatenate(rows))
         results.append(phi)
         residuals.append(float(residual))
-    require_interaction(supercells.crystal, ForceConstants(*results), potential)
     messages = _warnings(supercells, potential, (residuals[0], residuals[1]), margin)
     for message in messages:
         warnings.warn(message, AccuracyWarning, stacklevel=2)
