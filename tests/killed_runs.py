@@ -32,17 +32,26 @@ CODES = {
 DIFFERENT = ("times.csv", ".wigner-jax.lock")
 
 
+#: sets what SIGINT does, gives SIGTERM back to the system, and becomes the command: forking a process that runs JAX is not safe
+LAUNCHER = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.Handlers[sys.argv[1]])
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def in_foreground(*arguments: str, interrupt: str = "SIG_DFL") -> list[str]:
+    """A command of this Python as a shell starts it in the foreground; in the background `interrupt` is SIG_IGN."""
+    return [sys.executable, "-S", "-c", LAUNCHER, interrupt, sys.executable, *arguments]
+
+
 def start(*arguments: str, cwd: Path, cache: Path | None) -> subprocess.Popen[bytes]:
     """The command as a shell starts it in the foreground; the cache of compiled programs as given, or none."""
-
-    def foreground() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": "" if cache is None else str(cache)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "wigner_jax", *arguments],
-        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=foreground,
+        in_foreground("-m", "wigner_jax", *arguments),
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     wait_for_handlers(process)
     return process

@@ -269,7 +269,8 @@ def solve(
     broadening = Tetrahedron.for_plan(plan) if broadening is None else broadening
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
     require_finite(waves.frequencies, "frequencies of the phonons")
-    residuals = residuals._replace(stars=star_residual(plan.crystal, plan.mesh, waves))
+    second = None if plan.supercells is None else plan.supercells.fc2_supercell
+    residuals = residuals._replace(stars=star_residual(plan.crystal, plan.mesh, waves, second))
     if not allow_imaginary:
         refuse_imaginary(plan.mesh, waves.frequencies)
     state = _state(plan, fc, waves, T, broadening, nac, tiling)

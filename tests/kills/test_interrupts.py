@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from killed_runs import CODES, start, write_campaign, write_training
+from killed_runs import CODES, in_foreground, start, write_campaign, write_training
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -72,8 +72,8 @@ def test_while_writing(tmp_path, moment, number):
     """Before the new file has its name the old one stays, and the temporary goes; afterwards it is the new one."""
     (tmp_path / "a").write_text("old")
     process = subprocess.Popen(
-        [sys.executable, "-c", WRITING, moment, "plot", "nothing.hdf5"], cwd=tmp_path, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        in_foreground("-c", WRITING, moment, "plot", "nothing.hdf5"), cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == b"here\n"
@@ -100,8 +100,7 @@ wait_if_ending()
 @pytest.mark.parametrize("what", ["saves", "does not", "is told twice"])
 def test_a_moment_before_the_end(tmp_path, what):
     process = subprocess.Popen(
-        [sys.executable, "-c", SAVING, what], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        in_foreground("-c", SAVING, what), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
     process.stdout.readline()
@@ -145,8 +144,8 @@ def test_signals_that_are_switched_off_stay_off(tmp_path):
     """As in a job in the background of a shell, which Ctrl-C in the foreground is not for."""
     write_campaign(tmp_path)
     process = subprocess.Popen(
-        [sys.executable, "-m", "wigner_jax", "models"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), cwd=tmp_path,
+        in_foreground("-m", "wigner_jax", "models", interrupt="SIG_IGN"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=tmp_path,
     )  # fmt: skip
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
@@ -174,8 +173,7 @@ def test_after_the_work(tmp_path):
     )
     for number in BOTH:
         process = subprocess.Popen(
-            [sys.executable, "-c", f"import time; {code}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            in_foreground("-c", f"import time; {code}"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == b"here\n"
@@ -199,7 +197,7 @@ def test_programs_that_it_started_end_too(tmp_path):
         "import subprocess, sys, time; from wigner_jax._core.interrupts import take_over_signals; take_over_signals();"
         "child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True); child.wait()"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(in_foreground("-c", code), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     child = int(process.stdout.readline())
     stopped(process, signal.SIGTERM)

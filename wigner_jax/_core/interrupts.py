@@ -99,7 +99,11 @@ def _leave_to_python() -> None:
 
 
 def _leave_in_peace() -> None:
-    """The work is done, and only the interpreter is taken down, which gives signals back to the system: they change nothing."""
+    """The work is done, and only the interpreter is taken down, which gives signals back to the system: they change nothing.
+
+    One that came before ends the process with its own code, also where the work ended because its programs were ended.
+    """
+    wait_if_ending()
     for number in CODES:
         signal.signal(number, signal.SIG_IGN)
 

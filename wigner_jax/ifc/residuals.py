@@ -19,6 +19,7 @@ import numpy as np
 
 from .._core.pytree import host_data
 from ..checks import require_finite
+from ..crystal.symmetry import space_group as space_group_of
 from ..errors import AccuracyWarning, InputError
 from ..plan.mesh import addresses, images
 from ..types import Residuals
@@ -42,6 +43,7 @@ class _Moves:
     row: np.ndarray  #: (G, n)
     column: np.ndarray  #: (G, n, N)
     homing: np.ndarray  #: (N, N): where atom K goes under the translation that brings J home
+    complete: bool  #: whether the supercell keeps all operations of the crystal
 
 
 @functools.lru_cache(maxsize=16)  # by identity: a few ms that every solve of one plan shares
@@ -52,7 +54,8 @@ def _moves(crystal: Crystal, supercell: Supercell) -> _Moves:
     moved = images[chosen][:, supercell.p2s_map]  # (G, n)
     home = translations[homing[moved]]  # (G, n, N)
     column = np.stack([h[:, image] for h, image in zip(home, images[chosen], strict=True)]) if chosen else home
-    return _Moves(rotations[chosen], supercell.primitive_index[moved], column, translations[homing])
+    complete = len(rotations) == len(space_group_of(crystal).rotations)
+    return _Moves(rotations[chosen], supercell.primitive_index[moved], column, translations[homing], complete)
 
 
 def _generators(rotations: np.ndarray) -> list[int]:
@@ -137,26 +140,32 @@ def _star_images(crystal: Crystal, mesh: Mesh) -> np.ndarray:
     return images(addresses(mesh.dims), operations, mesh.dims)
 
 
-def star_residual(crystal: Crystal, mesh: Mesh, phonons: Phonons) -> float:
+def star_residual(crystal: Crystal, mesh: Mesh, phonons: Phonons, supercell: Supercell | None = None) -> float:
     """The largest difference of f² between the points of a star, over the largest f².
 
     The mesh is reduced by symmetry, so that every point stands for its star. The residual also covers operations that
-    the supercell of Φ2 does not have, of which `residuals` says nothing.
+    the supercell of Φ2 does not have, of which `residuals` says nothing: exact force constants of such a supercell break
+    them, the less the larger it is.
+
+    Args:
+        supercell: of Φ2, where it is known.
 
     Raises:
-        InputError: it is above 0.1.
+        InputError: it is above 0.1, and not for the shape of the supercell.
     """
     squares = np.asarray(phonons.frequencies) ** 2
     differences = [float(np.abs(squares[image] - squares).max()) for image in _star_images(crystal, mesh)]
     found = max(differences, default=0.0) / (float(squares.max()) or 1.0)
-    _judge(
-        found, f"equivalent q-points differ by {100 * found:.2g} % in f²", "check the symmetry of Φ2 and its supercell"
-    )
+    share = f"equivalent q-points differ by {100 * found:.2g} % in f²"
+    if supercell is None or _moves(crystal, supercell).complete:
+        _judge(found, share, "check the symmetry of Φ2 and its supercell")
+    else:
+        _judge(found, f"{share}, since the supercell of Φ2 has less symmetry than the crystal", "", refused=np.inf)
     return found
 
 
-def _judge(value: float, share: str, remedy: str) -> None:
-    if not value <= REFUSED:
+def _judge(value: float, share: str, remedy: str, refused: float = REFUSED) -> None:
+    if not value <= refused:
         raise InputError(
             f"{share}: the force constants are damaged, belong to another supercell, or obey less symmetry", remedy
         )
