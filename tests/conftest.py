@@ -17,6 +17,8 @@ import jax
 import pytest
 from reference_materials import SHARED
 
+from wigner_jax._core.programs import forget_programs
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,7 +31,7 @@ MISSING = f"reference data not found at {SHARED} (set WIGNER_JAX_SHARED)"
 def pytest_configure(config: pytest.Config) -> None:
     """A program compiled by one file of tests serves the others, the other process and the next run."""
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.hookimpl(trylast=True)
@@ -79,4 +81,4 @@ def _ranks_are_spelled_out(request: pytest.FixtureRequest):
 def _forget_compiled_programs():
     """Every compiled program holds memory maps, and a process may hold 65530: the whole suite would need more."""
     yield
-    jax.clear_caches()
+    forget_programs()

@@ -9,14 +9,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ._core.chunking import BYTES
+from ._core.programs import Effort, program
+from ._core.pytree import concrete
 from ._core.tiling import Tiling, tiling_for
 from .checks import refuse_imaginary, require_finite, say_if_nothing_carries
 from .crystal.elements import natural_isotopes
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 CAPACITY_SAMPLE = 24  # q-points whose on-shell processes are counted to size the lists for all
 CAPACITY_MARGIN = 0.35  # extra share: NaCl's busiest q-point needs 27 % more than the busiest of the sample
+KERNEL_FROM = 4 * 10**6  # matrix elements of a piece of a bucket: two atoms and 10 × 10 × 10 points
 GROUPS_A_PIECE = 4  # groups of q-points per device between two reports of progress
 SCATTERING = Scattering()
 
@@ -91,7 +93,7 @@ def phonons(plan: Plan, fc2: Array, nac: LongRange | None = None, *, tiling: Til
     return harmonic.compiled_phonons(plan, fc2, nac, max(BYTES, tiling.least_bytes))
 
 
-@partial(jax.jit, static_argnums=4)
+@program(static=4)
 def _velocities(
     plan: Plan, solution: tuple[Array, Array], fc2: Array, nac: LongRange | None, chunk_bytes: int
 ) -> Array:
@@ -99,7 +101,13 @@ def _velocities(
     return harmonic.group_velocities(points, solution, fc2, plan.crystal, table, nac, chunk_bytes=chunk_bytes)
 
 
-@jax.jit
+def _bucket_effort(bucket: TripletBucket, state: widths.State, *_: Any) -> Effort:
+    """XLA's full optimisation takes 8 s more to compile, and the program without it a third longer to run."""
+    members, rods, X = bucket.weights.shape
+    return Effort.COLD if members * rods * X * state.frequencies.shape[1] ** 3 < KERNEL_FROM else Effort.KERNEL
+
+
+@program(effort=_bucket_effort)
 def _bucket(
     bucket: TripletBucket, state: widths.State, plan: Plan, variances: Array | None, broadening: Broadening
 ) -> tuple[Array, Array, Array]:
@@ -122,8 +130,8 @@ def _bucket(
     return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape), results)
 
 
-_conductivity = jax.jit(transport.conductivity, static_argnums=5)
-_kappa_tensors = jax.jit(transport.kappa_tensors, static_argnums=5)
+_conductivity = program(static=5, effort=Effort.ONCE)(transport.conductivity)
+_kappa_tensors = program(static=5, effort=Effort.ONCE)(transport.kappa_tensors)
 
 
 def linewidths(
@@ -167,29 +175,31 @@ def _linewidths(
     plan: Plan, state: widths.State, phonons: Phonons, broadening: Broadening, scattering: Scattering,
     progress: Progress | None,
 ) -> Linewidths:  # fmt: skip
-    parts, overflow, done = [], jnp.zeros((), bool), 0
+    # what is known goes through numpy: small operations of JAX outside a compiled function are a program each
+    xp: Any = np if concrete((plan, state, phonons, broadening, scattering)) else jnp
+    parts, overflow, done = [], xp.zeros((), bool), 0
     variances = scattering.variances(plan)
     if variances is not None:
-        variances = jnp.where(jnp.asarray(variances) >= 0, variances, jnp.nan)
+        variances = xp.where(xp.asarray(variances) >= 0, variances, xp.nan)
     total = len(plan.mesh.irreducible)
     for number, bucket in enumerate(plan.triplets):
         chosen, count = broadening.for_bucket(number), len(bucket.members)
         for start, piece in _pieces(bucket, 3 * plan.crystal.n_atoms, state.tiling, progress):
             three, isotope, too_many = _bucket(piece, state, plan, variances, chosen)
             kept = min(len(piece.members), count - start)
-            parts.append((three[:kept], isotope[:kept]))
-            overflow = overflow | jnp.any(too_many)
+            parts.append((xp.asarray(three)[:kept], xp.asarray(isotope)[:kept]))
+            overflow = overflow | xp.any(xp.asarray(too_many))
             if progress is not None:
                 jax.block_until_ready(three)
                 done += kept
                 progress(done, total)
-    order = jnp.argsort(jnp.concatenate([jnp.asarray(b.members) for b in plan.triplets]))
-    three, isotope = (jnp.concatenate(x)[order] for x in zip(*parts, strict=True))
-    f = phonons.frequencies[jnp.asarray(plan.mesh.irreducible)]
-    boundary = jnp.zeros_like(f)
+    order = xp.argsort(xp.concatenate([xp.asarray(b.members) for b in plan.triplets]))
+    three, isotope = (xp.concatenate(x)[order] for x in zip(*parts, strict=True))
+    f = xp.asarray(phonons.frequencies)[xp.asarray(plan.mesh.irreducible)]
+    boundary = xp.zeros_like(f)
     if scattering.boundary_mfp is not None:
         boundary = transport.boundary_linewidth(phonons.velocity_operator, f, scattering.boundary_mfp)
-    three = jnp.where(overflow, jnp.nan, jnp.moveaxis(three, 1, 0))
+    three = xp.where(overflow, xp.nan, xp.moveaxis(three, 1, 0))
     return Linewidths(three, isotope, boundary, overflow)
 
 
@@ -303,6 +313,8 @@ def _pieces(
     padding = -count % size
 
     def filled(x: Array) -> Array:
+        if isinstance(x, np.ndarray):
+            return np.concatenate([x, np.zeros((padding, *x.shape[1:]), x.dtype)])
         return jnp.concatenate([x, jnp.zeros((padding, *x.shape[1:]), x.dtype)]) if padding else jnp.asarray(x)
 
     whole = jax.tree.map(filled, bucket)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from .programs import forget_programs
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -39,7 +41,7 @@ def evict_compiled_programs(full: float = FULL) -> bool:
         return False
     if held <= full * limit:
         return False
-    jax.clear_caches()
+    forget_programs()
     gc.collect()
     return True
 
@@ -103,7 +105,7 @@ def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Pa
     chosen = cache_folder() if folder is None else Path(folder)
     if chosen is not None:
         jax.config.update("jax_compilation_cache_dir", str(chosen))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return chosen
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._core.programs import program
 from .._core.pytree import Array, pytree
 from .._core.taylor_mode import second_derivative
 from ..checks import require_double_precision
@@ -212,8 +213,8 @@ def force_constants_fn(
     return lambda params: compiled(potential.energy, params, plan)
 
 
-_evaluate = jax.jit(evaluate, static_argnums=(0, 4))
-_recover = jax.jit(recover)
+_evaluate = program(static=(0, 4))(evaluate)
+_recover = program()(recover)
 
 
 def force_constants(
@@ -257,7 +258,7 @@ def force_constants(
             if progress is not None:
                 jax.block_until_ready(values)
                 progress(name, min(start + size, K), K)
-        phi, residual = _recover(fit, jnp.concatenate(rows))
+        phi, residual = _recover(fit, np.concatenate([np.asarray(x) for x in rows]))
         results.append(phi)
         residuals.append(float(residual))
     messages = _warnings(supercells, potential, (residuals[0], residuals[1]), margin)

@@ -89,8 +89,10 @@ def recover(fit: Fit, G: Array) -> tuple[Array, Array]:
             is equivariant, the neighbour list complete and the structure exactly symmetric: a structure written with 8
             decimals shows 1e-9.
     """
-    c = normal_solve(fit, design_transpose(fit, G))
-    c = c + normal_solve(fit, design_transpose(fit, G - design(fit, c)))
+    # a loop of two steps from 0 rather than two copies of the solution
+    c = jax.lax.fori_loop(
+        0, 2, lambda _, c: c + normal_solve(fit, design_transpose(fit, G - design(fit, c))), zero_parameters(fit)
+    )
     phi = expand(fit, c)
     misfit = apply(fit, phi) - G
     if fit.mirror is not None:

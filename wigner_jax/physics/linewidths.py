@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from .._core.chunking import BYTES, map_nonempty
+from .._core.programs import program
 from .._core.pytree import pytree
 from .._core.tiling import tiling_for
 from ..units import INTERACTION, K_B, LINEWIDTH, THZ_TO_EV
@@ -103,7 +104,7 @@ def prepare(
     )
 
 
-compiled_prepare = jax.jit(prepare, static_argnames="tiling")
+compiled_prepare = program(static=6)(prepare)
 
 
 def state_of(

@@ -8,13 +8,13 @@ exp(2πi G·(r_j - r_i)), and its q-derivative holds no origin-dependent terms, 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from .._core.chunking import BYTES, chunk_size, map_chunks
+from .._core.programs import program
 from ..types import Crystal, FC2Table, Phonons
 from ..units import SQRT_EV_A2_AMU_TO_THZ
 from .degeneracy import degenerate_averages
@@ -297,7 +297,7 @@ def phonons(
     return Phonons(frequencies, eigenvectors, velocity)
 
 
-@partial(jax.jit, static_argnums=3)
+@program(static=3)
 def compiled_phonons(plan: Plan, fc2: Array, nac: LongRange | None, chunk_bytes: int) -> Phonons:
     """`phonons` on the mesh of a plan."""
     return phonons(

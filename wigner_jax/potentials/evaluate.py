@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     from .graph import Graph
 
 
-def energy_and_slopes(energy: Energy, params: Params, graph: Graph) -> tuple[Array, Array, Array]:
-    """E () eV, ∂E/∂x (N, 3) eV/Å and ∂E/∂ε (3, 3) eV, symmetrised: not compiled, to be part of other functions."""
+def energy_and_slopes(
+    energy: Energy, params: Params, graph: Graph, strain: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """E () eV, ∂E/∂x (N, 3) eV/Å and ∂E/∂ε (3, 3) eV, symmetrised: not compiled, to be part of other functions.
+
+    Args:
+        strain: (3, 3), where the derivatives are taken; none unless given.
+    """
 
     def deformed(positions: Array, strain: Array) -> Array:
         return energy(params, graph.at(positions).strained(strain))
 
     value, (slope, virial) = jax.value_and_grad(deformed, argnums=(0, 1))(
-        jnp.asarray(graph.positions), jnp.zeros((3, 3))
+        jnp.asarray(graph.positions), jnp.zeros((3, 3)) if strain is None else strain
     )
     return value, slope, 0.5 * (virial + virial.T)
 

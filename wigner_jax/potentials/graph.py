@@ -47,6 +47,7 @@ class Graph:
         positions: (N, 3) Å.
         cell: (3, 3) Å, the lattice vectors are its rows.
         species: (N,) int, which entry of `Potential.species` each atom is.
+        numbers: (N,) int, atomic numbers.
         senders: (E,) int, the neighbour that each edge points to.
         receivers: (E,) int, the atom that each edge starts from.
         shifts: (E, 3) int, lattice vector of the neighbour, in units of the rows of `cell`.
@@ -65,6 +66,8 @@ class Graph:
     cell: Array
     #: (N,) int, index into Potential.species
     species: Array
+    #: (N,) int, atomic numbers
+    numbers: Array
     #: (E,) int
     senders: Array
     #: (E,) int

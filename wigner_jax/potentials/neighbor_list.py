@@ -24,6 +24,23 @@ def padded_size(count: int) -> int:
     return -(-count // step) * step
 
 
+class Room:
+    """Lengths of the lists of graphs that follow each other, with some to spare, so that they share one compilation."""
+
+    def __init__(self, spare: float) -> None:
+        self.spare = spare
+        self.edges = self.angles = 0
+
+    def filled(self, graph: Graph) -> Graph:
+        """The graph with lists at least as long as those of the first one, and a share more."""
+        edges, angles = int(np.sum(graph.edge_mask)), int(np.sum(graph.angle_mask))
+        if edges > self.edges or angles > self.angles:
+            # angles grow with the square of the edges
+            self.edges = max(self.edges, padded_size(int((1 + self.spare) * edges)))
+            self.angles = max(self.angles, padded_size(int((1 + self.spare) ** 2 * angles)) if angles else 0)
+        return graph.padded(self.edges, self.angles)
+
+
 def graph_of(
     lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray, potential: Potential
 ) -> tuple[Graph, float]:
@@ -78,6 +95,7 @@ def graph_of(
         positions,
         lattice,
         kinds.astype(np.int32),
+        np.asarray(numbers, np.int32),
         senders=senders.astype(np.int32),
         receivers=receivers.astype(np.int32),
         shifts=shifts.astype(np.int32),

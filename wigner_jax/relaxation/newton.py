@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._core.programs import Effort, program
 from ..checks import require_double_precision
 from ..crystal.elements import masses_of
 from ..crystal.symmetry import SYMPREC, SpaceGroup, space_group, symmetrized
 from ..crystal.validity import require_structure
 from ..errors import AccuracyWarning
 from ..potentials.evaluate import energy_and_slopes
-from ..potentials.neighbor_list import graph_of
+from ..potentials.neighbor_list import Room, graph_of
 from ..types import Crystal
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .._core.pytree import Array
     from ..potentials.base import Energy, Params, Potential
     from ..potentials.graph import Graph
+
+
+ROOM_TO_MOVE = 0.15  # share of edges more than at the start before a relaxation compiles again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +101,10 @@ def relax(
     length = float(np.cbrt(abs(np.linalg.det(lattice)) / len(numbers)))
     strains = strains / length  # so that all unknowns are in Å
 
+    room = Room(ROOM_TO_MOVE)
+
     def measure(lattice: np.ndarray, positions: np.ndarray) -> _State:
-        graph, _ = graph_of(lattice, positions, np.asarray(numbers), potential)
+        graph = room.filled(graph_of(lattice, positions, np.asarray(numbers), potential)[0])
         values = [np.asarray(v) for v in _derivatives(potential.energy, params, graph, strains, modes)]
         stress = np.abs(values[4]).max() / abs(np.linalg.det(lattice))
         return _State(lattice, positions, float(values[0]), values[1], values[2], np.abs(values[3]).max(), stress)
@@ -236,22 +241,31 @@ def allowed_displacements(group: SpaceGroup, lattice: np.ndarray) -> np.ndarray:
     return _range(flat - rigid @ flat).reshape(-1, N, 3)
 
 
-@partial(jax.jit, static_argnums=0)
+@program(static=0, effort=Effort.ONCE)
 def _derivatives(energy: Energy, params: Params, graph: Graph, strains: Array, modes: Array) -> tuple[Any, ...]:
     """E; gradient and Hessian along allowed strains and displacements z; forces' negative (N, 3); dE/dε (3, 3).
 
     The deformation is x → (x + Σ f u_f)(1 + Σ s ε_s), about the current structure.
     """
 
-    def reduced(z: Array) -> Array:
-        strain = jnp.einsum("s,sab->ab", z[: len(strains)], strains)
-        moved = graph.at(graph.positions + jnp.einsum("f,fja->ja", z[len(strains) :], modes))
-        return energy(params, moved.strained(strain))
+    positions, none = jnp.asarray(graph.positions), jnp.zeros((3, 3))
+    # strains, then displacements, then a direction of zeros so that there is one
+    moved = jnp.concatenate([jnp.zeros((len(strains), *positions.shape)), modes, jnp.zeros((1, *positions.shape))])
+    strained = jnp.concatenate([strains, jnp.zeros((len(modes) + 1, 3, 3))])
 
-    size = len(strains) + len(modes)
-    zero = jnp.zeros(size)
-    value, slope, virial = energy_and_slopes(energy, params, graph)
-    gradient = jax.grad(reduced)
-    # column by column: the memory of one Hessian–vector product, whatever the number of unknowns
-    hessian = jax.lax.map(lambda e: jax.jvp(gradient, (zero,), (e,))[1], jnp.eye(size)) if size else jnp.zeros((0, 0))
-    return value, gradient(zero), hessian, slope, virial
+    def slopes(positions: Array, strain: Array) -> tuple[Array, Array, Array]:
+        return energy_and_slopes(energy, params, graph.at(positions), strain)
+
+    # one by one: the memory of one Hessian–vector product, whatever the number of unknowns; one copy of the energy's
+    # derivative in the program, which values and Hessian share
+    def along(direction: tuple[Array, Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        return jax.jvp(slopes, (positions, none), direction)
+
+    values, changes = jax.lax.map(along, (moved, strained))
+    value, slope, virial = (x[-1] for x in values)
+
+    def reduced(slope: Array, virial: Array) -> Array:
+        gradient = jnp.einsum("zja,...ja->...z", moved, slope) + jnp.einsum("zab,...ab->...z", strained, virial)
+        return gradient[..., :-1]
+
+    return value, reduced(slope, virial), reduced(*changes[1:])[:-1], slope, virial

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from ..._core.chunking import map_nonempty, with_derivative_of
+from ..._core.programs import program
 from ..._core.pytree import pytree
 from ...errors import InputError
 from ...plan.tetrahedra import make_tetrahedra
@@ -226,7 +227,7 @@ class Tetrahedron:
         return jnp.sum(parts, axis=0), jnp.sum(count) > length
 
 
-@jax.jit
+@program()
 def _needed(bucket: TripletBucket, state: State, plan: Plan, broadening: Tetrahedron) -> tuple[Array, ...]:
     """Largest numbers of three-phonon items, degenerate triplets and isotope items at any q of a bucket."""
 

@@ -64,6 +64,10 @@ class Constant:
     def __hash__(self) -> int:
         return hash(self._digest)
 
+    def description(self) -> str:
+        """The same in every process for equal tables."""
+        return self._digest.hex()
+
     def __repr__(self) -> str:
         return f"Constant{self.array.shape}"
 

@@ -127,15 +127,15 @@ class Radial:
     transform: str = ""  # AgnesiTransform or SoftTransform
     cutoff_on_basis: bool = True  # else the cutoff multiplies the radial network's output
     repulsion: int = 0  # exponent of the ZBL envelope, 0: no ZBL
-    numbers: tuple[int, ...] = ()  # atomic numbers and covalent radii (Å) of the species: what transform and ZBL need
-    radii: tuple[float, ...] = ()
+    radii: Constant | None = None  # covalent radii by atomic number, Å: what transform and ZBL need
 
 
 @dataclasses.dataclass(frozen=True)
 class MaceConfig:
-    """Everything that is not a weight. Keys compilation."""
+    """Everything that is not a weight. Keys compilation, all but the elements: only how many there are is compiled, so
+    that crystals of as many elements share programs."""
 
-    numbers: tuple[int, ...]  # atomic numbers, in the order of the weights
+    numbers: tuple[int, ...] = dataclasses.field(compare=False)  # atomic numbers, in the order of the weights
     radial: Radial
     interactions: tuple[Interaction, ...]
     products: tuple[Product, ...]
@@ -144,10 +144,13 @@ class MaceConfig:
     head: int
     scaled: bool  # ScaleShiftMACE: the repulsion is scaled and shifted with the site energies
     single: bool  # constants (couplings) rounded to float32, as in a file of that precision
+    n_species: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "n_species", len(self.numbers))
         # the tree is walked once, not at every call of a compiled function
-        object.__setattr__(self, "_hash", hash(tuple(getattr(self, f.name) for f in dataclasses.fields(self))))
+        compared = tuple(getattr(self, f.name) for f in dataclasses.fields(self) if f.compare)
+        object.__setattr__(self, "_hash", hash(compared))
 
     def __hash__(self) -> int:
         return self._hash  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from ...checks import require_finite
 from ...crystal.elements import SYMBOLS
 from ...errors import InputError
 from ..base import LONGEST
-from ..layers.equivariant import ACTIVATION_NORMS, ACTIVATIONS, MAX_L, Irreps, Linear, MulIrrep, Path
+from ..layers.equivariant import ACTIVATION_NORMS, ACTIVATIONS, MAX_L, Constant, Irreps, Linear, MulIrrep, Path
 from ..readers.torch_archive import Stub, Tensor, tensors
 from .config import (
     ConvPath,
@@ -197,7 +197,11 @@ def _radial(model: Stub, numbers: tuple[int, ...]) -> Radial:
         if module is not None and module.kind() not in known:
             raise InputError(f"radial module {module.kind()!r} is not supported ({', '.join(sorted(known))})")
     table = next((m for m in (transform, repulsion) if m is not None), None)
-    radii = () if table is None else tuple(float(r) for r in _array(table, "covalent_radii")[list(numbers)])
+    radii = None if table is None else np.asarray(_array(table, "covalent_radii"), np.float64)
+    if radii is not None and not (radii.ndim == 1 and len(radii) > max(numbers)):
+        raise InputError(f"covalent_radii has shape {radii.shape}, which lacks the element {max(numbers)}")
+    if radii is not None:
+        require_finite(radii[list(numbers)], "covalent radii")
     applied = embedding.find("apply_cutoff")
     return Radial(
         basis=basis.kind(),
@@ -209,8 +213,7 @@ def _radial(model: Stub, numbers: tuple[int, ...]) -> Radial:
         repulsion=0
         if repulsion is None
         else whole_number(int(_array(repulsion, "p")), "the power of the repulsion", 1, 100),
-        numbers=numbers if radii else (),
-        radii=radii,
+        radii=None if radii is None else Constant(radii),
     )
 
 

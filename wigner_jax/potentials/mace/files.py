@@ -50,12 +50,15 @@ def load_mace(path: str | Path, *, head: str | None = None) -> Potential:
 
 
 def _potential(energy: Mace, params: MaceParams, name: str) -> Potential:
-    radial, count = energy.config.radial, len(energy.config.numbers)
+    radial, numbers = energy.config.radial, energy.config.numbers
     nonsmooth: tuple[tuple[int, int, float], ...] = ()
-    if radial.repulsion:  # its envelope is C² only, where two atoms touch: near bond lengths
-        pairs = [(s, t) for s in range(count) for t in range(s, count)]
-        nonsmooth = tuple((s, t, radial.radii[s] + radial.radii[t]) for s, t in pairs)
-    return Potential(params, energy, name, energy.config.numbers, radial.r_max, nonsmooth_distances=nonsmooth)
+    if (
+        radial.repulsion and radial.radii is not None
+    ):  # its envelope is C² only, where two atoms touch: near bond lengths
+        radii = [float(radial.radii.array[z]) for z in numbers]
+        pairs = [(s, t) for s in range(len(radii)) for t in range(s, len(radii))]
+        nonsmooth = tuple((s, t, radii[s] + radii[t]) for s, t in pairs)
+    return Potential(params, energy, name, numbers, radial.r_max, nonsmooth_distances=nonsmooth)
 
 
 def load_state(path: str | Path, potential: Potential) -> Potential:
@@ -179,13 +182,9 @@ def restrict(potential: Potential, numbers: Sequence[int]) -> Potential:
 
     params = {name: _rows(config, name, np.asarray(value), wanted) for name, value in potential.params.items()}
     pick = tuple(config.numbers[k] for k in wanted)
-    radial = config.radial
-    if radial.radii:
-        radial = dataclasses.replace(radial, numbers=pick, radii=tuple(radial.radii[k] for k in wanted))
     small = dataclasses.replace(
         config,
         numbers=pick,
-        radial=radial,
         interactions=tuple(dataclasses.replace(b, skip=selector(b.skip)) for b in config.interactions),
     )
     label = "".join(SYMBOLS[z] for z in pick)

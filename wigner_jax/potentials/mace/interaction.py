@@ -81,7 +81,7 @@ def _nonlinear(
     """
     skip = select(block.skip, params["skip_tp.weight"], edges.kinds[0], h)
     h = block.linear_up(params["linear_up.weight"], h)
-    count = len(config.numbers)
+    count = config.n_species
     ends = [params[f"{end}_embedding.weight"].reshape(count, -1) / np.sqrt(count) for end in ("source", "target")]
     parts = [edges.features, *(table[kind] for table, kind in zip(ends, edges.kinds, strict=True))]
     joined = jnp.concatenate(parts, axis=-1)

@@ -50,12 +50,14 @@ class Mace:
         species = jnp.asarray(graph.species)
         blocks = edge_blocks(graph)
         kinds = species[blocks.senders], species[blocks.receivers]
-        features, cutoff = edge_features(config.radial, params, blocks, kinds)
+        numbers = jnp.asarray(graph.numbers)
+        elements = numbers[blocks.senders], numbers[blocks.receivers]
+        features, cutoff = edge_features(config.radial, params, blocks, elements)
         directions = direction_monomials(max(config.interactions[0].harmonics), blocks.units)
         edges = EdgeData(blocks, kinds, directions, features, cutoff)
 
-        embedding = params["node_embedding.linear.weight"].reshape(len(config.numbers), -1)
-        embedding = embedding / np.sqrt(len(config.numbers))
+        embedding = params["node_embedding.linear.weight"].reshape(config.n_species, -1)
+        embedding = embedding / np.sqrt(config.n_species)
         h: Features = (embedding[species][:, None, :],)
         states = []
         for t, (block, many_body) in enumerate(zip(config.interactions, config.products, strict=True)):
@@ -67,7 +69,7 @@ class Mace:
         for t, readout in enumerate(config.readouts):
             state = states[-1] if len(config.readouts) == 1 else states[t]
             site = site + _read(config, readout, _under(params, f"readouts.{t}."), state)
-        pair = repulsion(config.radial, params, blocks, kinds) if config.radial.repulsion else 0.0
+        pair = repulsion(config.radial, params, blocks, elements) if config.radial.repulsion else 0.0
         if config.scaled:
             scale = jnp.atleast_1d(params["scale_shift.scale"])[config.head]
             shift = jnp.atleast_1d(params["scale_shift.shift"])[config.head]

@@ -116,7 +116,7 @@ class Batches:
     def _joined(self, frames: list[Frame | None], rng: np.random.Generator) -> Batch:
         B, A, E, K = len(frames), self.atoms, self.edges, self.columns
         positions, forces = np.zeros((2, A, 3), self.dtype)
-        species, owners = np.zeros(A, np.int32), np.full(A, B, np.int32)
+        species, numbers, owners = np.zeros(A, np.int32), np.ones(A, np.int32), np.full(A, B, np.int32)
         senders, receivers = np.zeros((2, E), np.int32)
         shifts, cells = np.zeros((E, 3 * B), self.dtype), np.tile(np.eye(3, dtype=self.dtype), (B, 1))
         energy, volumes, stress = np.zeros(B, self.dtype), np.ones(B, self.dtype), np.zeros((B, 3, 3), self.dtype)
@@ -129,6 +129,7 @@ class Batches:
             graph, mask, N = frame.graph, np.asarray(frame.graph.edge_mask), frame.graph.n_atoms
             own, listed = slice(first, first + N), slice(edge, edge + int(mask.sum()))
             positions[own], forces[own], species[own], owners[own] = graph.positions, frame.forces, graph.species, b
+            numbers[own] = graph.numbers
             senders[listed], receivers[listed] = graph.senders[mask] + first, graph.receivers[mask] + first
             three = slice(3 * b, 3 * b + 3)
             shifts[listed, three], cells[three] = graph.shifts[mask], graph.cell
@@ -142,7 +143,7 @@ class Batches:
             first, edge = own.stop, listed.stop
         shifts[edge:, 0] = 1
         graph = Graph(
-            positions, cells, species, senders, receivers, shifts, np.arange(E) < edge,
+            positions, cells, species, numbers, senders, receivers, shifts, np.arange(E) < edge,
             np.zeros((0, 2), np.int32), np.zeros(0, bool), chunk_bytes=self.chunk_bytes,
         )  # fmt: skip
         return Batch(graph, owners, atoms, volumes, energy, forces, stress, weights, vectors, columns)
