@@ -16,6 +16,7 @@ Inside another transformation (`jit`, `grad`, `vmap`) a program is the plain fun
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -26,6 +27,7 @@ import pickle
 import platform
 import re
 import sys
+import uuid
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -54,6 +56,7 @@ OPTIONS: dict[Effort, dict[str, bool | int]] = {
     Effort.ONCE: {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},
 }
 FOLDER = "wigner-jax-programs"  # inside JAX's compilation cache
+LARGEST = 2 * 2**30  # bytes of the folder
 MAGIC = b"wigner-jax program 1\n"
 # settings of JAX that change what is traced or compiled
 SETTINGS = (
@@ -130,17 +133,30 @@ class Program:
     def _load_or_compile(
         self, arguments: tuple, dynamic: tuple, statics: tuple, tree: Any, types: tuple
     ) -> Callable[..., Any]:
-        effort = self.effort(*arguments)
-        options = compiler_options(effort)
+        options = compiler_options(self.effort(*arguments))
         path = self._path(statics, tree, types, options)
-        if path is not None and (loaded := _load(path, dynamic)) is not None:
+        if path is None:
+            return self._wrapped(self.function.__name__, options).lower(*arguments).compile()
+        loaded = _load(path, dynamic)
+        if loaded is not None and _runs(loaded, dynamic):
             return loaded
-        wrapped = jax.jit(self.function, static_argnums=self.static, compiler_options=options or None)
-        lowered = wrapped.lower(*arguments)
+        # A name of its own, so that JAX's cache does not have it under another key: of what XLA has loaded it makes files
+        # that cannot be loaded (jaxlib 0.10.2, CPU). A file of ours that is there and does not work needs yet another.
+        name = f"{self.function.__name__}_{path.name[-8:]}{uuid.uuid4().hex[:8] if path.exists() else ''}"
+        lowered = self._wrapped(name, options).lower(*arguments)
+        found = _loaded_by_jax()
         compiled = lowered.compile()
-        if path is not None and all(map(KNOWN_CALLS.match, CALL.findall(lowered.as_text()))):
+        if _loaded_by_jax() == found and all(map(KNOWN_CALLS.match, CALL.findall(lowered.as_text()))):
             _store(path, compiled)
         return compiled
+
+    def _wrapped(self, name: str, options: dict) -> Any:
+        @functools.wraps(self.function)
+        def function(*arguments: Any) -> Any:
+            return self.function(*arguments)
+
+        function.__name__ = name
+        return jax.jit(function, static_argnums=self.static, compiler_options=options or None)
 
     def _path(self, statics: tuple, tree: Any, types: tuple, options: dict) -> Path | None:
         """Where the executable is kept; None where it is not."""
@@ -296,8 +312,48 @@ def _store(path: Path, compiled: jax.stages.Compiled) -> None:
         content = pickle.dumps((executable, template, count))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, MAGIC + hashlib.sha256(content).digest() + content)
+        _prune(path.parent)
     except Exception:  # a version of JAX without this, a full disk, a type that cannot be written
         return
+
+
+_HITS: list[None] = []  # one for each executable that JAX has loaded from its cache
+
+
+def _loaded_by_jax() -> int:
+    """How many executables JAX has loaded from its cache since this was first asked."""
+    _listen()
+    return len(_HITS)
+
+
+@functools.cache
+def _listen() -> None:
+    def heard(event: str, **_: Any) -> None:
+        if event.endswith("/cache_hits"):
+            _HITS.append(None)
+
+    jax.monitoring.register_event_listener(heard)
+
+
+def _runs(loaded: Callable[..., Any], dynamic: tuple) -> bool:
+    """Whether a loaded executable finds all of its parts, which XLA looks for when it runs."""
+    try:
+        jax.block_until_ready(loaded(*dynamic))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        return False
+    return True
+
+
+def _prune(folder: Path) -> None:
+    """Remove what was used longest ago, above the largest size of the folder."""
+    files = sorted(((s.st_mtime, s.st_size, p) for p in folder.iterdir() for s in [p.stat()]), reverse=True)
+    total = 0
+    for _, size, path in files:
+        total += size
+        if total > LARGEST:
+            path.unlink(missing_ok=True)
 
 
 @functools.cache
@@ -324,7 +380,10 @@ def _load(path: Path, dynamic: tuple) -> Callable[..., Any] | None:
         _ready_libraries()
         executable, template, count = pickle.loads(content[start:])
         trees = jax.tree.structure((dynamic, {})), jax.tree.structure(template)
-        return deserialize_and_load(executable, *trees, execution_devices=jax.devices()[:count])
+        loaded = deserialize_and_load(executable, *trees, execution_devices=jax.devices()[:count])
+        with contextlib.suppress(OSError):
+            os.utime(path)  # used today
+        return loaded
     except Exception:  # made by another version after all
         return None
 

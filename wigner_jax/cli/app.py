@@ -46,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 #: what follows `wigner-jax`: each has a module here with HELP, DESCRIPTION, add_arguments and run
-COMMANDS = ("kappa", "plot", "benchmark", "models", "train", "finetune")
+COMMANDS = ("kappa", "plot", "benchmark", "models", "train", "finetune", "cache")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 # measured lattice constants at room temperature in Å, a starting point for a relaxation: one for cubic crystals, a and c
 # for wurtzite
-_STRUCTURES: dict[str, dict[str, tuple[float, ...]]] = {
+STRUCTURES: dict[str, dict[str, tuple[float, ...]]] = {
     "diamond": {"Si": (5.431,), "C": (3.567,), "Ge": (5.658,)},
     "zincblende": {
         "SiC": (4.360,), "SiGe": (5.540,),  # SiGe: a hypothetical ordered alloy, at the mean of its elements
@@ -31,7 +31,7 @@ _STRUCTURES: dict[str, dict[str, tuple[float, ...]]] = {
         "ZnO": (3.250, 5.207), "CdS": (4.137, 6.716), "CdSe": (4.299, 7.011),
     },
 }  # fmt: skip
-_PROTOTYPES = {name: (structure, a) for structure, names in _STRUCTURES.items() for name, a in names.items()}
+_PROTOTYPES = {name: (structure, a) for structure, names in STRUCTURES.items() for name, a in names.items()}
 # of cubic crystals: 512 and 64 atoms; of wurtzite: 300 and 72, those of the phononDB-PBE benchmark
 _SUPERCELLS = {"wurtzite": ((5, 5, 3), (3, 3, 2))}
 FC2_SUPERCELL, FC3_SUPERCELL = (4, 4, 4), (2, 2, 2)

@@ -24,8 +24,13 @@ def padded_size(count: int) -> int:
     return -(-count // step) * step
 
 
+def power_of_two(count: int) -> int:
+    """The next one, at least 4: fewer shapes than `padded_size` gives, where padding costs little."""
+    return 2 ** max(2, int(count - 1).bit_length())
+
+
 class Room:
-    """Lengths of the lists of graphs that follow each other, with some to spare, so that they share one compilation."""
+    """Lengths of the lists of small graphs, with some to spare, so that a relaxation and many crystals share programs."""
 
     def __init__(self, spare: float) -> None:
         self.spare = spare
@@ -36,8 +41,8 @@ class Room:
         edges, angles = int(np.sum(graph.edge_mask)), int(np.sum(graph.angle_mask))
         if edges > self.edges or angles > self.angles:
             # angles grow with the square of the edges
-            self.edges = max(self.edges, padded_size(int((1 + self.spare) * edges)))
-            self.angles = max(self.angles, padded_size(int((1 + self.spare) ** 2 * angles)) if angles else 0)
+            self.edges = max(self.edges, power_of_two(int((1 + self.spare) * edges)))
+            self.angles = max(self.angles, power_of_two(int((1 + self.spare) ** 2 * angles)) if angles else 0)
         return graph.padded(self.edges, self.angles)
 
 
