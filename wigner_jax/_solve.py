@@ -29,7 +29,7 @@ from .physics import phonons as harmonic
 from .physics.broadening.tetrahedron import Tetrahedron
 from .physics.conductivity import wigner_heat_capacity
 from .physics.domain import check_problem
-from .physics.taking_part import takes_part
+from .physics.taking_part import is_scattered, takes_part
 from .plan.fc2_table import make_fc2_table
 from .plan.fc3_table import make_fc3_table
 from .plan.memory import require_memory
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 CAPACITY_SAMPLE = 24  # q-points whose on-shell processes are counted to size the lists for all
 CAPACITY_MARGIN = 0.35  # extra share: NaCl's busiest q-point needs 27 % more than the busiest of the sample
 KERNEL_FROM = 4 * 10**6  # matrix elements of a piece of a bucket: two atoms and 10 × 10 × 10 points
+STANDING = 1e-6  # THz Å: slower modes do not move
 GROUPS_A_PIECE = 4  # groups of q-points per device between two reports of progress
 SCATTERING = Scattering()
 
@@ -292,12 +293,22 @@ def solve(
         gamma = _linewidths(plan, state, waves, broadening, scattering, progress)
     found = _conductivity(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix)
     require_finite(found.kappa_TOT, "κ")
-    if np.any(takes_part(waves.frequencies)) and not np.any(gamma.total > 0):
-        raise InputError(
-            "no mode has a finite lifetime: nothing scatters, and κ is infinite", "check Φ3 and `scattering`"
-        )
+    if np.any(takes_part(waves.frequencies)) and not np.any(is_scattered(gamma.total)):
+        raise _nothing_scatters(float(np.abs(waves.velocity_operator).max()))
     say_if_nothing_carries(found, waves)
     return Solution(waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals)
+
+
+def _nothing_scatters(fastest: float) -> InputError:
+    if fastest < STANDING:
+        return InputError(
+            f"no mode moves (the largest velocity is {fastest:.0e} THz Å) and nothing scatters: the atoms of a cell do not"
+            " interact with those of its neighbours",
+            "check the cell: a molecule in a box has no lattice thermal conductivity",
+        )
+    return InputError(
+        "no mode has a finite lifetime: nothing scatters, and κ is infinite", "check Φ3, and what scatters besides it"
+    )
 
 
 def _pieces(

@@ -27,4 +27,5 @@ LINEWIDTH = 18 * pi / (HBAR * EV) ** 2 / (2 * pi * THZ) ** 2 * EV**2
 KAPPA = (THZ * ANGSTROM) ** 2 / ANGSTROM**3 * EV / THZ / (2 * pi)
 KELVIN_MIN = 1e-3  # below this a temperature is refused
 CUTOFF_FREQUENCY = 1e-4  # THz: modes below contribute nothing
+LEAST_LINEWIDTH = 1e-20  # THz, a lifetime of three months: rounding and underflow, not scattering
 DEGENERACY = 1e-4  # THz: neighbouring modes closer than this form one block

@@ -205,3 +205,12 @@ def test_the_oldest_go_when_there_are_too_many(tmp_path: Path, monkeypatch) -> N
         os.utime(tmp_path / str(k), (k, k))
     programs._prune(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "3"]
+
+
+def test_defaults_stay_the_functions_own() -> None:
+    def function(x, power=2, negative=len):  # a default that is no array
+        return x**power
+
+    one = program()(function)
+    assert one(3.0) == one(x=3.0) == 9
+    assert one(3.0, power=3) == 27

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pages import PAGES, ROOT, blocks, commands, name_of, shell_lines, without_blocks
+from quick_programs import COMPILED_QUICKLY
 
 from wigner_jax import __version__
 from wigner_jax.cli.app import build_parser
@@ -51,6 +52,7 @@ def test_python_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest)
         "JAX_COMPILATION_CACHE_DIR": str(request.config.cache.mkdir("jax")),
         "XDG_CACHE_HOME": str(tmp_path / "home"),
         "MPLBACKEND": "agg",
+        **COMPILED_QUICKLY,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
     run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=variables, capture_output=True, text=True)

@@ -195,6 +195,9 @@ def _database(path: Path) -> None:
             database.write(ase.build.bulk("Si"), data={"REF_forces": np.zeros((2, 3)), "REF_energy": float(k)}, key=k)
 
 
+SALT = ase.build.bulk("NaCl", "rocksalt", a=5.64)
+
+
 def _solution() -> Any:
     """NaCl on springs, with linewidths of nothing in particular."""
     from plot.test_plot import springs
@@ -207,7 +210,7 @@ def _solution() -> Any:
     from wigner_jax.solution import Solution
     from wigner_jax.types import Linewidths, Scattering
 
-    cells = supercells_from_atoms(ase.build.bulk("NaCl", "rocksalt", a=5.64), (3, 3, 3), (1, 1, 1))
+    cells = supercells_from_atoms(SALT, (3, 3, 3), (1, 1, 1))
     plan = make_plan(cells, (3, 3, 3))
     waves = phonons(plan, springs(cells), None)
     P = len(plan.mesh.irreducible)
@@ -220,6 +223,18 @@ def _kappa(path: Path) -> None:
     from wigner_jax.io.kappa_hdf5 import write_kappa_hdf5
 
     write_kappa_hdf5(path, _solution())
+
+
+def _kappa_with_bands(path: Path) -> None:
+    from plot.test_plot import springs
+
+    from wigner_jax.crystal.from_ase import supercells_from_atoms
+    from wigner_jax.io.kappa_hdf5 import write_kappa_hdf5
+    from wigner_jax.physics.bands import phonon_bands
+
+    solution = _solution()
+    bands = phonon_bands(solution.plan, springs(supercells_from_atoms(SALT, (3, 3, 3), (1, 1, 1))))
+    write_kappa_hdf5(path, solution, bands)
 
 
 def _read_kappa(path: Path) -> None:
@@ -283,7 +298,7 @@ CALCULATIONS = {
     "frames": Target(_crystal("extxyz"), _dataset, mutations.plain, "a.extxyz", share=0.5),
     "database": Target(_database, _dataset, mutations.plain, "a.db"),
     "kappa": Target(_kappa, _read_kappa, mutations.hdf5, "kappa-m333.hdf5"),
-    "figures": Target(_kappa, _draw, mutations.hdf5, "kappa-m333.hdf5", share=0.02),
+    "figures": Target(_kappa_with_bands, _draw, mutations.hdf5, "kappa-m333.hdf5", share=0.02),
     "reference": Target(_reference, _read_reference, mutations.json_tree, "dft.json"),
     "reference-gz": Target(_reference, _read_reference, mutations.json_tree, "dft.json.gz"),
 }

@@ -106,15 +106,16 @@ class Program:
         LIVE.add(self)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        if named or len(arguments) < len(self._signature.parameters):
+        if named:
             bound = self._signature.bind(*arguments, **named)
-            bound.apply_defaults()
+            if bound.kwargs:  # one before it is left out
+                bound.apply_defaults()
             arguments = bound.args
         dynamic = tuple(x for i, x in enumerate(arguments) if i not in self.static)
         leaves, tree = jax.tree.flatten(dynamic)
         if any(map(_setting, WATCHED)) or not all(map(_is_plain, leaves)):
             return self._plain(*arguments)
-        statics = tuple(arguments[i] for i in self.static)
+        statics = tuple(arguments[i] for i in self.static if i < len(arguments))
         types = tuple(map(_type_of, leaves))
         key = (statics, tree, types, tuple(map(_setting, SETTINGS)))
         run = self._compiled.get(key)

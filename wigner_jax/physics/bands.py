@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
+from .._core.programs import Effort, program
 from .._core.pytree import host_data
 from ..plan.band_path import BandPath, high_symmetry_path
 from ..plan.mesh import first_zone
@@ -29,7 +29,7 @@ class Bands:
     frequencies: np.ndarray  #: (K, m) THz, ascending; imaginary ones are negative
 
 
-@jax.jit
+@program(effort=Effort.ONCE)
 def _frequencies(qpoints: Array, plan: Plan, second: Array, nac: LongRange | None) -> Array:
     return frequencies_and_eigenvectors(qpoints, second, plan.crystal, plan.fc2_table, nac)[0]
 

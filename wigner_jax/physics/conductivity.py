@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from ..types import Conductivity, Crystal, Mesh, Phonons
 from ..units import K_B, KAPPA, THZ_TO_EV
 from .degeneracy import same_degenerate_set
-from .taking_part import takes_part
+from .taking_part import is_scattered, takes_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ def green_kubo_heat_capacity(frequencies: Array, temperature: Array) -> Array:
 
 def _pairs(frequencies: Array, linewidths: Array, temperature: Array, matrix: HeatCapacityMatrix) -> Array:
     """C_ss' Γ_ss' / [(f_s - f_s')² + Γ_ss'²] at one temperature, 0 where a mode carries no heat. (P, m, m) eV/K/THz"""
-    live = takes_part(frequencies) & ~(linewidths <= 0)
+    live = takes_part(frequencies) & is_scattered(linewidths)
     f = jnp.where(live, frequencies, 1.0)
     γ = jnp.where(live, linewidths, 1.0)
     pair = live[:, :, None] & live[:, None, :]

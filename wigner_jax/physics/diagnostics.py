@@ -10,7 +10,7 @@ import numpy as np
 import spglib
 
 from ..types import Residuals
-from .taking_part import takes_part
+from .taking_part import is_scattered, takes_part
 
 if TYPE_CHECKING:
     from ..types import Crystal, Mesh, Supercell
@@ -73,7 +73,7 @@ def diagnose(solution: Any) -> Diagnostics:
     by_point = modes[..., :3].sum(axis=-1) / len(mesh.qpoints)
     total = np.asarray(conductivity.kappa_TOT)[:, :3].sum(axis=-1)
     near = by_point[:, next_to_gamma(plan.crystal, mesh)].sum(axis=1)
-    silent = np.asarray(takes_part(frequencies)) & (np.asarray(solution.linewidths.total) <= 0)
+    silent = np.asarray(takes_part(frequencies)) & ~np.asarray(is_scattered(solution.linewidths.total))
     scattering = solution.scattering
     causes = ["three phonons"]
     causes += [] if scattering.isotope is None else ["isotopes"]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 
 from .degeneracy import degenerate_averages
+from .taking_part import is_scattered
 
 if TYPE_CHECKING:
     from .._core.pytree import Array
@@ -65,7 +66,7 @@ def mean_free_path(gv_by_gv: Array, weights: Array, frequencies: Array, linewidt
     """
     squared = jnp.sum(jnp.asarray(gv_by_gv)[..., :3], axis=-1) / jnp.asarray(weights)[:, None]
     squared = jnp.einsum("pst,pt->ps", degenerate_averages(jnp.asarray(frequencies)), squared)
-    scatters = jnp.asarray(linewidths) > 0
+    scatters = is_scattered(jnp.asarray(linewidths))
     lifetime = 1 / (4 * pi * jnp.where(scatters, linewidths, 1.0))
     return jnp.where(scatters, jnp.sqrt(jnp.maximum(squared, 0.0)) * lifetime * 0.1, jnp.inf)
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ase import Atoms
 
+from .._core.programs import Effort, program
 from ..checks import require_double_precision
 from ..crystal.elements import SYMBOLS
 from ..errors import InputError
@@ -218,7 +219,7 @@ def _signature(potential: Potential, graph: Graph) -> list[Finding]:
 
 
 # correctness does not need optimised machine code, whose compilation is most of the time
-_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+_jit = program(effort=Effort.ONCE)
 
 
 @_jit

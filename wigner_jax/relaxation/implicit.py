@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._core.programs import program
 from .._core.pytree import Array, pytree
 from ..crystal.symmetry import space_group
 from ..errors import InputError
@@ -262,8 +263,8 @@ def _second_moment(flags: Array) -> Array:
     return total / 20 / jnp.sum(volumes)
 
 
-_relaxed = jax.jit(relaxed, static_argnums=(0, 3))
-_force_constants = jax.jit(force_constants_at, static_argnums=0)
+_relaxed = program(static=(0, 3))(relaxed)
+_force_constants = program(static=0)(force_constants_at)
 
 
 __all__ = [

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._core.programs import program
 from .._core.pytree import pytree
 from ..physics.conductivity import heat_capacity
 from ..physics.taking_part import takes_part
@@ -93,7 +94,7 @@ def _response(potential: Potential, crystal: Crystal) -> tuple[np.ndarray, np.nd
     return strain, mixed, -np.linalg.solve(lifted, forces)
 
 
-@jax.jit
+@program()
 def _energy_hessian(potential: Potential, graph: Array) -> Array:
     """Second derivatives of E by (6 strains, 3n displacements) at none, eV."""
     import dataclasses

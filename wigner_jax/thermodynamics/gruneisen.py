@@ -16,10 +16,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._core.programs import program
 from .._core.pytree import pytree
 from ..checks import imaginary_modes
 from ..crystal.defaults import default_supercells
@@ -252,12 +252,12 @@ def _graph(potential: Potential, crystal: Crystal, supercells: Supercells) -> tu
     return graph, plan_fit(crystal, supercell, 2, parity=potential.parity)[0]
 
 
-_slope = jax.jit(constants_and_slope, static_argnums=0)
-_fitted = jax.jit(fitted, static_argnums=0)
-_modes = jax.jit(mode_slopes)
+_slope = program(static=0)(constants_and_slope)
+_fitted = program(static=0)(fitted)
+_modes = program()(mode_slopes)
 
 
-@jax.jit
+@program()
 def _harmonic(points: Array, second: Array, crystal: Crystal, table: FC2Table) -> tuple[Array, Array, Array]:
     """D, frequencies and eigenvectors."""
     return (
@@ -266,7 +266,7 @@ def _harmonic(points: Array, second: Array, crystal: Crystal, table: FC2Table) -
     )
 
 
-@jax.jit
+@program()
 def _change(points: Array, second: Array, change: Array, crystal: Crystal, table: FC2Table) -> tuple[Array, Array]:
     waves = frequencies_and_eigenvectors(points, second, crystal, table)
     return waves[0], mode_gruneisen(points, waves, change[..., None], crystal, table)[..., 0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from .._core.programs import program
 from .._core.pytree import pytree
 from ..errors import InputError
 from ..potentials.evaluate import energy_and_slopes, forces_and_stress
@@ -117,7 +117,7 @@ def same_size(frames: Sequence[Frame]) -> list[Frame]:
     return [dataclasses.replace(f, graph=f.graph.padded(edges, angles)) for f in frames]
 
 
-@partial(jax.jit, static_argnums=0)
+@program(static=0)
 def predict(energy: Energy, params: Params, frozen: Params, graph: Graph) -> tuple[Array, Array, Array]:
     """E (eV), forces (N, 3) eV/Å and stress (3, 3) eV/Å³ of a graph, differentiable in `params`."""
     E, slope, virial = energy_and_slopes(energy, params if frozen is None else (params, frozen), graph)
@@ -136,7 +136,7 @@ def frame_loss(energy: Energy, params: Params, frozen: Params, frame: Frame) -> 
     return jnp.dot(frame.weights, jnp.stack(parts))
 
 
-@partial(jax.jit, static_argnums=0)
+@program(static=0)
 def frame_value_and_grad(energy: Energy, params: Params, frozen: Params, frame: Frame) -> tuple[Array, Params]:
     """`frame_loss` and its derivative by `params`."""
     return jax.value_and_grad(frame_loss, argnums=1)(energy, params, frozen, frame)

@@ -25,7 +25,6 @@ Gabriel and Hongler, arXiv:1806.07572), started from the potential's own predict
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -33,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ..._core.programs import program
 from ...errors import InputError
 from ..frames import predict
 
@@ -258,10 +258,10 @@ def _parameter_slope(energy: Energy, trained: Params, frozen: Params, graph: Gra
     return ravel_pytree(jax.grad(of)(trained))[0]
 
 
-_slope = partial(jax.jit, static_argnums=0)(_parameter_slope)
+_slope = program(static=0)(_parameter_slope)
 
 
-@partial(jax.jit, static_argnums=0)
+@program(static=0)
 def _changes(
     energy: Energy, trained: Params, frozen: Params, graph: Graph, moves: Array, strains: Array
 ) -> Array:  # fmt: skip

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._core.programs import program
 from ..._core.pytree import pytree
 from ..._solve import linewidths, phonons
 from ...ifc.autodiff import directional_energy, summed_gradient
@@ -241,7 +242,7 @@ def pullback_to_params(
     return total, error
 
 
-_weights = jax.jit(pattern_weights)
+_weights = program()(pattern_weights)
 
 
 def _contracted(
@@ -251,14 +252,14 @@ def _contracted(
     return directional_energy(energy, params if frozen is None else (params, frozen), graph, weight, pattern, order)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@program(static=(0, 1))
 def _term(
     energy: Energy, order: int, params: Params, frozen: Params, graph: Graph, weight: Array, pattern: Array
 ) -> Params:
     return jax.grad(partial(_contracted, energy, order))(params, frozen, graph, weight, pattern)
 
 
-@partial(jax.jit, static_argnums=0)
+@program(static=0)
 def _one_order(energy: Energy, params: Params, frozen: Params, graph: Graph, fit: Fit, W: Array) -> Params:
     """The sum of all patterns."""
 

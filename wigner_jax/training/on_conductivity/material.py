@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._core.programs import Effort, program
 from ..._core.pytree import host_data, pytree
 from ..._solve import SCATTERING, linewidths, make_plan, phonons
 from ...errors import InputError
@@ -71,8 +72,8 @@ class Material:
         return solution_of(self.plan, fc, conditions or self.conditions, self.broadening, self.nac)
 
 
-_force_constants = jax.jit(force_constants_at, static_argnums=0)
-conductivity = jax.jit(transport.conductivity)
+_force_constants = program(static=0)(force_constants_at)
+conductivity = program(effort=Effort.ONCE)(transport.conductivity)
 
 
 def solution_of(
