@@ -217,6 +217,9 @@ def kappa(
 ) -> KappaTensors:
     """Populations' and coherences' conductivity, (T, 6) each in W/(m K), Voigt order: a pure function of its arguments.
 
+    Along changes of `fc` that keep the crystal's symmetry, such as those of a potential's parameters, a derivative is κ's own.
+    Single elements of Φ2 also split degenerate modes, where κ has no derivative: project a raw cotangent before using it.
+
     Differentiable in `fc`, `nac`, `scattering`, `temperatures` and the floats of `plan.crystal`; differentiate the total
     rather than the two parts, whose border is a threshold.
 

@@ -136,6 +136,7 @@ PROCESS = """
 import sys, json
 import jax
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", 2)  # as the command line on two cores: programs of one and of two devices
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 import numpy as np
 from ase.build import bulk
