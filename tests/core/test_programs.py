@@ -173,12 +173,13 @@ def test_a_second_process_traces_nothing(tmp_path: Path) -> None:
     assert {path.name.rpartition("-")[0] for path in kept} == {name.strip("_") for name in OURS}
     # damage is found, and mended
     kept[0].write_bytes(kept[0].read_bytes()[:-1])
+    kept[2].write_bytes(kept[3].read_bytes())  # another program under this name
     content = bytearray(kept[1].read_bytes())
     content[len(content) // 2] ^= 1
     kept[1].write_bytes(content)
     again = run(tmp_path)
     assert again[:2] == first[:2]
-    assert {name.strip("_") for name in again[2]} == {path.name.rpartition("-")[0] for path in kept[:2]}
+    assert {name.strip("_") for name in again[2]} == {path.name.rpartition("-")[0] for path in kept[:3]}
     assert run(tmp_path)[2] == set()
     # what was lost comes from JAX's cache, and no file is made of that: XLA could not load it
     kept[0].unlink()

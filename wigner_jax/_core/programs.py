@@ -312,7 +312,7 @@ def _store(path: Path, compiled: jax.stages.Compiled) -> None:
         count = len({d for s in jax.tree.leaves(compiled.input_shardings) for d in s.device_set}) or 1
         content = pickle.dumps((executable, template, count))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, MAGIC + hashlib.sha256(content).digest() + content)
+        write_bytes(path, MAGIC + _seal(path, content) + content)
         _prune(path.parent)
     except Exception:  # a version of JAX without this, a full disk, a type that cannot be written
         return
@@ -347,6 +347,11 @@ def _runs(loaded: Callable[..., Any], dynamic: tuple) -> bool:
     return True
 
 
+def _seal(path: Path, content: bytes) -> bytes:
+    """That a file is whole, and is the one that its name says."""
+    return hashlib.sha256(path.name.encode() + content).digest()
+
+
 def _prune(folder: Path) -> None:
     """Remove what was used longest ago, above the largest size of the folder."""
     files = sorted(((s.st_mtime, s.st_size, p) for p in folder.iterdir() for s in [p.stat()]), reverse=True)
@@ -373,7 +378,7 @@ def _load(path: Path, dynamic: tuple) -> Callable[..., Any] | None:
     except OSError:
         return None
     start = len(MAGIC) + 32
-    if not content.startswith(MAGIC) or hashlib.sha256(content[start:]).digest() != content[len(MAGIC) : start]:
+    if not content.startswith(MAGIC) or _seal(path, content[start:]) != content[len(MAGIC) : start]:
         return None
     try:
         from jax.experimental.serialize_executable import deserialize_and_load
