@@ -38,7 +38,10 @@ def heard(event, duration_secs, **_):
     if event.endswith("backend_compile_duration"):
         compiled.append(duration_secs)
 jax.monitoring.register_event_duration_secs_listener(heard)
-from wigner_jax.cli.app import main
+try:
+    from wigner_jax.cli.app import main
+except ImportError:  # before 0.2
+    from wigner_jax.cli import main
 code = main(sys.argv[2:])
 used = resource.getrusage(resource.RUSAGE_SELF)
 facts = {"cpu_s": used.ru_utime + used.ru_stime, "wall_s": time.perf_counter() - start, "programs": len(compiled)}
