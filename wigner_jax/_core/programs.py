@@ -26,6 +26,7 @@ import os
 import pickle
 import platform
 import re
+import stat
 import sys
 import uuid
 import weakref
@@ -312,6 +313,8 @@ def _store(path: Path, compiled: jax.stages.Compiled) -> None:
         count = len({d for s in jax.tree.leaves(compiled.input_shardings) for d in s.device_set}) or 1
         content = pickle.dumps((executable, template, count))
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink():  # what it points to is not ours
+            path.unlink()
         write_bytes(path, MAGIC + _seal(path, content) + content)
         _prune(path.parent)
     except Exception:  # a version of JAX without this, a full disk, a type that cannot be written
@@ -340,6 +343,8 @@ def _runs(loaded: Callable[..., Any], dynamic: tuple) -> bool:
     """Whether a loaded executable finds all of its parts, which XLA looks for when it runs."""
     try:
         jax.block_until_ready(loaded(*dynamic))
+    except (TypeError, ValueError):  # made for other arguments
+        return False
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise
@@ -371,6 +376,8 @@ def _ready_libraries() -> None:
 def _load(path: Path, dynamic: tuple) -> Callable[..., Any] | None:
     """An executable that was kept; None if there is none that can be used."""
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):  # a link, a pipe, a device
+            return None
         with path.open("rb") as file:
             if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
                 return None
