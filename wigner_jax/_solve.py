@@ -17,7 +17,6 @@ import numpy as np
 
 from ._core.chunking import BYTES
 from ._core.programs import Effort, program
-from ._core.pytree import concrete
 from ._core.tiling import Tiling, tiling_for
 from .checks import refuse_imaginary, require_finite, say_if_nothing_carries
 from .crystal.elements import natural_isotopes
@@ -28,7 +27,7 @@ from .physics import linewidths as widths
 from .physics import phonons as harmonic
 from .physics.broadening.tetrahedron import Tetrahedron
 from .physics.conductivity import wigner_heat_capacity
-from .physics.domain import check_problem
+from .physics.domain import check_problem, is_concrete
 from .physics.taking_part import is_scattered, takes_part
 from .plan.fc2_table import make_fc2_table
 from .plan.fc3_table import make_fc3_table
@@ -103,7 +102,7 @@ def _velocities(
 
 
 def _bucket_effort(bucket: TripletBucket, state: widths.State, *_: Any) -> Effort:
-    """XLA's full optimisation takes 8 s more to compile, and the program without it a third longer to run."""
+    """XLA's full optimisation takes 2.5 s more to compile; without it NaCl 11³ takes 1.6 times as long."""
     members, rods, X = bucket.weights.shape
     return Effort.COLD if members * rods * X * state.frequencies.shape[1] ** 3 < KERNEL_FROM else Effort.KERNEL
 
@@ -177,8 +176,8 @@ def _linewidths(
     progress: Progress | None,
 ) -> Linewidths:  # fmt: skip
     # what is known goes through numpy: small operations of JAX outside a compiled function are a program each
-    xp: Any = np if concrete((plan, state, phonons, broadening, scattering)) else jnp
-    parts, overflow, done = [], xp.zeros((), bool), 0
+    xp: Any = np if is_concrete(plan, state, phonons, broadening, scattering) else jnp
+    parts, done = [], 0
     variances = scattering.variances(plan)
     if variances is not None:
         variances = xp.where(xp.asarray(variances) >= 0, variances, xp.nan)
@@ -188,14 +187,15 @@ def _linewidths(
         for start, piece in _pieces(bucket, 3 * plan.crystal.n_atoms, state.tiling, progress):
             three, isotope, too_many = _bucket(piece, state, plan, variances, chosen)
             kept = min(len(piece.members), count - start)
-            parts.append((xp.asarray(three)[:kept], xp.asarray(isotope)[:kept]))
-            overflow = overflow | xp.any(xp.asarray(too_many))
+            parts.append((three, isotope, too_many, kept))
             if progress is not None:
                 jax.block_until_ready(three)
                 done += kept
                 progress(done, total)
     order = xp.argsort(xp.concatenate([xp.asarray(b.members) for b in plan.triplets]))
-    three, isotope = (xp.concatenate(x)[order] for x in zip(*parts, strict=True))
+    # looked at here only: until now an accelerator works on, piece by piece, and nobody waits
+    three, isotope = (xp.concatenate([xp.asarray(part[k])[: part[3]] for part in parts])[order] for k in (0, 1))
+    overflow = xp.any(xp.concatenate([xp.asarray(part[2]) for part in parts]))
     f = xp.asarray(phonons.frequencies)[xp.asarray(plan.mesh.irreducible)]
     boundary = xp.zeros_like(f)
     if scattering.boundary_mfp is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -15,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wigner_jax._core import programs
-from wigner_jax._core.programs import Effort, Undescribed, compiler_options, described, forget_programs, program
+from wigner_jax._core import program_files, programs
+from wigner_jax._core.described import Undescribed, described
+from wigner_jax._core.programs import Effort, compiler_options, forget_programs, program
 from wigner_jax._core.tiling import CPU
 from wigner_jax.ifc.least_squares import recover
 from wigner_jax.physics.linewidths import bose_einstein
@@ -169,7 +171,7 @@ def test_a_second_process_traces_nothing(tmp_path: Path) -> None:
     first = run(tmp_path)
     assert first[2] == OURS
     assert run(tmp_path) == (*first[:2], set())
-    kept = sorted((tmp_path / programs.FOLDER).iterdir())
+    kept = sorted((tmp_path / program_files.FOLDER).iterdir())
     assert {path.name.rpartition("-")[0] for path in kept} == {name.strip("_") for name in OURS}
     # damage is found, and mended
     kept[0].write_bytes(kept[0].read_bytes()[:-1])
@@ -189,7 +191,7 @@ def test_a_second_process_traces_nothing(tmp_path: Path) -> None:
 
 def test_nothing_is_kept_without_a_cache(tmp_path: Path, monkeypatch) -> None:
     kept = []
-    monkeypatch.setattr(programs, "_store", lambda path, _: kept.append(path))
+    monkeypatch.setattr(programs, "keep", lambda path, _: kept.append(path))
     known = jax.config.jax_compilation_cache_dir
     try:
         jax.config.update("jax_compilation_cache_dir", None)
@@ -201,11 +203,11 @@ def test_nothing_is_kept_without_a_cache(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_the_oldest_go_when_there_are_too_many(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(programs, "LARGEST", 2500)
+    monkeypatch.setattr(program_files, "LARGEST", 2500)
     for k in range(4):
         (tmp_path / str(k)).write_bytes(bytes(1000))
         os.utime(tmp_path / str(k), (k, k))
-    programs._prune(tmp_path)
+    program_files.prune(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "3"]
 
 
@@ -216,3 +218,45 @@ def test_defaults_stay_the_functions_own() -> None:
     one = program()(function)
     assert one(3.0) == one(x=3.0) == 9
     assert one(3.0, power=3) == 27
+
+
+def test_a_name_stands_for_what_has_it() -> None:
+    """functools.wraps gives a function of the user's the name of one of the package."""
+
+    @functools.wraps(bose_einstein)
+    def mine(*arguments):
+        return 0.0
+
+    assert described(bose_einstein) == "wigner_jax.physics.linewidths:bose_einstein"
+    with pytest.raises(Undescribed):
+        described(mine)
+
+
+def test_links_and_pipes_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    for name in ("pipe", "endless", "link", "missing"):
+        assert program_files.load(tmp_path / name, ()) is None
+    executable = jax.jit(lambda x: x + 1).lower(1.0).compile()
+    program_files.keep(tmp_path / "link", executable)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert program_files.load(tmp_path / "link", (1.0,))(1.0) == 2
+    (tmp_path / "other").write_bytes((tmp_path / "link").read_bytes())
+    assert program_files.load(tmp_path / "other", (1.0,)) is None  # it is not the one that its name says
+
+
+def test_a_loaded_program_runs_once(monkeypatch) -> None:
+    calls = []
+
+    def loaded(*arguments):
+        calls.append(arguments)
+        return 5.0
+
+    monkeypatch.setattr(programs, "load", lambda *_: loaded)
+    one = program()(bose_einstein)
+    assert one(np.ones((1, 1)), np.ones(1)) == 5
+    assert len(calls) == 1
+    assert one(np.ones((1, 1)), np.ones(1)) == 5
+    assert len(calls) == 2

@@ -25,11 +25,6 @@ def host_data(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
 
 
-def concrete(tree: Any) -> bool:
-    """Whether no leaf is one that a transformation of JAX traces."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
-
-
 @dataclass_transform(frozen_default=True, eq_default=False)
 def pytree(*static: str, host: tuple[str, ...] = ()) -> Callable[[type[T]], type[T]]:
     """Class decorator: `host_data` that is a pytree; the fields named in `static` key compilation.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from .._core.compile_cache import enable_compilation_cache
-from .._core.programs import FOLDER
+from .._core.program_files import FOLDER
 from ..crystal.prototypes import STRUCTURES, prototype
 from ..errors import InputError
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=("show", "clear", "warm"), default="show")
     parser.add_argument("--potential", metavar="NAME|FILE", help="of warm: whose programs")
     parser.add_argument(
-        "--prototypes", nargs="+", choices=[*NAMES, *NAMES.values()], metavar="TYPE",
+        "--prototypes", nargs="+", choices=list(dict.fromkeys([*NAMES, *NAMES.values()])), metavar="TYPE",
         help="of warm: rs (rocksalt), zb (zincblende), wz (wurtzite), diamond",
     )  # fmt: skip
     parser.add_argument(
@@ -83,12 +83,10 @@ def _warm(arguments: argparse.Namespace) -> int:
     """κ of as few crystals as need different programs."""
     from .._solve import make_plan, solve
     from ..checks import positive_integers
-    from ..crystal.defaults import default_mesh, default_supercells
-    from ..ifc.autodiff import force_constants
-    from ..pipeline import any_model
+    from ..crystal.defaults import default_mesh
+    from ..pipeline import any_model, prepare
     from ..potentials.base import Potential
     from ..potentials.registry import restrict
-    from ..relaxation.newton import relax
 
     if arguments.potential is None:
         raise InputError("no potential is named", "give --potential")
@@ -110,15 +108,10 @@ def _warm(arguments: argparse.Namespace) -> int:
                 continue
             seen.add(shapes)
             print(f"{name} ...", file=sys.stderr, flush=True)
-            relaxed, _ = relax(atoms, small)
-            cells = default_supercells(relaxed)
-            fc, _ = force_constants(cells, small)
-            solve(
-                make_plan(cells, mesh or default_mesh(cells.crystal)),
-                fc,
-                allow_imaginary=True,
-                progress=lambda *_: None,
-            )
+            problem = prepare(atoms, small)
+            plan = make_plan(problem.supercells, mesh or default_mesh(problem.supercells.crystal))
+            # with progress, as `kappa` does it: its pieces of work have other shapes
+            solve(plan, problem.force_constants, allow_imaginary=True, progress=lambda *_: None)
     print(f"{potential.name}: programs of {len(seen)} kinds of crystals are ready")
     return 0
 
@@ -128,13 +121,11 @@ def _shapes(atoms: ase.Atoms, potential: Potential) -> Hashable:
     import numpy as np
 
     from ..crystal.defaults import default_supercells
-    from ..potentials.neighbor_list import Room, build_graph, graph_of
+    from ..potentials.neighbor_list import Room, build_graph, supercell_graph
     from ..relaxation.newton import ROOM_TO_MOVE
 
     cells = default_supercells(atoms)
-    crystal = cells.crystal
     graphs = [Room(ROOM_TO_MOVE).filled(build_graph(atoms, potential)[0])]
     for cell in (cells.fc2_supercell, cells.fc3_supercell):
-        numbers = np.asarray(crystal.numbers)[cell.primitive_index]
-        graphs.append(graph_of(cell.matrix @ crystal.lattice, cell.positions_in(crystal), numbers, potential)[0])
+        graphs.append(supercell_graph(cells.crystal, cell, potential)[0])
     return potential.energy, tuple(tuple(map(np.shape, jax.tree.leaves(graph))) for graph in graphs)

@@ -17,7 +17,7 @@ from .._core.pytree import Array, pytree
 from .._core.taylor_mode import second_derivative
 from ..checks import require_double_precision
 from ..errors import AccuracyWarning
-from ..potentials.neighbor_list import graph_of
+from ..potentials.neighbor_list import supercell_graph
 from ..types import ForceConstants, Supercell, Supercells
 from .displacement_patterns import Fit, FitInfo, plan_fit
 from .least_squares import pattern_weights, recover
@@ -179,12 +179,10 @@ def plan_force_constants(
     Returns:
         plan, report.
     """
-    crystal, lattice = supercells.crystal, np.asarray(supercells.crystal.lattice)
+    crystal = supercells.crystal
 
     def one(supercell: Supercell, order: int) -> tuple[Graph, float, Fit, FitInfo]:
-        positions = supercell.positions_in(crystal)
-        numbers = np.asarray(crystal.numbers)[supercell.primitive_index]
-        graph = graph_of(supercell.matrix @ lattice, positions, numbers, potential)
+        graph = supercell_graph(crystal, supercell, potential)
         return (*graph, *plan_fit(crystal, supercell, order, seed, scheme, cache, potential.parity))
 
     graph2, margin2, fit2, info2 = one(supercells.fc2_supercell, 2)

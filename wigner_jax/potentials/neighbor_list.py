@@ -13,6 +13,7 @@ from .graph import ACCELERATOR_CHUNK, MARGIN_REACH, OVERLAP, Bonds, Graph
 if TYPE_CHECKING:
     import ase
 
+    from ..types import Crystal, Supercell
     from .base import Potential
 
 
@@ -111,6 +112,13 @@ def graph_of(
         chunk_bytes=0 if jax.default_backend() == "cpu" else ACCELERATOR_CHUNK,
     )
     return graph.padded(padded_size(len(keep)), padded_size(len(angles)) if potential.needs_angles else 0), margin
+
+
+def supercell_graph(crystal: Crystal, supercell: Supercell, potential: Potential) -> tuple[Graph, float]:
+    """`graph_of` a supercell of a crystal."""
+    numbers = np.asarray(crystal.numbers)[supercell.primitive_index]
+    lattice = supercell.matrix @ np.asarray(crystal.lattice)
+    return graph_of(lattice, supercell.positions_in(crystal), numbers, potential)
 
 
 def build_graph(atoms: ase.Atoms, potential: Potential) -> tuple[Graph, float]:

@@ -31,7 +31,7 @@ from ..physics.phonons import dynamical_matrix, frequencies_and_eigenvectors
 from ..plan.fc2_table import make_fc2_table
 from ..plan.mesh import make_mesh
 from ..potentials.base import Potential
-from ..potentials.neighbor_list import graph_of
+from ..potentials.neighbor_list import supercell_graph
 from ..relaxation.ase_protocols import relax_at_volume
 from ..types import Phonons
 from .expansion import internal_response
@@ -245,10 +245,8 @@ def _of(mesh: Mesh, frequencies: Array, modes: Array) -> ModeGruneisen:
 
 
 def _graph(potential: Potential, crystal: Crystal, supercells: Supercells) -> tuple[Graph, Fit]:
-    supercell, lattice = supercells.fc2_supercell, np.asarray(crystal.lattice)
-    positions = supercell.positions_in(crystal)
-    numbers = np.asarray(crystal.numbers)[supercell.primitive_index]
-    graph, _ = graph_of(supercell.matrix @ lattice, positions, numbers, potential)
+    supercell = supercells.fc2_supercell
+    graph, _ = supercell_graph(crystal, supercell, potential)
     return graph, plan_fit(crystal, supercell, 2, parity=potential.parity)[0]
 
 

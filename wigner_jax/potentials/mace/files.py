@@ -52,9 +52,8 @@ def load_mace(path: str | Path, *, head: str | None = None) -> Potential:
 def _potential(energy: Mace, params: MaceParams, name: str) -> Potential:
     radial, numbers = energy.config.radial, energy.config.numbers
     nonsmooth: tuple[tuple[int, int, float], ...] = ()
-    if (
-        radial.repulsion and radial.radii is not None
-    ):  # its envelope is C² only, where two atoms touch: near bond lengths
+    # the repulsion's envelope is C² only, where two atoms touch: near bond lengths
+    if radial.repulsion and radial.radii is not None:
         radii = [float(radial.radii.array[z]) for z in numbers]
         pairs = [(s, t) for s in range(len(radii)) for t in range(s, len(radii))]
         nonsmooth = tuple((s, t, radii[s] + radii[t]) for s, t in pairs)
