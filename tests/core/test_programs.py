@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import uuid
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -239,7 +240,12 @@ def test_links_and_pipes_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     for name in ("pipe", "endless", "link", "missing"):
         assert program_files.load(tmp_path / name, ()) is None
-    executable = jax.jit(lambda x: x + 1).lower(1.0).compile()
+
+    def fresh(x):
+        return x + 1
+
+    fresh.__name__ = f"fresh_{uuid.uuid4().hex}"  # compiled here: of what JAX's cache gives no file can be made
+    executable = jax.jit(fresh).lower(1.0).compile()
     program_files.keep(tmp_path / "link", executable)
     assert (tmp_path / "mine").read_text() == "mine"
     assert program_files.load(tmp_path / "link", (1.0,))(1.0) == 2
