@@ -7,14 +7,20 @@ and any other shows as one skip, whatever its parameters.
 Broadcasting between arrays of different ranks hides mistakes. The folders of STRICT_RANKS run with
 ``jax.numpy_rank_promotion("raise")``: force constants and the empirical potentials spell every broadcast out. The solver's kernels (physics/) and the layers of the equivariant potentials do not yet. Implicit promotion of dtypes
 is used in many places of the package, integers and masks times floats, so that no test asks for "strict".
+
+Nine tenths of the suite's time are compilation. Its two processes compile with less work by XLA (quick_programs.py);
+tests of the mark `as_shipped` run in a process of their own with the options that users get (test_as_shipped.py), as
+everything does under ``-n 0``. xdist takes files in the order of LONGEST, then of the folders.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import jax
 import pytest
+from quick_programs import COMPILED_QUICKLY
 from reference_materials import SHARED
 
 from wigner_jax._core.programs import forget_programs
@@ -24,19 +30,28 @@ if TYPE_CHECKING:
 
 jax.config.update("jax_enable_x64", True)
 
+# files whose tests take more than a minute of two processes' time: begun last they would leave one process idle
+LONGEST = ()
 STRICT_RANKS = ("core", "crystal", "ifc")
 MISSING = f"reference data not found at {SHARED} (set WIGNER_JAX_SHARED)"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """A program compiled by one file of tests serves the others, the other process and the next run."""
+    if config.getoption("numprocesses", None):  # before its processes start: XLA reads the variable once
+        os.environ.update({name: os.environ.get(name, value) for name, value in COMPILED_QUICKLY.items()})
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without the shared data: one skip for every function that has nothing else to run with."""
+    """The longest files first. Without the shared data: one skip for every function that has nothing else to run with."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    if any(item.path.name == "test_as_shipped.py" for item in items) and len({item.path for item in items}) > 1:
+        elsewhere = [item for item in items if item.get_closest_marker("as_shipped")]
+        items[:] = [item for item in items if item not in elsewhere]
+        config.hook.pytest_deselected(items=elsewhere)
     if (SHARED / "data").is_dir():
         return
 

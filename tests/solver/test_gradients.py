@@ -104,6 +104,7 @@ def check(function, x, direction, h: float, tolerance: float, forward: bool = Tr
         pytest.param("wurtzite", (4, 4, 3), "adaptive", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.as_shipped
 def test_smooth_broadenings(name, dims, broadening):
     """Every mode of Γ, of the zone boundary and in between, along changes of Φ2 and of Φ3, one after the other."""
     cells, fc = material(name)
@@ -230,6 +231,7 @@ def sign_changes(plan, before, after) -> int:
     [("si-tersoff", (4, 4, 4)), pytest.param("NaCl", (5, 5, 5), marks=SHARED),
      pytest.param("wurtzite", (4, 4, 3), marks=pytest.mark.slow)],
 )  # fmt: skip
+@pytest.mark.as_shipped
 def test_tetrahedra(record_property, name, dims):
     """Along 20 directions, kinks or not: the weights are continuous, so that a kink inside the step costs little.
 

@@ -76,6 +76,7 @@ def test_frequencies(reference):
 
 
 @every
+@pytest.mark.as_shipped
 def test_three_phonon_widths(reference):
     _, solution, arrays = solved(reference)
     expected = arrays["gamma"][0]
@@ -84,6 +85,7 @@ def test_three_phonon_widths(reference):
 
 
 @every
+@pytest.mark.as_shipped
 def test_conductivity(reference):
     """κ from our three-phonon widths and the stored isotope widths.
 

@@ -77,6 +77,7 @@ def check(potential, material, count: int, h: float, skip=(), tolerance: float =
 CUTOFFS = ("R", "S")  # no atom is near them: no derivative
 
 
+@pytest.mark.as_shipped
 def test_tersoff_silicon(silicon):
     """20 random directions, 1e-5 relative."""
     check(*silicon, 20, 2e-6, CUTOFFS)
