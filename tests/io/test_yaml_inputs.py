@@ -259,3 +259,12 @@ def test_unit_factor_of_charges_is_said(tmp_path: Path) -> None:
     path.write_text(re.sub(r"unit_conversion_factor: .*", "unit_conversion_factor: 2.0", path.read_text()))
     with pytest.warns(AccuracyWarning, match=r"unit factor of 2 eV Å .* 0\.139 times"):
         read_phono3py(path)
+
+
+@pytest.mark.parametrize(("primitive", "copies"), [(np.eye(3), 4), ("F", 1)])
+def test_a_cell_of_several_primitive_ones_is_named(tmp_path, primitive, copies, recwarn):
+    path = with_forces(None, tmp_path / "phono3py.yaml", primitive=primitive)
+    assert read_phono3py(path).supercells.crystal.n_atoms == 2 * copies
+    notes = [str(w.message) for w in recwarn if "smaller ones" in str(w.message)]
+    assert len(notes) == (copies > 1)
+    assert all(f"holds {copies} smaller ones" in note for note in notes)

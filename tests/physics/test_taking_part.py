@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
+from reference_materials import load
 
 import wigner_jax as wj
+from wigner_jax._solve import linewidths, make_plan, phonons
+from wigner_jax.physics.broadening.tetrahedron import Tetrahedron
 from wigner_jax.physics.conductivity import conductivity
 from wigner_jax.physics.taking_part import is_scattered, takes_part
 from wigner_jax.types import Phonons
@@ -44,3 +49,20 @@ def test_a_molecule_in_a_box_does_not_scatter_without_limit() -> None:
         wj.conductivity(
             atoms, potential, mesh=(2, 2, 2), fc2_supercell=(1, 1, 1), fc3_supercell=(1, 1, 1), allow_imaginary=True
         )
+
+
+def test_the_rounding_of_acoustic_modes_at_gamma_reaches_no_linewidth():
+    """Their frequencies are √ of rounding errors, some 1e-7 THz, and vertices of the tetrahedra about Γ."""
+    material = load("nacl-mace")
+    plan = make_plan(material.cells, (3, 3, 3))
+    fc, T = material.constants, np.array([300.0])
+    waves = phonons(plan, fc.fc2)
+    broadening = Tetrahedron.for_plan(plan).with_capacity(plan, fc)
+    widths = []
+    for kick in (0.0, 1e-6):
+        f = np.array(waves.frequencies)
+        assert np.abs(f[0, :3]).max() < 1e-5
+        f[0, :3] = kick * np.array([0.3, 0.7, 1.0])
+        moved = dataclasses.replace(waves, frequencies=f)
+        widths.append(linewidths(plan, fc, moved, T, broadening=broadening).three_phonon)
+    np.testing.assert_allclose(widths[1], widths[0], rtol=1e-12, atol=1e-20)

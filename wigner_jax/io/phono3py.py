@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from .._core.reading import read_bytes, reading, reads
 from ..checks import require_finite
 from ..crystal.supercells import nine_numbers, primitive_matrix_of, reduce_to_primitive
 from ..crystal.symmetry import SYMPREC, space_group, symmetrized
-from ..errors import InputError
+from ..errors import AccuracyWarning, InputError
 from ..ifc.phono3py_bridge import _with_home, make_supercell_map, peer_constants
 from ..ifc.residuals import check_force_constants, require_some
 from ..types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
@@ -90,12 +91,26 @@ def read_phono3py(
         )
     require_some(result)
     check_force_constants(cells, result)
+    _say_if_folded(cells.crystal, path, symprec)
     if born is not None:
         return Phono3pyData(cells, result, read_born(born, cells.crystal, unit=units.nac))
     charges = born_from_yaml(data, cells.crystal.n_atoms, path, units.nac)
     if charges is None and (file := beside(path, "BORN")) is not None:
         charges = read_born(file, cells.crystal, unit=units.nac)
     return Phono3pyData(cells, result, charges)
+
+
+def _say_if_folded(crystal: Crystal, path: Path, symprec: float) -> None:
+    """A cell of several primitive ones is a description like any other, but not a good one."""
+    rotations = space_group(crystal, symprec).rotations
+    copies = int(np.sum(np.all(rotations == np.eye(3, dtype=int), axis=(1, 2))))
+    if copies > 1:
+        warnings.warn(
+            f"the primitive cell of {path} holds {copies} smaller ones: its bands are folded, which takes"
+            f" {copies} times as many, tetrahedra resolve worse, and phono3py gives lower velocities (primitive_matrix: auto)",
+            AccuracyWarning,
+            stacklevel=3,
+        )
 
 
 def _tolerance(data: dict[str, Any], units: Units, path: Path) -> float:

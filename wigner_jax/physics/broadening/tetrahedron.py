@@ -26,6 +26,7 @@ from ..degeneracy import degenerate_averages
 from ..linewidths import group_size, legs, state_of
 from ..mesh_index import neighbours
 from ..pairs import Pairs, State, Strength, in_chunks
+from ..taking_part import takes_part
 from .capacity import Capacity, measured
 from .tetrahedron_weights import _least, _most, weighted
 from .windows import expand
@@ -45,7 +46,7 @@ SIGN_T, SIGN_U = (1.0, -1.0, 1.0), (1.0, 1.0, -1.0)
 
 @pytree("tiling")
 class TetrahedronTables:
-    """Frequencies (negative ones clamped to 0), those of the neighbours of every mesh point, and blocks."""
+    """Frequencies (of modes that take no part: 0), those of the neighbours of every mesh point, and blocks."""
 
     frequencies: Array  #: (Q m,) THz
     neighbours: tuple[Array, Array]  #: (V, Q) int, of every mesh point, and opposite to each
@@ -117,7 +118,8 @@ class Tetrahedron:
     def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling) -> TetrahedronTables:
         Q, m = frequencies.shape
         index = neighbours(jnp.arange(Q, dtype=jnp.int32), jnp.asarray(self.tetrahedra.neighbours), mesh.dims)
-        clamped = jnp.where(frequencies > 0, frequencies, 0.0)
+        # what takes no part is at zero: the acoustic modes at Γ are rounding errors of some 1e-7 THz
+        clamped = jnp.where(takes_part(frequencies), frequencies, 0.0)
         around = jax.lax.stop_gradient(clamped)[index]
         blocks = degenerate_averages(frequencies)
         degenerate = jnp.any(blocks[:, jnp.arange(m), jnp.arange(m)] < 1, axis=-1)
