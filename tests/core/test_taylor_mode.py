@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wigner_jax._core.chunking import map_chunks
 from wigner_jax._core.taylor_mode import second_derivative
 
 rng = np.random.default_rng(0)
@@ -51,6 +52,10 @@ FUNCTIONS = {
     "quotient": lambda x: jnp.exp(x) / (x @ x + 1),
     "branches": lambda x: jnp.where(x > 0, x**3, jax.nn.silu(x)),
     "cond": lambda x: jax.lax.cond(x[0] > 0, jnp.sin, jnp.cos, x),
+    "a branch that does not move": lambda x: jax.lax.cond(x[0] > 9, jnp.sin, jnp.zeros_like, x) + x**3,
+    "chunks without anything": lambda x: map_chunks(
+        lambda y: jnp.sin(y) * x[None], jnp.outer(x, x), 2, jnp.array([True, False, False, False, True])
+    ).sum(axis=0),
     "while": lambda x: jax.lax.fori_loop(0, jnp.argmax(x) + 2, lambda i, y: y * x + i, x),
     "scan": scanned,
     "checkpoint": jax.checkpoint(lambda x: jnp.sin(x) * jnp.cumsum(x) ** 2),

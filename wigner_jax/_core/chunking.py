@@ -41,7 +41,7 @@ def _other_way(
     return jax.jvp(differentiated, primals, tangents)
 
 
-def map_chunks(function: Callable[[Any], Any], items: Any, chunk: int) -> Any:
+def map_chunks(function: Callable[[Any], Any], items: Any, chunk: int, live: Array | None = None) -> Any:
     """``function(items)`` for a function that treats every item alone, `chunk` items at a time.
 
     The backward pass recomputes a chunk's temporaries instead of keeping them (jax.checkpoint). The last chunk is
@@ -50,14 +50,14 @@ def map_chunks(function: Callable[[Any], Any], items: Any, chunk: int) -> Any:
     Args:
         function: pytree of arrays (c, ...) -> pytree of arrays (c, ...), for any c.
         items: pytree of arrays (N, ...).
+        live: (N,) bool; a chunk without any costs nothing, and its results are zero. All unless given.
 
     Returns:
         pytree of arrays (N, ...).
     """
     count = jax.tree.leaves(items)[0].shape[0]
-    body = jax.checkpoint(function)
     if count <= chunk:
-        return body(items)
+        return jax.checkpoint(function)(items)
     chunks = -(-count // chunk)
     padding = chunks * chunk - count
 
@@ -66,7 +66,12 @@ def map_chunks(function: Callable[[Any], Any], items: Any, chunk: int) -> Any:
         filled = jnp.concatenate([x, jnp.broadcast_to(x[:1], (padding, *x.shape[1:]))])
         return filled.reshape(chunks, chunk, *x.shape[1:])
 
-    results = jax.lax.map(body, jax.tree.map(split, items))
+    split_items = jax.tree.map(split, items)
+    if live is None:
+        results = jax.lax.map(jax.checkpoint(function), split_items)
+    else:
+        some = jnp.any(jnp.pad(live, (0, padding)).reshape(chunks, chunk), axis=1)
+        results = map_nonempty(function, some, (split_items,))
     return jax.tree.map(lambda x: x.reshape(chunks * chunk, *x.shape[2:])[:count], results)
 
 

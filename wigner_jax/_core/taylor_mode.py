@@ -18,6 +18,7 @@ jax.checkpoint are entered with their structure kept.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -150,6 +151,19 @@ def _scan(_: Jaxpr, eqn: JaxprEqn, arguments: list[Curve]) -> list[Curve]:
     return [*last, *ys]
 
 
+def _cond(_: Jaxpr, eqn: JaxprEqn, arguments: list[Curve]) -> list[Curve]:
+    """jax.lax.cond and switch: the branches along the curve; where one moves a result, all do."""
+    index, *operands = arguments
+    bodies = [partial(_along, branch.jaxpr, branch.consts) for branch in eqn.params["branches"]]
+    found = [jax.eval_shape(body, operands) for body in bodies]
+    moves = [any(len(curve) == 3 for curve in curves) for curves in zip(*found, strict=True)]
+
+    def filled(body: Callable[[list[Curve]], list[Curve]], x: list[Curve]) -> list[Curve]:
+        return [_filled(curve) if move else curve for curve, move in zip(body(x), moves, strict=True)]
+
+    return jax.lax.switch(index[0], [partial(filled, body) for body in bodies], operands)
+
+
 def _of_same_rank(outer: Sequence[Any], inner: Sequence[Any]) -> int:
     """How many of a loop's inputs or outputs are whole inside its body; the others gain an axis outside."""
     return sum(a.aval.ndim == b.aval.ndim for a, b in zip(outer, inner, strict=True))
@@ -165,6 +179,7 @@ def _filled(curve: Curve) -> Curve:
 
 RULES: dict[str, Callable[[Any, Any, list[Curve]], list[Curve]]] = {
     "scan": _scan,
+    "cond": _cond,
     "jit": _nested,
     **dict.fromkeys(("remat2", "checkpoint"), _checkpoint),  # one primitive, named differently by versions of JAX
     **dict.fromkeys(("add", "sub", "add_any", "concatenate"), _linear),

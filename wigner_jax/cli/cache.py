@@ -125,7 +125,7 @@ def _shapes(atoms: ase.Atoms, potential: Potential) -> Hashable:
     from ..relaxation.newton import ROOM_TO_MOVE
 
     cells = default_supercells(atoms)
-    graphs = [Room(ROOM_TO_MOVE).filled(build_graph(atoms, potential)[0])]
+    graphs = [Room(ROOM_TO_MOVE, potential).filled(build_graph(atoms, potential)[0])]
     for cell in (cells.fc2_supercell, cells.fc3_supercell):
         graphs.append(supercell_graph(cells.crystal, cell, potential)[0])
     return potential.energy, tuple(tuple(map(np.shape, jax.tree.leaves(graph))) for graph in graphs)

@@ -29,7 +29,8 @@ class Energy(Protocol):
     It must be a module-level function or a hashable object that compares by value: it keys compilation. Weights come in
     through `params` and never through a closure, where XLA would fold them as constants (33 s at 512 atoms).
 
-    An attribute `message_layers` says through how many neighbours the energy of an atom reaches (1 without it).
+    An attribute `message_layers` says through how many neighbours the energy of an atom reaches (1 without it);
+    `skips_padding`, that edges of padding cost it little (False without it), so that more crystals share a program.
     """
 
     def __call__(self, params: Params, graph: Graph, /) -> Array: ...

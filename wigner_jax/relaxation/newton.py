@@ -101,7 +101,7 @@ def relax(
     length = float(np.cbrt(abs(np.linalg.det(lattice)) / len(numbers)))
     strains = strains / length  # so that all unknowns are in Å
 
-    room = Room(ROOM_TO_MOVE)
+    room = Room(ROOM_TO_MOVE, potential)
 
     def measure(lattice: np.ndarray, positions: np.ndarray) -> _State:
         graph = room.filled(graph_of(lattice, positions, np.asarray(numbers), potential)[0])

@@ -1,4 +1,4 @@
-"""The linear tetrahedron broadening, on shell only.
+"""The linear tetrahedron broadening, on shell only (more than 350 lines: lists, values and derivatives share their layout).
 
 Of all mode triplets a few percent conserve energy anywhere in the neighbourhood of (q', q''). They are found first, and
 the weights are computed for them alone. For a channel and a pair of modes (t, u) the values ± f_t ± f_u at the vertices
@@ -27,9 +27,9 @@ from ..linewidths import group_size, legs, state_of
 from ..mesh_index import neighbours
 from ..pairs import Pairs, State, Strength, in_chunks
 from ..taking_part import takes_part
-from .capacity import Capacity, measured
+from .capacity import SHARED, measured
 from .tetrahedron_weights import _least, _most, weighted
-from .windows import expand
+from .windows import Windows, expand
 
 if TYPE_CHECKING:
     from ..._core.pytree import Array
@@ -95,12 +95,15 @@ class Tetrahedron:
             margin: extra share, for force constants that will change. Linewidths are NaN where it does not suffice, and
                 `Linewidths.overflow` says so.
         """
-        return self.sized(plan, state_of(plan, fc, self, nac), margin)
+        return self._measured(plan, state_of(plan, fc, self, nac), margin)
 
     def sized(self, plan: Plan, state: State, margin: float, sample: int | None = None) -> Tetrahedron:
         """See physics/pairs.py."""
+        return self._measured(plan, state, margin, sample, SHARED)
+
+    def _measured(self, plan: Plan, state: State, *how: Any) -> Tetrahedron:
         needs = partial(self._needs, state=state, plan=plan)
-        return dataclasses.replace(self, capacity=measured(plan.triplets, needs, margin, sample))
+        return dataclasses.replace(self, capacity=measured(plan.triplets, needs, *how))
 
     def _needs(self, bucket: TripletBucket, state: State, plan: Plan) -> tuple[int, int, int]:
         three, degenerate, one = (int(x) for x in _needed(bucket, state, plan, self))
@@ -214,19 +217,12 @@ class Tetrahedron:
         move by up to 75 % with the triangle that LAPACK reads). Here each side of the jump counts half.
         """
         assert self.capacity is not None
-        length, S, (m, Q), power = self.capacity[0][2], len(f0), tables.low.shape, strength.reshape(-1)
+        length = self.capacity[0][2]
         start, count = self.one_window(tables, f0)
-        t, q, mode, valid = expand(start, count, length, tables.tiling)
-        power = jnp.where(valid, power[mode * (m * Q) + t * Q + q], 0.0)
-
-        def weigh(power: Array, f: Array, s: Array, q: Array, t: Array) -> Array:
-            x = elastic_values(tables.frequencies, f, tables, q, t)
-            gamma = weighted(power[:, None], jnp.where(jnp.abs(x) < TIE, 0.0, x), self.tetrahedra, elastic=True)
-            return gamma[:, 0] @ jax.nn.one_hot(s, S, dtype=gamma.dtype)
-
-        *items, valid = _in_blocks((power, f0[mode], mode, q, t, valid), tables.tiling)
-        parts = map_nonempty(weigh, valid[:, 0], tuple(items), vectorised=tables.tiling.vectorised)
-        return jnp.sum(parts, axis=0), jnp.sum(count) > length
+        items = expand(start, count, length, tables.tiling)
+        parts = ElasticParts(strength.reshape(-1), f0, tables, self.tetrahedra)
+        gamma = with_derivative_of(_elastic_item_by_item, _elastic_table_by_table, parts, items)
+        return gamma, jnp.sum(count) > length
 
 
 @program()
@@ -243,6 +239,9 @@ def _needed(bucket: TripletBucket, state: State, plan: Plan, broadening: Tetrahe
     tiling = state.tiling
     at_once = group_size(bucket, state.frequencies.shape[1], tiling) if tiling.vectorised else None
     return tuple(x.max() for x in jax.lax.map(one, bucket, batch_size=at_once))
+
+
+Items = tuple["Array", Windows]  # label of each, and the windows
 
 
 class Parts(NamedTuple):
@@ -265,24 +264,62 @@ def _in_blocks(items: tuple[Array, ...], tiling: Tiling) -> tuple[Array, ...]:
     return tuple(x.reshape(-1, size, *x.shape[1:]) for x in items)
 
 
-def _item_by_item(parts: Parts, items: tuple[Array, ...]) -> Array:
+def _item_by_item(parts: Parts, items: Items) -> Array:
     """γ (T, s) of the items, each block of them looked up by itself."""
-    tiling = parts.tables.tiling
-    blocks = _in_blocks(items, tiling)
-    return jnp.sum(
-        map_nonempty(
-            lambda *b: _weigh(parts, *_look_up(parts, b)), blocks[3][:, 0], blocks, vectorised=tiling.vectorised
-        ),
-        axis=0,
-    )
+    (label, windows), tiling = items, parts.tables.tiling
+    blocks = _in_blocks((label, jnp.arange(len(label), dtype=jnp.int32)), tiling)
+    weighed = map_nonempty(
+        lambda *b: _weigh(parts, *_look_up(parts, windows.at(*b))),
+        blocks[1][:, 0] < windows.total, blocks, vectorised=tiling.vectorised,
+    )  # fmt: skip
+    return jnp.sum(weighed, axis=0)
 
 
-def _table_by_table(parts: Parts, items: tuple[Array, ...]) -> Array:
+def _table_by_table(parts: Parts, items: Items) -> Array:
     """The same, all items looked up at once."""
-    tiling = parts.tables.tiling
-    blocks = _in_blocks(_look_up(parts, items), tiling)
-    live = _in_blocks(items, tiling)[3][:, 0]
+    (label, windows), tiling = items, parts.tables.tiling
+    listed = windows.at(label, jnp.arange(len(label), dtype=jnp.int32))
+    blocks = _in_blocks(_look_up(parts, listed), tiling)
+    live = _in_blocks(listed, tiling)[3][:, 0]
     return jnp.sum(map_nonempty(lambda *b: _weigh(parts, *b), live, blocks, vectorised=tiling.vectorised), axis=0)
+
+
+class ElasticParts(NamedTuple):
+    """What γ of one q by isotopes is made of."""
+
+    power: Array  #: (s t Q,)
+    f0: Array  #: (s,) THz
+    tables: TetrahedronTables
+    tetrahedra: Tetrahedra
+
+    def at(self, t: Array, q: Array, mode: Array, valid: Array) -> Array:
+        """Strength of items."""
+        m, Q = self.tables.low.shape
+        return jnp.where(valid, self.power[mode * (m * Q) + t * Q + q], 0.0)
+
+    def weigh(self, power: Array, t: Array, q: Array, mode: Array) -> Array:
+        """γ (s,) of items."""
+        x = elastic_values(self.tables.frequencies, self.f0[mode], self.tables, q, t)
+        gamma = weighted(power[:, None], jnp.where(jnp.abs(x) < TIE, 0.0, x), self.tetrahedra, elastic=True)
+        return gamma[:, 0] @ jax.nn.one_hot(mode, len(self.f0), dtype=gamma.dtype)
+
+
+def _elastic_item_by_item(parts: ElasticParts, items: Items) -> Array:
+    (label, windows), tiling = items, parts.tables.tiling
+    blocks = _in_blocks((label, jnp.arange(len(label), dtype=jnp.int32)), tiling)
+
+    def weigh(*block: Array) -> Array:
+        t, q, mode, valid = windows.at(*block)
+        return parts.weigh(parts.at(t, q, mode, valid), t, q, mode)
+
+    return jnp.sum(map_nonempty(weigh, blocks[1][:, 0] < windows.total, blocks, vectorised=tiling.vectorised), axis=0)
+
+
+def _elastic_table_by_table(parts: ElasticParts, items: Items) -> Array:
+    (label, windows), tiling = items, parts.tables.tiling
+    t, q, mode, valid = windows.at(label, jnp.arange(len(label), dtype=jnp.int32))
+    *blocks, valid = _in_blocks((parts.at(t, q, mode, valid), t, q, mode, valid), tiling)
+    return jnp.sum(map_nonempty(parts.weigh, valid[:, 0], tuple(blocks), vectorised=tiling.vectorised), axis=0)
 
 
 def _look_up(parts: Parts, items: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,17 +29,33 @@ def running_maximum(x: Array, tiling: Tiling) -> Array:
     return jnp.maximum(inside, before).T.ravel()
 
 
-def expand(start: Array, count: Array, length: int, tiling: Tiling) -> tuple[Array, Array, Array, Array]:
-    """A list of (row, lane, consecutive mode) from windows; lanes slowest, so that one triplet's items are neighbours.
+class Windows(NamedTuple):
+    """Consecutive modes on shell, for every row and lane."""
+
+    start: Array  #: (rows, lanes) int, first mode
+    place: Array  #: (rows, lanes) int, where the items of a window begin in the list
+    total: Array  #: () int, items in all
+
+    def at(self, label: Array, item: Array) -> tuple[Array, Array, Array, Array]:
+        """Row, lane, mode and whether there is such an item, for some items and their labels from `expand`; else 0."""
+        rows = len(self.start)
+        row, lane, valid = label % rows, label // rows, item < self.total
+        mode = self.start[row, lane] + item - self.place[row, lane]
+        return jnp.where(valid, row, 0), jnp.where(valid, lane, 0), jnp.where(valid, mode, 0), valid
+
+
+def expand(start: Array, count: Array, length: int, tiling: Tiling) -> tuple[Array, Windows]:
+    """A list of the items of windows; lanes slowest, so that one triplet's items are neighbours.
 
     A running sum over the rows with all lanes at once, one scatter and one running maximum: on a CPU, where both are
-    loops, three times faster than jnp.repeat, whose prefix sums are logarithmic.
+    loops, three times faster than jnp.repeat, whose prefix sums are logarithmic. What an item is, is looked up where it
+    is needed (`Windows.at`), so that room to spare costs little.
 
     Args:
         start, count: (rows, lanes) int, first mode and number of modes.
 
     Returns:
-        row, lane, mode, valid: (length,) each; padding is 0.
+        label (length,) of the window of each item; the windows.
     """
     rows, lanes = count.shape
 
@@ -55,12 +71,7 @@ def expand(start: Array, count: Array, length: int, tiling: Tiling) -> tuple[Arr
     label = jnp.arange(lanes, dtype=jnp.int32) * rows + jnp.arange(rows, dtype=jnp.int32)[:, None]
     # an empty window shares its place with the next one, whose label is larger
     label = jnp.zeros(length, jnp.int32).at[place].max(label, mode="drop")
-    label = running_maximum(label, tiling)
-    item = jnp.arange(length, dtype=jnp.int32)
-    valid = item < jnp.sum(totals)
-    row, lane = label % rows, label // rows
-    mode = start[row, lane] + item - place[row, lane]
-    return jnp.where(valid, row, 0), jnp.where(valid, lane, 0), jnp.where(valid, mode, 0), valid
+    return running_maximum(label, tiling), Windows(start, place, jnp.sum(totals))
 
 
-__all__ = ["expand", "running_maximum"]
+__all__ = ["Windows", "expand", "running_maximum"]

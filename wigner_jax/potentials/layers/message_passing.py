@@ -81,8 +81,9 @@ class Convolution:
         # paths of equally many channels share an array, and so a scatter
         groups = [[k for k, n in enumerate(self.sizes) if n == channels] for channels in dict.fromkeys(self.sizes)]
         chunk = chunk_size(3 * hidden.dtype.itemsize * edges.width * sum(self.sizes), max(CACHE, edges.chunk_bytes))
+        live = jnp.any(edges.grouped(edges.mask), axis=1)
         terms: list[Array] = [None] * len(self.paths)
-        for group, joined in zip(groups, map_chunks(messages, items, chunk), strict=True):
+        for group, joined in zip(groups, map_chunks(messages, items, chunk, live), strict=True):
             ends = np.cumsum([self.out[self.paths[k].target].dim for k in group])
             for k, term in zip(group, jnp.split(edges.scatter(joined), ends[:-1], axis=1), strict=True):
                 terms[k] = term

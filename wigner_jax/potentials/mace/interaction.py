@@ -139,8 +139,9 @@ def _convolve(
         return tuple(sums)
 
     chunk = chunk_size(3 * hidden.dtype.itemsize * blocks.width * sum(muls), max(CACHE, blocks.chunk_bytes))
+    live = jnp.any(blocks.grouped(blocks.mask), axis=1)
     results: list[Array | None] = [None] * len(block.middle)
-    for own, joined in zip([own for own in paths if own], map_chunks(messages, items, chunk), strict=True):
+    for own, joined in zip([own for own in paths if own], map_chunks(messages, items, chunk, live), strict=True):
         targets = [block.paths[k].target for k in own]
         ends = np.cumsum([block.middle[target].dim for target in targets])
         for target, term in zip(targets, jnp.split(blocks.scatter(joined), ends[:-1], axis=1), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +34,8 @@ class Mace:
     """
 
     config: MaceConfig
+
+    skips_padding: ClassVar[bool] = True
 
     @property
     def message_layers(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -88,6 +88,8 @@ class Nequix:
     """
 
     config: NequixConfig
+
+    skips_padding: ClassVar[bool] = True
 
     @property
     def message_layers(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import jax.numpy as jnp
 
@@ -82,6 +82,8 @@ class SevenNet:
     """
 
     config: SevenNetConfig
+
+    skips_padding: ClassVar[bool] = True
 
     @property
     def message_layers(self) -> int:
