@@ -17,6 +17,7 @@ from ase.build import bulk
 
 from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.errors import InputError
+from wigner_jax.ifc import displacement_patterns
 from wigner_jax.ifc.autodiff import (
     evaluate,
     force_constants,
@@ -249,17 +250,33 @@ def test_chunks_and_seeds_do_not_change_the_result(tersoff):
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-12 * np.abs(a).max())
 
 
-def test_cache_serves_every_compound_of_a_structure(tersoff, tmp_path):
+@pytest.mark.parametrize("kept", ["memory", "folder"])
+def test_a_plan_serves_every_compound_of_a_structure(tersoff, tmp_path, monkeypatch, kept):
+    memory: dict = {}
+    monkeypatch.setattr(displacement_patterns, "_RECENT", memory)
+    options = {"cache": tmp_path} if kept == "folder" else {}
     sic = supercells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
     sige = supercells_from_atoms(bulk("SiGe", "zincblende", a=5.54), (2, 2, 2), (2, 2, 2))
-    _, (*first, _) = plan_force_constants(sic, tersoff, cache=tmp_path)
-    _, (*second, _) = plan_force_constants(sige, tersoff, cache=tmp_path)
+    fresh, _ = force_constants(sige, tersoff)
+    memory.clear()
+    _, (*first, _) = plan_force_constants(sic, tersoff, **options)
+    if kept == "folder":
+        memory.clear()
+    _, (*second, _) = plan_force_constants(sige, tersoff, **options)
     assert [info.cached for info in first] == [False, False]
     assert [info.cached for info in second] == [True, True]
-    fresh, _ = force_constants(sige, tersoff)
-    cached, report = force_constants(sige, tersoff, cache=tmp_path)
+    found, report = force_constants(sige, tersoff, **options)
     assert max(report.residual) < 1e-13
-    np.testing.assert_allclose(cached.fc3, fresh.fc3, rtol=0, atol=1e-12 * np.abs(fresh.fc3).max())
+    np.testing.assert_allclose(found.fc3, fresh.fc3, rtol=0, atol=1e-12 * np.abs(fresh.fc3).max())
+
+
+def test_plans_in_memory_have_a_limit(tersoff, monkeypatch):
+    memory: dict = {}
+    monkeypatch.setattr(displacement_patterns, "_RECENT", memory)
+    monkeypatch.setattr(displacement_patterns, "RECENT_BYTES", 100_000)
+    cells = supercells_from_atoms(bulk("SiC", "zincblende", a=4.32), (2, 2, 2), (2, 2, 2))
+    plan_force_constants(cells, tersoff)
+    assert sum(x.nbytes for kept in memory.values() for x in kept.values()) <= 100_000
 
 
 def test_finite_displacements_converge_quadratically(tersoff):

@@ -28,7 +28,7 @@ import dataclasses
 import hashlib
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,6 +50,8 @@ MAX_CONDITION = 300.0  # of A; the error of the fit is about 1e-16 cond(A), the 
 COLUMNS_FROM = 2_000  # parameters from which columns are tried
 COLUMNS_EXCESS = 1.15  # ... and taken, if they need at most this many times the evaluations of patterns
 _CACHE_FORMAT = "2"
+RECENT_BYTES = 256 * 2**20  # of plans that are kept in memory: two seconds of work for every compound of a structure
+_RECENT: dict[str, dict[str, np.ndarray]] = {}  # by `_key`
 
 
 @pytree()
@@ -134,16 +136,17 @@ def _plan_fit(
             f"symmetry leaves no force constants of order {order} in a supercell of {supercell.n_atoms} atoms",
             f"choose a larger fc{order}_supercell",
         )
-    path = None if cache is None else Path(cache) / f"{_key(basis, seed, scheme)}.npz"
-    if path is not None and path.exists():
+    key = _key(basis, seed, scheme)
+    path = None if cache is None else Path(cache) / f"{key}.npz"
+    stored = _RECENT.get(key)
+    if stored is None and path is not None and path.exists():
         with reading(path, "stored patterns of displacements", "remove it"):
             stored = read_npz(path)
-            basis = dataclasses.replace(basis, local=stored["local"], slots=stored["slots"])
-            fit = Fit(basis, stored["patterns"], stored["factor"])
-            info = FitInfo(
-                basis.n_parameters, fit.n_evaluations, float(stored["condition"]), str(stored["scheme"]), cached=True
-            )
-        return fit, info
+    if stored is not None:
+        basis = dataclasses.replace(basis, local=stored["local"], slots=stored["slots"])
+        fit = Fit(basis, stored["patterns"], stored["factor"])
+        scheme, condition = str(stored["scheme"]), float(stored["condition"])
+        return fit, FitInfo(basis.n_parameters, fit.n_evaluations, condition, scheme, cached=True)
     solved = None
     dense = basis.n_parameters <= DENSE_LIMIT
     if scheme == "columns" or (scheme == "auto" and basis.n_parameters > COLUMNS_FROM):
@@ -153,20 +156,26 @@ def _plan_fit(
     scheme = "patterns" if solved is None else "columns"
     patterns, factor, condition = _random_patterns(basis, seed) if solved is None else solved
     fit = Fit(basis, patterns, factor)
+    content: dict[str, Any] = {
+        "local": np.asarray(basis.local), "slots": np.asarray(basis.slots), "patterns": patterns, "factor": factor,
+        "condition": np.asarray(condition), "scheme": np.asarray(scheme),
+    }  # fmt: skip
+    _remember(key, content)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()
-        np.savez(
-            content,
-            local=basis.local,
-            slots=basis.slots,
-            patterns=patterns,
-            factor=factor,
-            condition=condition,
-            scheme=scheme,
-        )
-        write_bytes(path, content.getvalue())
+        file = io.BytesIO()
+        np.savez(file, **content)
+        write_bytes(path, file.getvalue())
     return fit, FitInfo(basis.n_parameters, fit.n_evaluations, condition, scheme, cached=False)
+
+
+def _remember(key: str, content: dict[str, np.ndarray]) -> None:
+    """Keep a plan for the next compound of the structure, the oldest ones only while there is room."""
+    for array in content.values():
+        array.flags.writeable = False
+    _RECENT[key] = content
+    while sum(x.nbytes for kept in _RECENT.values() for x in kept.values()) > RECENT_BYTES:
+        del _RECENT[next(iter(_RECENT))]
 
 
 def _key(basis: Basis, seed: int, scheme: str) -> str:
