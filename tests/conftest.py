@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 jax.config.update("jax_enable_x64", True)
 
 # files whose tests take more than a minute of two processes' time: begun last they would leave one process idle
-LONGEST = ()
+LONGEST = (
+    "test_documents.py", "test_cli.py", "test_as_shipped.py", "test_invariance.py", "test_notebook.py",
+    "test_first_example.py", "test_readers.py",
+)  # fmt: skip
 STRICT_RANKS = ("core", "crystal", "ifc")
 MISSING = f"reference data not found at {SHARED} (set WIGNER_JAX_SHARED)"
 

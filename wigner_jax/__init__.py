@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .reference import Reference
     from .relaxation.ase_protocols import ProtocolReport, relax_k_srme
     from .relaxation.newton import RelaxReport, relax
+    from .screening import Screening, ScreenSettings, screen
     from .solution import Solution
     from .thermodynamics.expansion import elastic_constants, thermal_expansion
     from .thermodynamics.gruneisen import (
@@ -114,6 +115,7 @@ _MODULES = {
     "reference": "Reference",
     "relaxation.ase_protocols": "ProtocolReport relax_k_srme",
     "relaxation.newton": "RelaxReport relax",
+    "screening": "ScreenSettings Screening screen",
     "solution": "Solution",
     "thermodynamics.expansion": "elastic_constants thermal_expansion",
     "thermodynamics.gruneisen": "VolumeSteps gruneisen_by_strain gruneisen_by_third_order gruneisen_by_volumes",
@@ -168,6 +170,8 @@ __all__ = [
     "RelaxReport",
     "Report",
     "Scattering",
+    "ScreenSettings",
+    "Screening",
     "Solution",
     "Supercell",
     "Supercells",
@@ -217,6 +221,7 @@ __all__ = [
     "relax_k_srme",
     "restrict",
     "save_potential",
+    "screen",
     "solve",
     "supercells_from_atoms",
     "thermal_expansion",

@@ -59,4 +59,32 @@ def locked(folder: Path, advice: str = ADVICE, *, wait: bool = False) -> Iterato
         os.close(descriptor)
 
 
-__all__ = ["LOCK", "locked"]
+@contextmanager
+def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Keep a piece of work for this process: True, or False if another one has it.
+
+    The system takes the lock off when a process ends, however that happens. The file stays; it is empty. Where file systems
+    have no locks everybody gets everything.
+
+    Args:
+        wait: until nobody has it, then True.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror or error})", ADVICE) from None
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            except OSError:  # no locks here
+                pass
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+__all__ = ["LOCK", "claimed", "locked"]

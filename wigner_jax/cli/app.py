@@ -27,6 +27,7 @@ examples:
   wigner-jax kappa Si -T 100 300 600 -o si.hdf5      several temperatures at once, everything kept in a file
   wigner-jax kappa phono3py.yaml --mesh 19 19 19     force constants (fc2.hdf5, fc3.hdf5) of a phono3py calculation
   wigner-jax kappa POSCAR --potential tersoff-1989   any structure that ASE reads, any potential that knows its elements
+  wigner-jax screen crystals/ --potential nequix-mp-1 -o screening     many structures, one table
   wigner-jax plot si.hdf5 -o si.png                  linewidths, κ(T) and cumulative κ
   wigner-jax benchmark --potential nequix-mp-1 --structures solids.extxyz --reference dft.json.gz -o campaign
   wigner-jax train config.yaml                       a potential on energies, forces and stresses
@@ -46,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 #: what follows `wigner-jax`: each has a module here with HELP, DESCRIPTION, add_arguments and run
-COMMANDS = ("kappa", "plot", "benchmark", "models", "train", "finetune", "cache")
+COMMANDS = ("kappa", "screen", "plot", "benchmark", "models", "train", "finetune", "cache")
 
 
 def build_parser() -> argparse.ArgumentParser:

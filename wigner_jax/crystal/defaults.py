@@ -89,3 +89,11 @@ def default_mesh(crystal: Crystal, length: float = MESH_LENGTH) -> tuple[int, in
     # rounded first, so that axes that are equal by symmetry stay equal at a tie
     N = np.maximum(1, np.rint(np.round(length * norms, 6))).astype(int)
     return int(N[0]), int(N[1]), int(N[2])
+
+
+def mesh_of_points(crystal: Crystal, points: float) -> tuple[int, int, int]:
+    """N_μ = max(1, round(x |b_μ|)) with N_1 N_2 N_3 ≈ `points`: the same mesh for all crystals with one shape of cell."""
+    norms = np.linalg.norm(np.linalg.inv(np.asarray(crystal.lattice)), axis=0)
+    N = np.rint(np.round(norms * np.cbrt(points / np.prod(norms)), 6))
+    a, b, c = (max(1, int(n)) for n in N)
+    return a, b, c

@@ -109,11 +109,11 @@ class Potential:
         return dataclasses.replace(self, params=params)
 
     def species_of(self, numbers: Sequence[int] | np.ndarray) -> list[int]:
-        """Indices into `species` of atomic numbers; ValueError for an element the potential does not know."""
+        """Indices into `species` of atomic numbers; InputError for an element the potential does not know."""
         unknown = sorted({int(z) for z in numbers} - set(self.species))
         if unknown:
             known = [SYMBOLS[z] for z in self.species]
-            raise ValueError(
+            raise InputError(
                 f"potential {self.name!r} does not know {', '.join(SYMBOLS.get(z, f'Z={z}') for z in unknown)}; "
                 f"it covers {', '.join(known) if len(known) < 20 else f'{len(known)} elements'}"
             )

@@ -1,0 +1,119 @@
+"""`screen`: many crystals, one potential."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..checks import require_double_precision
+from ..errors import InputError
+from ..evaluation.contents import POTENTIAL
+from ..pipeline import any_model
+from .dealing import Task
+from .folder import open_folder
+from .job import Job, Screening, contents_of_model
+from .settings import ScreenSettings
+from .sources import structures_from
+from .workers import LocalPool, RayPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import ase
+    from ase.calculators.calculator import Calculator
+
+    from .._core.progress import Progress
+    from ..potentials.base import Potential
+    from .dealing import Pool
+
+
+def screen(
+    structures: str | Path | Iterable[ase.Atoms] | Mapping[str, ase.Atoms],
+    model: str | Path | Potential | Calculator,
+    *,
+    out: str | Path | None = None,
+    settings: ScreenSettings | None = None,
+    coarse: int | None = None,
+    highest: bool = True,
+    shard: tuple[int, int] = (1, 1),
+    processes: int | None = None,
+    ray: int | None = None,
+    max_time: float | None = None,
+    restart: bool = False,
+    progress: Progress | None = None,
+    on_record: Callable[[dict[str, Any], int, int, str], None] | None = None,
+    **options: Any,
+) -> Screening:
+    """κ of many crystals with one potential: relaxation, force constants, phonons and the Wigner conductivity of each.
+
+        screening = screen("crystals/", "nequix-mp-1", out="screening", temperatures=(300, 600))
+        for record in screening.ranked()[:10]:
+            print(record["name"], record["kappa"])
+
+    Whatever goes wrong with one material is its status and reason, and nothing to the others. With `out` everything that
+    is finished is kept, and the same call continues: records know the structure that they were made from, and one that has
+    changed is made again.
+
+    Args:
+        structures: see `structures_from`.
+        model: a `Potential`, the name or file of one, any ASE calculator, or "ase:module:factory".
+        out: folder for the records and tables (screening/folder.py); None keeps nothing on disk.
+        settings: `ScreenSettings`; or its fields as options by name.
+        coarse: two stages: all materials on a mesh with sixteen times fewer points, then as many as this on the whole one,
+            with the same force constants. Needs `out`.
+        highest: whether the second stage is for the highest κ of the first, or the lowest.
+        shard: (i, n), every n-th material beginning with the i-th. Shards may share a folder. With `coarse` the second
+            stage ranks what is there, so it waits until all shards have finished the first.
+        processes: of this machine, which deal its cores out among them; None: this process alone. One that dies (for want of
+            memory, say) is started again. Structures and model are then given by their names.
+        ray: actors on a Ray cluster instead (the one that ``RAY_ADDRESS`` names, or one of this machine); they share `out`.
+        max_time: s; no material is begun that would end later, by the times of those before.
+        restart: make records again that were made with other settings or another potential.
+        progress: shows the stages of each material.
+        on_record: called as on_record(record, number, of how many, estimate of the time left) after each material.
+
+    Raises:
+        InputError: bad input, or a folder that belongs to something else; ValueError: double precision is off.
+    """
+    require_double_precision()
+    settings = ScreenSettings(**options) if settings is None else dataclasses.replace(settings, **options)
+    if not (len(shard) == 2 and 1 <= shard[0] <= shard[1]):
+        raise InputError(f"the shard is {shard}", "give (i, n) with 1 ≤ i ≤ n")
+    if coarse is not None and (coarse < 1 or out is None):
+        raise InputError("two stages need a folder, and at least one material in the second", "give out and coarse ≥ 1")
+    found = structures_from(structures)
+    potential = any_model(model)
+    weights = contents_of_model(model, potential)
+    folder = None if out is None else open_folder(out, settings, {POTENTIAL: weights}, restart)
+    job = Job(found, potential, settings, weights, folder, progress, on_record, max_time)
+    job.pool = _pool(structures, model, folder, settings, processes, ray)
+    mine = list(found)[shard[0] - 1 :: shard[1]]
+    if coarse is None:
+        job.run(mine, "materials", settings)
+    elif job.run(mine, "coarse", settings.coarser()):
+        first = {n: r for n in found if (r := job.current(n, "coarse", settings.coarser())) is not None}
+        if len(first) == len(found):
+            best = Screening(list(first.values()), []).ranked(highest)[:coarse]
+            chosen = {r["name"] for r in best}
+            job.run([n for n in mine if n in chosen], "materials", settings)
+    return job.finish()
+
+
+def _pool(
+    structures: Any, model: Any, folder: Path | None, settings: ScreenSettings, processes: int | None, ray: int | None
+) -> Pool | None:
+    """Workers, if any are asked for."""
+    if processes is None and ray is None:
+        return None
+    count = processes if ray is None else ray
+    if count is None or count < 1 or (processes is not None and ray is not None):
+        raise InputError("processes or ray is a number of workers above zero", "give one of them")
+    if folder is None or not isinstance(structures, (str, Path)) or not isinstance(model, (str, Path)):
+        raise InputError("workers read structures and model themselves", "give out, and both by their names")
+    places = [str(Path(x).resolve()) if Path(x).exists() else str(x) for x in (structures, model)]
+    task = Task(places[0], places[1], str(folder.resolve()), dataclasses.asdict(settings))
+    return LocalPool(task, count) if ray is None else RayPool(task, count, 1)
+
+
+__all__ = ["screen"]

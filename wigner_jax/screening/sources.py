@@ -1,0 +1,134 @@
+"""The structures of a screening: a folder, a file of many, an ASE database, or ASE structures themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..io.ase_files import read_frames
+from ..io.structures import read_structure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import ase
+
+    #: by their names; a line where something cannot be read
+    Structures = dict[str, "ase.Atoms | str"]
+
+NAMES = ("material_id", "mp_id", "id", "name")  # in the info of a structure
+DATABASES = (".db", ".json")
+LONGEST = 100  # characters of a name
+IGNORED = (".csv", ".txt", ".md", ".log", ".hdf5", ".h5", ".py", ".yaml.lock", ".gz.part")
+
+
+def structures_from(source: str | Path | Iterable[ase.Atoms] | Mapping[str, ase.Atoms]) -> Structures:
+    """All structures of a source by name: every one counts, also one that cannot be used.
+
+    Args:
+        source: a folder (each file in it that is no table or text, in the order of their names), a file of one or many
+            structures, an ASE database, structures, or structures by name.
+
+    Returns:
+        structures, or why there is none, by name: what the info calls ``material_id``, ``mp_id``, ``id`` or ``name``, else the
+        file's name, with a number where there are several.
+
+    Raises:
+        InputError: no such place, nothing in it, or two structures of one name.
+    """
+    if not isinstance(source, (str, Path)):
+        pairs = list(source.items()) if isinstance(source, Mapping) else [("", atoms) for atoms in source]
+        return _named([(str(name), atoms) for name, atoms in pairs], "structure")
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.is_file() and not _ignored(p))
+        found: list[tuple[str, Any]] = []
+        for file in files:
+            found += [(name or file.name.partition(".")[0], atoms) for name, atoms in _of_file(file, alone=False)]
+        if not found:
+            raise InputError(f"the folder {path} holds no structure files", "check the name")
+        return _named(found, path.name)
+    if not path.is_file():
+        raise InputError(f"no folder or file {path}", "give a folder, a file with structures or an ASE database")
+    return _named(_of_file(path, alone=True), path.stem)
+
+
+def _ignored(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.endswith(IGNORED)
+
+
+def _of_file(path: Path, alone: bool) -> list[tuple[str, Any]]:
+    """(name or "", structure or reason) of everything in a file.
+
+    Args:
+        alone: errors are raised; else they are the reason.
+    """
+    try:
+        if path.suffix in DATABASES and _is_database(path):
+            return _of_database(path)
+        if path.suffix in (".yaml", ".yml") or path.name.endswith(".yaml.xz"):
+            return [("", read_structure(path))]
+        frames = read_frames(path)
+        if not frames:
+            raise InputError(f"{path} holds no structures")
+        # one by one through what `read_structure` does for its format
+        return [("", read_structure(path))] if len(frames) == 1 else [("", frame) for frame in frames]
+    except InputError as error:
+        if alone:
+            raise
+        return [("", str(error))]
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(4096)
+    return start.startswith(b"SQLite format 3") or (b'"ids"' in start and b'"nextid"' in start) or b'"cell"' in start
+
+
+def _of_database(path: Path) -> list[tuple[str, Any]]:
+    import ase.db
+
+    try:
+        found = []
+        for row in ase.db.connect(path).select():
+            atoms = row.toatoms()
+            atoms.info |= dict(row.key_value_pairs) | {
+                k: v for k, v in row.data.items() if k in ("fc2_supercell", "fc3_supercell", "q_mesh")
+            }
+            name = next((str(atoms.info[k]) for k in NAMES if k in atoms.info), f"{path.stem}-{row.id}")
+            found.append((name, atoms))
+    except Exception as error:  # sqlite, json, numpy and ASE raise whatever they meet
+        raise InputError(
+            f"{path} is no ASE database that can be read ({' '.join(str(error).split())[:120]})"
+        ) from error
+    if not found:
+        raise InputError(f"{path} holds no structures")
+    return found
+
+
+def _named(found: list[tuple[str, Any]], stem: str) -> Structures:
+    """By distinct names that can be names of files."""
+    names = []
+    for given, atoms in found:
+        info = {} if isinstance(atoms, str) else atoms.info
+        names.append(next((str(info[k]) for k in NAMES if k in info and str(info[k])), given))
+    counted: dict[str, int] = {}
+    result: Structures = {}
+    for name, (given, atoms) in zip(names, found, strict=True):
+        if not name or (names.count(name) > 1 and name == given):
+            counted[name] = counted.get(name, -1) + 1
+            name = f"{name or stem}-{counted[name]}"
+        if not re.fullmatch(r"[^/\\\0\n\r]+", name) or name in (".", "..") or len(name.encode()) > LONGEST:
+            raise InputError(f"{name[:40]!r} cannot be the name of a material", "letters, digits, - and _ are best")
+        if name in result:
+            raise InputError(f"two structures are called {name}", "give each a name of its own in its info")
+        result[name] = atoms
+    if not result:
+        raise InputError("there are no structures", "give at least one")
+    return result
+
+
+__all__ = ["structures_from"]
