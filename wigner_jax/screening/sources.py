@@ -41,19 +41,20 @@ def structures_from(source: str | Path | Iterable[ase.Atoms] | Mapping[str, ase.
     """
     if not isinstance(source, (str, Path)):
         pairs = list(source.items()) if isinstance(source, Mapping) else [("", atoms) for atoms in source]
-        return _named([(str(name), atoms) for name, atoms in pairs], "structure")
+        return _named([(str(name), "structure", atoms) for name, atoms in pairs])
     path = Path(source)
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.is_file() and not _ignored(p))
-        found: list[tuple[str, Any]] = []
+        found: list[tuple[str, str, Any]] = []
         for file in files:
-            found += [(name or file.name.partition(".")[0], atoms) for name, atoms in _of_file(file, alone=False)]
+            found += [(name, file.name.partition(".")[0], atoms) for name, atoms in _of_file(file, alone=False)]
         if not found:
             raise InputError(f"the folder {path} holds no structure files", "check the name")
-        return _named(found, path.name)
+        return _named(found)
     if not path.is_file():
         raise InputError(f"no folder or file {path}", "give a folder, a file with structures or an ASE database")
-    return _named(_of_file(path, alone=True), path.stem)
+    several = _of_file(path, alone=True)
+    return _named([(name, path.stem, atoms) for name, atoms in several])
 
 
 def _ignored(path: Path) -> bool:
@@ -109,18 +110,23 @@ def _of_database(path: Path) -> list[tuple[str, Any]]:
     return found
 
 
-def _named(found: list[tuple[str, Any]], stem: str) -> Structures:
-    """By distinct names that can be names of files."""
-    names = []
-    for given, atoms in found:
+def _named(found: list[tuple[str, str, Any]]) -> Structures:
+    """By distinct names that can be names of files.
+
+    Args:
+        found: (given name or "", name where there is none, structure); the second is numbered where it is not alone.
+    """
+    chosen = []
+    for given, place, atoms in found:
         info = {} if isinstance(atoms, str) else atoms.info
-        names.append(next((str(info[k]) for k in NAMES if k in info and str(info[k])), given))
+        chosen.append((given or next((str(info[k]) for k in NAMES if k in info), ""), place))
+    unnamed = [place for name, place in chosen if not name]
     counted: dict[str, int] = {}
     result: Structures = {}
-    for name, (given, atoms) in zip(names, found, strict=True):
-        if not name or (names.count(name) > 1 and name == given):
-            counted[name] = counted.get(name, -1) + 1
-            name = f"{name or stem}-{counted[name]}"
+    for (name, place), (_, _, atoms) in zip(chosen, found, strict=True):
+        if not name:
+            counted[place] = counted.get(place, -1) + 1
+            name = f"{place}-{counted[place]}" if unnamed.count(place) > 1 else place
         if not re.fullmatch(r"[^/\\\0\n\r]+", name) or name in (".", "..") or len(name.encode()) > LONGEST:
             raise InputError(f"{name[:40]!r} cannot be the name of a material", "letters, digits, - and _ are best")
         if name in result:

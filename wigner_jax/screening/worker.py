@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -29,6 +30,7 @@ class Materials:
 
 def main() -> None:
     """A local worker: a task, then materials, in lines of JSON; records come back."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's, which ends its workers
     messages = sys.stdin
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever prints does not disturb

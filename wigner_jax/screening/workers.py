@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import select
 import subprocess
@@ -59,7 +60,8 @@ class LocalWorker:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.communicate()  # which waits and closes the pipes
 
 
 class RayPool:
@@ -72,7 +74,7 @@ class RayPool:
             raise InputError("Ray is not installed", "pip install 'wigner-jax[ray]'") from None
         self.ray, self.task, self.count = ray, task, count
         if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level="error")
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
         self.actor = ray.remote(num_cpus=cores, max_restarts=0)(Materials)
         self.cores = cores
 
