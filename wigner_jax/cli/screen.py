@@ -149,7 +149,8 @@ def line_of(record: dict[str, Any], number: int, total: int, left: str) -> str:
     rest = f"({took}{left and f', {left} left'})"
     if record["status"] == DONE:
         return f"{name} κ {record['kappa'][0]:9.3f} W/(m K) at {record['temperatures'][0]:g} K  {rest}"
-    return f"{name} {record['status']}: {record['reason']}  {rest}"
+    reason = record["reason"].removeprefix(f"{record['status']}: ")
+    return f"{name} {record['status']}: {reason}  {rest}"
 
 
 def summary(result: Screening, folder: Path, highest: bool, most: int = 10) -> str:
