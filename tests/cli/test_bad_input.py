@@ -76,6 +76,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
             "cannot write missing/kappa.hdf5: there is no folder missing: make it, or choose another place with -o",
         ),
         (["--threads", 0], "--threads must be a positive number"),
+        (["--threads", 10**6], "--threads is 1000000, and this machine has"),
     ],
     ids=lambda v: " ".join(map(str, v)) if isinstance(v, list) else "",
 )
