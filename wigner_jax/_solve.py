@@ -239,8 +239,16 @@ def kappa(
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
     if is_concrete(plan, fc):
         _check_constants(plan, fc)
-    tiling = tiling_for() if tiling is None else tiling
     T = temperature_array(temperatures)
+    return _kappa(plan, fc, T, broadening, scattering, nac, heat_capacity_matrix, tiling)
+
+
+def _kappa(
+    plan: Plan, fc: ForceConstants, T: Array, broadening: Broadening, scattering: Scattering,
+    nac: LongRange | None, heat_capacity_matrix: HeatCapacityMatrix = wigner_heat_capacity, tiling: Tiling | None = None,
+) -> KappaTensors:  # fmt: skip
+    """`kappa` of what is checked, or must not be: NaN where it is undefined, traced or not."""
+    tiling = tiling_for() if tiling is None else tiling
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
     state = _state(plan, fc, waves, T, broadening, nac, tiling)
     gamma = _linewidths(plan, state, waves, broadening, scattering, None)

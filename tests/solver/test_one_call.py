@@ -225,3 +225,23 @@ def test_options_may_be_arrays(solution, potential):
     np.testing.assert_array_equal(again.conductivity.kappa_TOT, solution.conductivity.kappa_TOT)
     one = wj.conductivity("Si", potential, **OPTIONS | {"temperatures": 300})
     close(one.conductivity.kappa_TOT[0], solution.conductivity.kappa_TOT[0])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_kappa_fn_is_nan_where_it_is_undefined(potential, compiled):
+    """As its docstring says, whether its numbers are known or not; bad options are refused when it is made."""
+    silicon = wj.restrict(potential, [14])
+    cells = wj.default_supercells(wj.relax(wj.prototype("Si"), silicon)[0], (1, 1, 1), (1, 1, 1))
+    smooth = {"broadening": wj.AdaptiveGaussian()}
+    function = wj.kappa_fn(cells, silicon, (2, 2, 2), 300, relax=False, **smooth)
+    function = jax.jit(function) if compiled else function
+    params = jax.tree.map(np.asarray, silicon.params)
+    κ, _ = function(params)
+    assert κ.shape == (1, 6)
+    assert np.isfinite(κ).all()
+    assert np.isnan(function({**params, "A": np.nan * params["A"]})[0]).all()
+    for options, says in (({"nac": True}, "nac is True"), ({"scattering": None}, "scattering is None")):
+        with pytest.raises(wj.InputError, match=says):
+            wj.kappa_fn(cells, silicon, (2, 2, 2), **smooth | options)
+    with pytest.raises(wj.InputError, match="temperatures are '300'"):
+        wj.kappa_fn(cells, silicon, (2, 2, 2), "300", **smooth)
