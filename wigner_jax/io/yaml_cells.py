@@ -127,7 +127,7 @@ def _mass(point: dict[str, Any], number: int, where: str) -> float:
         if isinstance(given, bool):
             raise TypeError
         return float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{where} has the mass {given!r}", "a mass is one number in amu") from None
 
 

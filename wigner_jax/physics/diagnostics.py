@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import spglib
 
+from ..checks import NO_CONDUCTIVITY
 from ..errors import AccuracyWarning, InputError
 from ..types import Residuals
 from ..units import K_B
@@ -145,8 +146,9 @@ def judge_unlimited(conductivity: Conductivity, linewidths: Linewidths, phonons:
     free = live & np.asarray(takes_part(frequencies)) & (1.01 * widths < least)
     modes = np.abs(np.asarray(conductivity.mode_kappa_P)[..., :3].sum(axis=-1))
     carried, total = np.where(free, modes, 0.0).sum(axis=(1, 2)), modes.sum(axis=(1, 2))
-    shares = np.divide(carried, total, out=np.zeros_like(total), where=total > 0)
     weights = np.asarray(mesh.weights)
+    some = total > NO_CONDUCTIVITY * weights.sum()  # where κ vanishes, that is said
+    shares = np.divide(carried, total, out=np.zeros_like(total), where=some)
     capacity = np.einsum("tps,p->t", np.asarray(conductivity.heat_capacity), weights)
     thawed = capacity > THAWED * K_B * weights.sum() * frequencies.shape[1]
     worst = int(np.argmax(np.where(thawed & (shares > REFUSED_SHARE), 1.0, 0.0) + shares))
