@@ -188,7 +188,7 @@ def write_campaign(folder: Path, scale: float = 1.0, masses: float = 1.0) -> Non
         rows.append({
             "mp_id": f"mp-{k + 1}", "name": name, "symm.no": 227, "q_mesh": [2, 2, 2], "qpoints": QPOINTS,
             "weights": WEIGHTS, "temperatures": [300.0], "frequencies": modes.tolist(),
-            "heat_capacity": [modes.tolist()], "kappa_TOT_ave": [48.0 * scale],
+            "heat_capacity": [modes.tolist()], "kappa_TOT_ave": [2.25 * scale],
             "mode_kappa_TOT_ave": [(scale * modes).tolist()],
         })  # fmt: skip
     write(folder / "solids.extxyz", structures)

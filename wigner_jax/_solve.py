@@ -20,15 +20,14 @@ from ._core.programs import Effort, program
 from ._core.tiling import Tiling, tiling_for
 from .checks import refuse_imaginary, require_finite, say_if_nothing_carries
 from .crystal.elements import natural_isotopes
-from .errors import InputError
-from .ifc.residuals import check_force_constants, star_residual
+from .ifc.residuals import check_force_constants, require_some, star_residual
 from .physics import conductivity as transport
 from .physics import linewidths as widths
 from .physics import phonons as harmonic
 from .physics.broadening.tetrahedron import Tetrahedron
 from .physics.conductivity import wigner_heat_capacity
-from .physics.domain import check_problem, is_concrete
-from .physics.taking_part import is_scattered, takes_part
+from .physics.diagnostics import judge_unlimited, require_scattering
+from .physics.domain import check_problem, is_concrete, temperature_array
 from .plan.fc2_table import make_fc2_table
 from .plan.fc3_table import make_fc3_table
 from .plan.memory import require_memory
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
 CAPACITY_SAMPLE = 24  # q-points whose on-shell processes are counted to size the lists for all
 CAPACITY_MARGIN = 0.35  # extra share: NaCl's busiest q-point needs 27 % more than the busiest of the sample
 KERNEL_FROM = 4 * 10**6  # matrix elements of a piece of a bucket: two atoms and 10 × 10 × 10 points
-STANDING = 1e-6  # THz Å: slower modes do not move
 GROUPS_A_PIECE = 4  # groups of q-points per device between two reports of progress
 SCATTERING = Scattering()
 
@@ -155,6 +153,7 @@ def linewidths(
         tiling: sizes of pieces; those of JAX's default device unless given.
     """
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
+    temperatures = temperature_array(temperatures)
     tiling = tiling_for() if tiling is None else tiling
     state = _state(plan, fc, phonons, temperatures, broadening, nac, tiling)
     return _linewidths(plan, state, phonons, broadening, scattering, progress)
@@ -234,11 +233,22 @@ def kappa(
         negative variance, NaN) and only a transformation such as jit knows its value.
 
     Raises:
-        InputError: arrays do not fit the plan, or numbers are outside their domain; ValueError: double precision is off.
+        InputError: arrays do not fit the plan, or numbers are outside their domain; concrete force constants that `solve`
+            refuses; ValueError: double precision is off.
     """
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
+    if is_concrete(plan, fc):
+        _check_constants(plan, fc)
+    T = temperature_array(temperatures)
+    return _kappa(plan, fc, T, broadening, scattering, nac, heat_capacity_matrix, tiling)
+
+
+def _kappa(
+    plan: Plan, fc: ForceConstants, T: Array, broadening: Broadening, scattering: Scattering,
+    nac: LongRange | None, heat_capacity_matrix: HeatCapacityMatrix = wigner_heat_capacity, tiling: Tiling | None = None,
+) -> KappaTensors:  # fmt: skip
+    """`kappa` of what is checked, or must not be: NaN where it is undefined, traced or not."""
     tiling = tiling_for() if tiling is None else tiling
-    T = jnp.asarray(temperatures, float)
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
     state = _state(plan, fc, waves, T, broadening, nac, tiling)
     gamma = _linewidths(plan, state, waves, broadening, scattering, None)
@@ -261,7 +271,7 @@ def solve(
     """Phonons, linewidths and conductivity, with everything resolved by mode.
 
     Args:
-        temperatures: K; phonons and matrix elements are computed once for all of them.
+        temperatures: K, one number or several; phonons and matrix elements are computed once for all of them.
         broadening: the linear tetrahedron method unless given.
         scattering: three phonons and isotopes at natural abundance unless given.
         nac: GonzeLee(…) or Wang(…), see physics/nac.py.
@@ -271,14 +281,16 @@ def solve(
         tiling: sizes of pieces; those of JAX's default device unless given.
 
     Raises:
-        InputError: bad input, force constants that do not obey the crystal's symmetry (`check_force_constants`),
-            imaginary modes, a result that is not finite; ValueError: double precision is off.
+        InputError: bad input, force constants that are zero or do not obey the crystal's symmetry
+            (`check_force_constants`), imaginary modes, a result that is not finite or that modes carry which nothing limits (`judge_unlimited`);
+            ValueError: double precision is off.
+
+    Warns:
+        AccuracyWarning: residuals of the force constants, κ that vanishes, mean free paths above 1 m.
     """
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
-    T = jnp.asarray(temperatures, float)
-    residuals = Residuals()
-    if plan.supercells is not None:
-        residuals = check_force_constants(plan.supercells, fc, space_group=len(plan.mesh.rotations) > 1)
+    T = temperature_array(temperatures)
+    residuals = _check_constants(plan, fc)
     tiling = tiling_for() if tiling is None else tiling
     broadening = Tetrahedron.for_plan(plan) if broadening is None else broadening
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
@@ -296,22 +308,18 @@ def solve(
         gamma = _linewidths(plan, state, waves, broadening, scattering, progress)
     found = _conductivity(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix)
     require_finite(found.kappa_TOT, "κ")
-    if np.any(takes_part(waves.frequencies)) and not np.any(is_scattered(gamma.total)):
-        raise _nothing_scatters(float(np.abs(waves.velocity_operator).max()))
+    require_scattering(waves, gamma)
     say_if_nothing_carries(found, waves)
+    judge_unlimited(found, gamma, waves, plan.mesh)
     return Solution(waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals)
 
 
-def _nothing_scatters(fastest: float) -> InputError:
-    if fastest < STANDING:
-        return InputError(
-            f"no mode moves (the largest velocity is {fastest:.0e} THz Å) and nothing scatters: the atoms of a cell do not"
-            " interact with those of its neighbours",
-            "check the cell: a molecule in a box has no lattice thermal conductivity",
-        )
-    return InputError(
-        "no mode has a finite lifetime: nothing scatters, and κ is infinite", "check Φ3, and what scatters besides it"
-    )
+def _check_constants(plan: Plan, fc: ForceConstants) -> Residuals:
+    """Refuse concrete force constants that are zero, or that do not obey the crystal that the plan was made for."""
+    require_some(fc)
+    if plan.supercells is None:
+        return Residuals()
+    return check_force_constants(plan.supercells, fc, space_group=len(plan.mesh.rotations) > 1)
 
 
 def _pieces(

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
-from ._solve import SCATTERING, kappa, make_plan
+from ._solve import SCATTERING, _kappa, make_plan
 from .checks import require_double_precision
 from .ifc.autodiff import plan_force_constants
+from .physics.domain import check_problem, temperature_array
 from .relaxation.implicit import (
     Geometry,
     _force_constants,
@@ -21,6 +23,7 @@ from .relaxation.implicit import (
     plan_relaxation,
     plan_sites,
 )
+from .types import ForceConstants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,10 +59,19 @@ def kappa_fn(
         **options: those of `plan_force_constants`.
 
     The space group cannot fall in an allowed relaxation; whether the structure is stable against what breaks it is a
-    question to the phonons. An invalid geometry (`Geometry.require_valid`) makes κ NaN.
+    question to the phonons. An invalid geometry (`Geometry.require_valid`), and parameters that give undefined force
+    constants, make κ NaN, compiled or not: the function itself raises nothing. Force constants are not checked against the
+    crystal, as `solve` and `kappa` do it.
+
+    Raises:
+        InputError: bad options, here and not in the function.
     """
     require_double_precision()
+    T = temperature_array(temperatures)
     plan = make_plan(supercells, mesh)
+    n, N2, N3 = plan.crystal.n_atoms, plan.fc2_table.supercell_atoms, plan.fc3_table.supercell_atoms
+    some = ForceConstants(np.broadcast_to(0.0, (n, N2, 3, 3)), np.broadcast_to(0.0, (n, N3, N3, 3, 3, 3)))
+    check_problem(plan, some, temperatures, broadening, scattering, nac)
     constants, _ = plan_force_constants(supercells, potential, **options)
     freedom, sites = plan_relaxation(supercells.crystal, potential, cell), plan_sites(supercells, plan)
     plan, constants, freedom, sites = jax.device_put((plan, constants, freedom, sites))
@@ -71,8 +83,7 @@ def kappa_fn(
             at = moved_constants(constants, sites, geometry.crystal)
             here = moved_plan(plan, sites, geometry.crystal)
         fc = _force_constants(potential.energy, params, at)
-        found = kappa(here, fc, temperatures, broadening=broadening, scattering=scattering, nac=nac)
-        return found.kappa_TOT, geometry
+        return _kappa(here, fc, T, broadening, scattering, nac).kappa_TOT, geometry
 
     return function
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import jax
-import numpy as np
 
 from ._core.progress import Progress
 from ._solve import SCATTERING, make_plan, solve
 from .checks import positive_integers, require_double_precision
 from .crystal.defaults import default_mesh, default_supercells
+from .crystal.from_ase import in_units_of
 from .crystal.snapping import snapped
 from .errors import InputError
 from .ifc.autodiff import force_constants
@@ -28,7 +28,9 @@ from .io.born import born_tensors, read_born
 from .io.phono3py import read_phono3py
 from .io.structures import structure_of
 from .io.yaml_cells import has_constants
+from .physics.domain import check_options, temperature_array
 from .physics.nac import make_nac
+from .plan.mesh import mesh_dims
 from .potentials.base import Potential
 from .types import BornCharges
 
@@ -130,7 +132,7 @@ def conductivity(
         model: a `Potential`, the name or file of one (`load_potential`), any ASE calculator, or "ase:module:factory".
             None takes a built-in potential that is meant for the compound.
         mesh: of the primitive cell; by default what the structure's info names (``q_mesh``), else one 35 Å long.
-        temperatures: K.
+        temperatures: K, one number or several.
         fc2_supercell, fc3_supercell: 1, 3 or 9 integers in units of the given cell; see `default_supercells`.
         relax: cell and atoms within the symmetry first, by Newton's method (calculators: the k_SRME protocol).
         derivatives: "ad", or "finite-displacement" of 0.03 Å; by default what the potential's card says.
@@ -148,6 +150,9 @@ def conductivity(
         InputError: bad input, or imaginary modes (`ImaginaryModes`); ValueError: double precision is off.
     """
     require_double_precision()
+    temperature_array(temperatures)
+    check_options(broadening, scattering, nac, charges=True)
+    mesh = None if mesh is None else mesh_dims(mesh)
     stages = Progress(None) if progress is None else progress
     problem = prepare(
         structure, model, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, relax=relax,
@@ -259,10 +264,12 @@ def derivatives_of(model: Potential | Calculator, derivatives: Derivatives | Non
     """How force constants are made: as asked for, else as the model's card recommends.
 
     Raises:
-        InputError: automatic differentiation of an ASE calculator.
+        InputError: an unknown way, or automatic differentiation of an ASE calculator.
     """
     from .potentials.cards import recommended_route
 
+    if derivatives not in (None, "ad", "finite-displacement"):
+        raise InputError(f"derivatives is {derivatives!r}", 'give "ad", "finite-displacement" or None')
     if not isinstance(model, Potential):
         if derivatives == "ad":
             raise InputError(
@@ -319,17 +326,7 @@ def make_force_constants(
     from .potentials.calculator import WignerCalculator
 
     calculator = WignerCalculator(model) if isinstance(model, Potential) else model
-    # the same supercells, in units of the given cell: whole numbers of it unless that is larger than they are
-    given = np.linalg.inv(atoms.cell.array)
-    matrices = [
-        cell.matrix @ np.asarray(supercells.crystal.lattice) @ given
-        for cell in (supercells.fc2_supercell, supercells.fc3_supercell)
-    ]
-    if max(np.abs(m - np.rint(m)).max() for m in matrices) > 1e-4:
-        raise InputError(
-            "the supercells are no multiples of the given cell", "name them with fc2_supercell and fc3_supercell"
-        )
-    second, third = (np.rint(m).astype(int).T.ravel() for m in matrices)
+    second, third = in_units_of(atoms, supercells)
     return finite_displacements(
         atoms, calculator, fc2_supercell=second, fc3_supercell=third, distance=distance, progress=listener
     )

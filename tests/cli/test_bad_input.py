@@ -76,6 +76,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
             "cannot write missing/kappa.hdf5: there is no folder missing: make it, or choose another place with -o",
         ),
         (["--threads", 0], "--threads must be a positive number"),
+        (["--threads", 10**6], "--threads is 1000000, and this machine has"),
     ],
     ids=lambda v: " ".join(map(str, v)) if isinstance(v, list) else "",
 )
@@ -237,9 +238,7 @@ def test_checks_pass_good_input() -> None:
     second = np.zeros((2, 2, 3, 3))
     second[[0, 1], [0, 1]], second[[0, 1], [1, 0]] = np.eye(3), -np.eye(3)
     sign = np.array([-1, 1])
-    product = np.zeros((3, 3, 3))  # of the three components of u_1 - u_0
-    for axes in itertools.permutations(range(3)):
-        product[axes] = 1
+    product = np.abs(levi_civita())  # of the three components of u_1 - u_0
     third = np.einsum("i,J,K,abc->iJKabc", sign, sign, sign, product)
     fc = ForceConstants(second, third)
     found = check_force_constants(cells, fc)
@@ -266,11 +265,17 @@ def test_imaginary_modes_are_named() -> None:
 
 @pytest.fixture(scope="module")
 def silicon():
-    """Plan and force constants of a tiny problem: nearest-neighbour springs, no Φ3."""
+    """Plan and force constants of a tiny problem: nearest-neighbour springs."""
     cells = supercells_from_atoms(ase.build.bulk("Si"), (1, 1, 1), (1, 1, 1))
     second = np.zeros((2, 2, 3, 3))
     second[[0, 1], [0, 1]], second[[0, 1], [1, 0]] = np.eye(3), -np.eye(3)
-    return make_plan(cells, (2, 2, 2)), ForceConstants(second, np.zeros((2, 2, 2, 3, 3, 3)))
+    sign = np.array([-1, 1])
+    third = np.einsum("i,J,K,abc->iJKabc", sign, sign, sign, np.abs(levi_civita()))
+    return make_plan(cells, (2, 2, 2)), ForceConstants(second, third)
+
+
+def levi_civita() -> np.ndarray:
+    return np.array([[[(a - b) * (b - c) * (c - a) / 2 for c in range(3)] for b in range(3)] for a in range(3)])
 
 
 def test_solve_refuses_bad_input(silicon) -> None:

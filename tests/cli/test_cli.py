@@ -5,6 +5,7 @@ Long, because one set of compiled programs serves all of its tests.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -23,7 +24,7 @@ import wigner_jax as wj
 from wigner_jax._core.compile_cache import cache_folder
 from wigner_jax._core.progress import Progress, duration
 from wigner_jax.cli import app as cli
-from wigner_jax.cli import report
+from wigner_jax.cli import cache, report
 from wigner_jax.crystal.defaults import (
     conventional_matrix,
     default_mesh,
@@ -193,6 +194,59 @@ def test_a_reader_that_has_enough() -> None:
     result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (result.returncode, result.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_streams_that_are_closed(in_an_empty_folder: Path, stream: str) -> None:
+    """`wigner-jax models >&-`: what nobody wants goes nowhere, and not into the next file that is opened."""
+    number = {"stdout": 1, "stderr": 2}[stream]
+    shell = f'"{sys.executable}" -m wigner_jax "$@" {number}>&-'
+    for arguments, code in ((["models"], 0), (["plot", "missing.hdf5"], 2)):
+        result = subprocess.run(["sh", "-c", shell, "sh", *arguments], capture_output=True, text=True)
+        assert result.returncode == code
+        assert "Traceback" not in result.stderr
+        assert (stream == "stdout") or (result.stdout != "") == (code == 0)
+        assert (stream == "stderr") or (result.stderr != "") == (code == 2)
+
+
+@pytest.mark.parametrize("action", ["show", "clear"])
+def test_a_cache_that_is_not_there(capsys, monkeypatch, in_an_empty_folder: Path, action: str) -> None:
+    (there := in_an_empty_folder / "file").write_text("mine")
+    monkeypatch.setattr(cache, "enable_compilation_cache", lambda: in_an_empty_folder / "missing")
+    assert cli.main(["cache", action]) == 0
+    assert capsys.readouterr().out.endswith("missing: not there yet, nothing is kept\n")
+    monkeypatch.setattr(cache, "enable_compilation_cache", lambda: there)
+    assert cli.main(["cache", action]) == 2
+    assert "file is not a folder: name one with JAX_COMPILATION_CACHE_DIR" in capsys.readouterr().err
+    assert there.read_text() == "mine"
+
+
+def test_a_cache_that_cannot_be_cleared(capsys, monkeypatch, in_an_empty_folder: Path) -> None:
+    programs = in_an_empty_folder / "kept" / cache.FOLDER
+    programs.mkdir(parents=True)
+    for path in (programs / "one", programs.parent / "two-cache", programs.parent / "mine"):
+        path.write_text("x")
+    monkeypatch.setattr(cache, "enable_compilation_cache", lambda: programs.parent)
+    real, before = Path.unlink, sorted(programs.parent.rglob("*"))
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert cli.main(["cache", "clear"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "(Read-only file system); 0 of 2 files are removed: make the folder writable, or name another one" in error
+    assert sorted(programs.parent.rglob("*")) == before
+    monkeypatch.setattr(Path, "unlink", real)
+    assert cli.main(["cache", "clear"]) == 0
+    assert [path.name for path in programs.parent.iterdir()] == ["mine"]
+
+
+def test_the_cache_of_an_unknown_potential(capsys) -> None:
+    assert cli.main(["cache", "warm", "--potential", "nosuch"]) == 2
+    error = capsys.readouterr().err
+    assert error == "wigner-jax: error: unknown potential 'nosuch': wigner-jax models lists all\n"
 
 
 def test_configuration(monkeypatch: pytest.MonkeyPatch, in_an_empty_folder: Path) -> None:

@@ -11,10 +11,13 @@ import pytest
 from killed_runs import campaign_options, write_campaign
 
 from wigner_jax import load_potential, save_potential
+from wigner_jax._core.fingerprint import fingerprint_of_file
 from wigner_jax.cli import benchmark
 from wigner_jax.cli.app import main
+from wigner_jax.errors import InputError
 from wigner_jax.evaluation.contents import potential_contents
-from wigner_jax.evaluation.records import read_record, record_path, write_record
+from wigner_jax.evaluation.records import open_campaign, read_record, record_path, write_record
+from wigner_jax.evaluation.settings import EvaluationSettings
 from wigner_jax.ifc.finite_displacement import calculator_of
 
 CALCULATOR = """
@@ -169,3 +172,66 @@ def test_what_stands_for_a_potential(tmp_path):
     first = potential_contents("ase:own_calculator:make", made)
     Path("own_calculator.py").write_text(CALCULATOR + "# changed\n")
     assert potential_contents("ase:own_calculator:make", made) != first
+
+
+@pytest.mark.parametrize("name", ["./model.json", "absolute", "copy.json"])
+def test_contents_of_the_potential_decide_not_its_name(campaign, capsys, name):
+    content = Path("model.json").read_bytes()
+    Path("copy.json").write_bytes(content)
+    name = str(Path("model.json").absolute()) if name == "absolute" else name
+    assert main(campaign_options("out", potential=name)) == 0
+    assert campaign == []
+    capsys.readouterr()
+    other_potential()
+    Path("copy.json").write_bytes(Path("model.json").read_bytes())
+    assert main(campaign_options("out", potential="copy.json")) == 2
+    assert "of another potential, model.json: that of copy.json has other contents" in capsys.readouterr().err
+
+
+def test_calculators_of_one_module_have_names(tmp_path):
+    """Their contents are the source of the module, which may have several."""
+    open_campaign("calculators", EvaluationSettings("ase:own:small"), "fingerprint")
+    open_campaign("calculators", EvaluationSettings("ase:own:small"), "fingerprint")
+    with pytest.raises(InputError, match="with potential 'ase:own:small', not 'ase:own:large'"):
+        open_campaign("calculators", EvaluationSettings("ase:own:large"), "fingerprint")
+
+
+@pytest.mark.parametrize("left", [None, "", "{"])
+def test_settings_that_are_lost(campaign, capsys, left):
+    """Records say what they were made from, so that a campaign goes on without its settings, or is refused."""
+    path = Path("out/settings.json")
+    before = path.read_bytes()
+    path.unlink()
+    if left is not None:
+        path.write_text(left)
+    if left:
+        assert "settings.json is not of a campaign: remove it, and run again" in refused(capsys)
+        path.unlink()
+    assert main(options()) == 0
+    assert campaign == []
+    assert path.read_bytes() == before
+    path.unlink()
+    other_potential()
+    assert main(options()) == 2
+    assert "holds records that were made from something else: the potential changed" in capsys.readouterr().err
+
+
+def test_lost_settings_of_records_that_do_not_say(campaign, capsys):
+    record = read_record(record_path("out", "mp-2"))
+    del record["contents"]
+    write_record("out", record, {})
+    Path("out/settings.json").unlink()
+    error = refused(capsys)
+    assert "settings.json is lost, and mp-2.hdf5 of an earlier version does not say what it was made from" in error
+    assert "restore it, or --restart" in error
+    assert main(options("--restart")) == 0
+    assert campaign == ["mp-2"]
+
+
+def test_a_file_called_like_a_model_is_not_the_model():
+    """Names without a separator or a known ending are those of models, whatever lies in the current folder."""
+    potential = load_potential("tersoff-1989")
+    expected = potential_contents("tersoff-1989", potential)
+    Path("tersoff-1989").write_text("something else")
+    assert potential_contents("tersoff-1989", load_potential("tersoff-1989")) == expected
+    assert potential_contents("./model.json", load_potential("./model.json")) == fingerprint_of_file(Path("model.json"))

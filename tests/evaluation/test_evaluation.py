@@ -26,7 +26,7 @@ from wigner_jax.evaluation import material as run
 from wigner_jax.evaluation.figures import campaign_figure, read_table
 from wigner_jax.evaluation.records import open_campaign, read_record, record_path
 from wigner_jax.evaluation.settings import EvaluationSettings
-from wigner_jax.evaluation.tables import csv_of, details_of, summary_of
+from wigner_jax.evaluation.tables import csv_of, details_of, summary_of, write_matbench
 from wigner_jax.io.phonondb import read_phonondb
 from wigner_jax.metrics import average, mode_kappa
 
@@ -133,6 +133,22 @@ def test_times_are_apart(inputs, whole, capsys):
     finally:
         (whole / "times" / "aside").rename(whole / "times" / "mp-2.json")
     assert tables(whole) == before
+
+
+def test_a_record_that_is_damaged_in_the_middle(whole, tmp_path):
+    """Tables are made of an attribute; what matbench takes besides may be damaged all the same."""
+    shutil.copytree(whole / "records", tmp_path / "records")
+    path = record_path(tmp_path, "mp-2")
+    with h5py.File(path) as file:
+        place = file["mode_kappa"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[place.byte_offset : place.byte_offset + place.size] = bytes(place.size)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"mp-2.hdf5.*: remove .*mp-2.hdf5, and run the same command again") as error:
+        write_matbench(tmp_path, list(CRYSTALS), tmp_path / "mbd.json.gz")
+    assert "make it anew" not in str(error.value)
+    path.unlink()
+    assert write_matbench(tmp_path, list(CRYSTALS), tmp_path / "mbd.json.gz") == 2
 
 
 def test_matbench_table(whole):

@@ -44,7 +44,7 @@ def inputs(tmp_path_factory):
             "mp_id": mp_id, "name": name, "symm.no": 227, "q_mesh": list(MESH),
             "qpoints": mesh.qpoints[mesh.irreducible].tolist(), "weights": mesh.weights.tolist(),
             "temperatures": [300.0, 600.0], "frequencies": modes.tolist(), "heat_capacity": [modes.tolist()] * 2,
-            "kappa_TOT_ave": [1.0, 1.0], "mode_kappa_TOT_ave": [modes.tolist()] * 2,
+            "kappa_TOT_ave": [1.0, 1.0], "mode_kappa_TOT_ave": [(modes * mesh.weights.sum() / modes.size).tolist()] * 2,
         })  # fmt: skip
     write(folder / "solids.extxyz", structures)
     table = {name: {str(k): row[name] for k, row in enumerate(rows)} for name in rows[0]}
@@ -134,7 +134,10 @@ def test_the_same_bytes_on_resume(inputs, published, whole, capsys):
     ("more", "message"),
     [
         (("--gruneisen",), "holds a campaign with gruneisen 'strain', not 'volumes'"),
-        (("--gruneisen", "strain", "--gruneisen-reference", "{}:gamma_Other"), "gruneisen_reference"),
+        (
+            ("--gruneisen", "strain", "--gruneisen-reference", "{}:gamma_Other"),
+            "the reference of mp-1, the reference of mp-2 changed",
+        ),
         ((), "--gruneisen-reference needs --gruneisen"),
         (("--gruneisen", "--gruneisen-reference", "nowhere.csv"), "no table of Grüneisen parameters nowhere.csv"),
         (("--gruneisen", "--gruneisen-reference", "{}:gamma"), "no column 'gamma' but mp_id, desc, gamma_DFT"),

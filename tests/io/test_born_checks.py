@@ -30,6 +30,7 @@ BAD = [
     ({"dielectric": 0 * EPSILON}, "the eigenvalue 0"),
     ({"dielectric": -EPSILON}, r"the eigenvalue -6\.5"),
     ({"dielectric": np.diag([6.5, 6.5, -0.1])}, r"the eigenvalue -0\.1"),
+    ({"dielectric": np.diag([6.5, 6.5, 0.99])}, r"the eigenvalue 0\.99: it must be positive definite \(above 1"),
     ({"dielectric": np.diag([6.5, 6.5, np.nan])}, "not finite"),
     ({"dielectric": EPSILON + np.eye(3, k=1)}, "not symmetric"),
     ({"factor": 0}, "the unit factor is 0"),
@@ -72,9 +73,10 @@ def test_refused(tmp_path: Path, fields: dict, says: str, method: str) -> None:
         (Z * [[[1.0]], [[0.85]]], "do not sum to zero: their sum is 15 % of the largest"),
         (Z + 0.5 * np.eye(3, k=1), "break the symmetry of the crystal by 19 % of the largest"),
         (0 * Z, "the Born charges vanish: the non-analytic correction is zero"),
+        (8 * Z, r"the Born charge of atom 1 \(Si\) is 21\.6 e, beyond ±20 e"),
         (0.01 * np.abs(Z), "vanish by symmetry"),
     ],
-    ids=["sum rule", "symmetry", "zero", "cancel"],
+    ids=["sum rule", "symmetry", "zero", "large", "cancel"],
 )
 def test_said(charges: np.ndarray, says: str) -> None:
     with pytest.warns(AccuracyWarning, match=says):
@@ -83,8 +85,15 @@ def test_said(charges: np.ndarray, says: str) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"charges": Z * [[[1.0]], [[0.95]]]}, {"dielectric": EPSILON + 0.05 * np.eye(3, k=1)}, {"factor": 14.3996}],
-    ids=["exact", "5 %", "noise", "factor"],
+    [
+        {},
+        {"charges": Z * [[[1.0]], [[0.95]]]},
+        {"dielectric": EPSILON + 0.05 * np.eye(3, k=1)},
+        {"factor": 14.3996},
+        {"dielectric": np.eye(3)},
+        {"charges": 7 * Z},
+    ],
+    ids=["exact", "5 %", "noise", "factor", "vacuum", "19 e"],
 )
 def test_accepted_without_a_word(tmp_path: Path, fields: dict) -> None:
     with warnings.catch_warnings():

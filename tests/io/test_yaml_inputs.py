@@ -268,3 +268,62 @@ def test_a_cell_of_several_primitive_ones_is_named(tmp_path, primitive, copies, 
     notes = [str(w.message) for w in recwarn if "smaller ones" in str(w.message)]
     assert len(notes) == (copies > 1)
     assert all(f"holds {copies} smaller ones" in note for note in notes)
+
+
+# --- masses -------------------------------------------------------------------------------------------------------------
+
+
+MASSES = """\
+{name}:
+  lattice: [[2.715, 2.715, 0], [2.715, 0, 2.715], [0, 2.715, 2.715]]
+  points:
+  - {{symbol: Si, coordinates: [0, 0, 0]{first}}}
+  - {{symbol: Si, coordinates: [0.25, 0.25, 0.25]{second}}}
+"""
+
+
+def cell(name: str, first: object = 28.0855, second: object = 28.0855) -> str:
+    return MASSES.format(
+        name=name, **{k: f", mass: {v}" if v is not None else "" for k, v in (("first", first), ("second", second))}
+    )
+
+
+@pytest.mark.parametrize("bad", ["[1, 2]", "true", '""', "many", "null", "{a: 1}"])
+@pytest.mark.parametrize("reader", [read_structure, read_phono3py])
+def test_masses_that_are_no_numbers(tmp_path: Path, bad: str, reader) -> None:
+    (path := tmp_path / "si.yaml").write_text(cell("unit_cell", second=bad))
+    with pytest.raises(
+        InputError, match=r"atom 2 of the unit_cell of .*si.yaml has the mass .*: a mass is one number in amu"
+    ):
+        reader(path)
+
+
+@pytest.mark.parametrize(
+    ("unit", "primitive"),
+    [((28.0855, 28.0855), (30.0, 30.0)), ((28.0855, 30.0), (28.0855, 28.0855)), ((30.0, 30.0), (None, None))],
+    ids=["other", "one site", "unnamed"],
+)
+def test_cells_whose_masses_contradict_each_other(tmp_path: Path, unit: tuple, primitive: tuple) -> None:
+    (path := tmp_path / "si.yaml").write_text(cell("unit_cell", *unit) + cell("primitive_cell", *primitive))
+    for reader in (read_structure, read_phono3py):
+        with pytest.raises(
+            InputError, match=r"si.yaml contradicts itself: Si has the mass .* in its unit_cell and .* primitive_cell"
+        ):
+            reader(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        cell("unit_cell", 30.0, 28.0855),
+        cell("primitive_cell", 30.0, 28.0855),
+        cell("unit_cell", 28.0855, 30.0) + cell("primitive_cell", 30.0, 28.0855),
+        cell("unit_cell", 28.0855, 28.0855) + cell("primitive_cell", 28.087, 28.0855),
+        cell("unit_cell", 28.085, 28.085) + cell("primitive_cell", None, None),
+        cell("unit_cell", '"28.0855"'),
+    ],
+    ids=["unit cell", "primitive cell", "order", "rounding", "unnamed", "text"],
+)
+def test_masses_that_agree(tmp_path: Path, text: str) -> None:
+    (path := tmp_path / "si.yaml").write_text(text)
+    assert read_structure(path).get_masses()[1] > 28

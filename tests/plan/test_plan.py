@@ -17,10 +17,11 @@ from ase.build import bulk, make_supercell
 from wigner_jax._core.tiling import CPU
 from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.crystal.supercells import reduce_to_primitive, shortest_vectors
+from wigner_jax.errors import InputError
 from wigner_jax.physics import matrix_elements as scattering
 from wigner_jax.physics.mesh_index import neighbours, third_point
 from wigner_jax.plan.fc3_table import make_fc3_table
-from wigner_jax.plan.mesh import addresses, images, index_of, make_mesh, mesh_operations
+from wigner_jax.plan.mesh import addresses, images, index_of, make_mesh, mesh_dims, mesh_operations
 from wigner_jax.plan.triplets import triplet_buckets, triplet_weights
 
 
@@ -391,3 +392,16 @@ def test_tables_do_not_depend_on_the_supercell_atoms_chosen_as_home():
         assert sorted(map(str, (np.sort(x, axis=0).tolist() for x in a))) == sorted(
             map(str, (np.sort(x, axis=0).tolist() for x in b))
         )
+
+
+@pytest.mark.parametrize(
+    "bad", [(10**30,) * 3, (2048, 1024, 1024), ("a", 1, 2), ((1, 2), 3, 4), (np.nan, 1, 1), "3 3 3", 3, None]
+)
+def test_meshes_that_cannot_be(bad):
+    with pytest.raises(InputError, match="a mesh"):
+        mesh_dims(bad)
+
+
+def test_the_largest_mesh():
+    assert mesh_dims((2**31 - 1, 1, 1)) == (2**31 - 1, 1, 1)
+    assert mesh_dims(np.array([3.0, 4.0, 5.0])) == (3, 4, 5)

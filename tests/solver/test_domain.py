@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 
+import ase.build
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -178,8 +179,98 @@ def test_single_precision_is_refused_by_kappa(plan, fc):
 def test_infinite_conductivity_is_an_error(plan, fc):
     with pytest.raises(InputError, match="κ is infinite"):
         wj.solve(
-            plan, dataclasses.replace(fc, fc3=0 * fc.fc3), broadening=wj.Gaussian(0.1), scattering=wj.Scattering(None)
+            plan, dataclasses.replace(fc, fc3=1e-12 * fc.fc3), broadening=wj.Gaussian(0.1), scattering=wj.Scattering(None)
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["fc2", "fc3"])
+def test_force_constants_that_are_zero(plan, fc, name):
+    refused(plan, dataclasses.replace(fc, **{name: 0 * getattr(fc, name)}), f"Φ{name[2]} is zero everywhere")
+
+
+def coarse(scattering: wj.Scattering, temperatures: tuple[float, ...]):
+    """Silicon whose Φ2 sees one primitive cell: a sixfold optic mode, whose linewidth at 300 K is rounding."""
+    atoms, cells = ase.build.bulk("Si"), {"fc2_supercell": (1, 1, 1), "fc3_supercell": (2, 2, 2)}
+    return wj.conductivity(
+        atoms, "tersoff-1989", relax=False, mesh=(4, 4, 4), scattering=scattering, temperatures=temperatures, **cells
+    )
+
+
+def test_modes_that_nothing_limits():
+    """κ was 3.8e17 W/(m K) without a word; where boundaries limit them, or rounding is left out, it is a number."""
+    with pytest.raises(InputError, match=r"100 % of κ_P at 300 K is carried by \d+ modes .* above 1 m: .*boundary_mfp"):
+        coarse(wj.Scattering(), (300.0,))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "(?s).*above 1 m")
+        κ = coarse(wj.Scattering(boundary_mfp=1e6), (300.0,)).conductivity.kappa_TOT
+    assert np.isfinite(κ).all()
+
+
+def test_cold_crystals_without_isotopes_are_said_not_refused(plan, fc, solution):
+    """What scatters at 10 K is frozen out: the mean free path is long in truth. At 300 K there is nothing to say."""
+    free = wj.Scattering(isotope=None)
+    with pytest.warns(AccuracyWarning, match=r"% of κ_P at 10 K is carried by \d+ modes .* above 1 m"):
+        cold = wj.solve(plan, fc, (10.0, 300.0), scattering=free)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AccuracyWarning)
+        warm = wj.solve(plan, fc, (300.0,), scattering=free)
+    np.testing.assert_allclose(cold.conductivity.kappa_TOT[1], warm.conductivity.kappa_TOT[0], rtol=1e-9)
+    with pytest.warns(AccuracyWarning, match="κ is zero at 1 K"):
+        wj.solve(plan, fc, (1.0,), scattering=free)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["300", ["300"], [[300.0]], [300.0, [1.0]], None, {300.0}, True, iter((300.0,))],
+    ids=lambda bad: type(bad).__name__,
+)
+def test_temperatures_that_are_none(plan, fc, bad):
+    refused(plan, fc, "temperatures are", temperatures=bad)
+
+
+@pytest.mark.parametrize("good", [300, np.array(300.0), jnp.array(300.0), range(300, 301), [np.float32(300)]], ids=str)
+def test_one_temperature_however_it_is_given(plan, fc, solution, good):
+    found = wj.solve(plan, fc, good)
+    assert found.conductivity.temperatures.shape == (1,)
+    np.testing.assert_array_equal(found.conductivity.kappa_TOT, solution.conductivity.kappa_TOT)
+    smooth = {"broadening": wj.AdaptiveGaussian()}
+    one = jax.jit(lambda T: wj.kappa(plan, fc, T, **smooth).kappa_TOT)(jnp.array(300.0))
+    np.testing.assert_allclose(one, wj.kappa(plan, fc, good, **smooth).kappa_TOT, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"nac": True}, "nac is True: give a correction that make_nac has made, or None"),
+        ({"nac": "none"}, "nac is 'none': give a correction"),
+        ({"nac": BornCharges(np.zeros((2, 3, 3)), np.eye(3), 14.4)}, r"make_nac\(supercells, charges\)"),
+        ({"nac": wj.Wang(BornCharges(np.zeros((2, 3, 3)), 0.5 * np.eye(3), 14.4))}, "the eigenvalue 0.5"),
+        ({"broadening": "tetrahedron"}, r"broadening is 'tetrahedron': give Tetrahedron.for_plan\(plan\)"),
+        ({"broadening": wj.AdaptiveGaussian}, "broadening is AdaptiveGaussian: give"),
+        ({"broadening": wj.Gaussian("0.1")}, "sigma of the broadening is '0.1': give one positive number"),
+        ({"scattering": None}, r"scattering is None: give Scattering\(\), or Scattering\(isotope=None\)"),
+        ({"scattering": wj.Scattering(boundary_mfp="1")}, "boundary_mfp is '1': give one positive number"),
+        ({"scattering": wj.Scattering(boundary_mfp=True)}, "boundary_mfp is True: give one positive number"),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else "",
+)
+def test_options_of_another_kind(plan, fc, options, says):
+    refused(plan, fc, says, **options)
+
+
+@pytest.mark.parametrize("kind", [complex, object, ">f8", "U"])
+def test_force_constants_of_no_real_numbers(plan, fc, kind):
+    for name in ("fc2", "fc3"):
+        other = dataclasses.replace(fc, **{name: np.asarray(getattr(fc, name)).astype(kind)})
+        refused(plan, other, r"give real ones: np.asarray\(x, float\)")
+
+
+def test_kappa_refuses_what_solve_refuses_where_numbers_are_known(plan, fc):
+    order = np.random.default_rng(1).permutation(fc.fc3.shape[1])
+    shuffled = dataclasses.replace(fc, fc3=fc.fc3[:, order][:, :, order])
+    refused(plan, shuffled, "Φ3 breaks")
+    traced = jax.jit(lambda x: wj.kappa(plan, x, broadening=wj.AdaptiveGaussian()).kappa_TOT)
+    assert np.isfinite(traced(shuffled)).all()  # nobody knows there
 
 
 # --- force constants of another crystal, cell or order --------------------------------------------------------------------

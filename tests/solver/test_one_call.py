@@ -198,3 +198,50 @@ def test_imaginary_modes_are_an_error_unless_allowed(solution):
     assert "--" not in str(error.value)  # the command line has its own words
     allowed = wj.solve(solution.plan, soft, broadening=wj.Gaussian(0.5), allow_imaginary=True)
     np.testing.assert_array_equal(allowed.conductivity.kappa_TOT, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        *(({"nac": bad}, 'give "source", BornCharges, a correction') for bad in ("none", "off", "wang", True)),
+        *(({"derivatives": bad}, 'give "ad", "finite-displacement" or None') for bad in ("AD", "fd", True, 3)),
+        ({"symprec": "x"}, "symprec is 'x': give a tolerance from"),
+        ({"mesh": "3 3 3"}, "a mesh needs three positive integers, got '3 3 3'"),
+        ({"temperatures": "300"}, "temperatures are '300'"),
+        ({"broadening": "tetrahedron"}, "broadening is 'tetrahedron'"),
+        ({"scattering": None}, "scattering is None"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(f"{k} {v}" for k, v in value.items()),
+)
+def test_options_are_refused_before_the_work(potential, monkeypatch, options, says):
+    monkeypatch.setattr("wigner_jax.pipeline.relax_with", lambda *_: pytest.fail("it was relaxed first"))
+    with pytest.raises(wj.InputError, match=says):
+        wj.conductivity("Si", potential, **OPTIONS | options)
+
+
+def test_options_may_be_arrays(solution, potential):
+    arrays = {name: np.array(value) for name, value in OPTIONS.items()}
+    again = wj.conductivity("Si", potential, nac=None, derivatives="ad", **arrays)
+    np.testing.assert_array_equal(again.conductivity.kappa_TOT, solution.conductivity.kappa_TOT)
+    one = wj.conductivity("Si", potential, **OPTIONS | {"temperatures": 300})
+    close(one.conductivity.kappa_TOT[0], solution.conductivity.kappa_TOT[0])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_kappa_fn_is_nan_where_it_is_undefined(potential, compiled):
+    """As its docstring says, whether its numbers are known or not; bad options are refused when it is made."""
+    silicon = wj.restrict(potential, [14])
+    cells = wj.default_supercells(wj.relax(wj.prototype("Si"), silicon)[0], (1, 1, 1), (1, 1, 1))
+    smooth = {"broadening": wj.AdaptiveGaussian()}
+    function = wj.kappa_fn(cells, silicon, (2, 2, 2), 300, relax=False, **smooth)
+    function = jax.jit(function) if compiled else function
+    params = jax.tree.map(np.asarray, silicon.params)
+    κ, _ = function(params)
+    assert κ.shape == (1, 6)
+    assert np.isfinite(κ).all()
+    assert np.isnan(function({**params, "A": np.nan * params["A"]})[0]).all()
+    for options, says in (({"nac": True}, "nac is True"), ({"scattering": None}, "scattering is None")):
+        with pytest.raises(wj.InputError, match=says):
+            wj.kappa_fn(cells, silicon, (2, 2, 2), **smooth | options)
+    with pytest.raises(wj.InputError, match="temperatures are '300'"):
+        wj.kappa_fn(cells, silicon, (2, 2, 2), "300", **smooth)

@@ -407,7 +407,7 @@ def small_reference(path: Path) -> None:
     P, m = 4, 6
     some = np.ones((1, P, m))
     write_phonondb(path, [Reference(
-        "mp-1", "Si", 227, (3, 3, 3), np.array([300.0]), np.zeros((P, 3)), np.array([1, 8, 6, 12]), some[0], some, some, np.array([1.1])
+        "mp-1", "Si", 227, (3, 3, 3), np.array([300.0]), np.zeros((P, 3)), np.array([1, 8, 6, 12]), some[0], some, 1.1 * 27 / some.size * some, np.array([1.1])
     )])  # fmt: skip
 
 

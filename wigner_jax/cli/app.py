@@ -73,6 +73,8 @@ def configure_jax(threads: int | None) -> None:
 
     if threads is not None and threads < 1:
         raise InputError(f"--threads must be a positive number, got {threads}")
+    if threads is not None and threads > (there := os.cpu_count() or threads):
+        raise InputError(f"--threads is {threads}, and this machine has {there} cores", f"give at most {there}")
     jax.config.update("jax_enable_x64", True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # the backend runs already if a program calls main(): it keeps its devices
@@ -89,8 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 for an error inside; 2 for bad input; 3 for imaginary modes; 130 if interrupted; 141 if nobody reads the
-        output any more. Errors are one line on stderr.
+        output any more. Errors are one line on stderr. What was closed from the beginning (``>&-``) is written nowhere.
     """
+    _open_closed_streams()
     if (
         (arguments is None or [*arguments] == sys.argv[1:])
         and take_over_signals()
@@ -100,6 +103,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = _run(arguments)
     wait_if_ending()
     return code
+
+
+def _open_closed_streams() -> None:
+    """Python has no object for a closed stdout or stderr, and the next file that is opened would get its number."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end
 
 
 def _run(arguments: Sequence[str] | None) -> int:

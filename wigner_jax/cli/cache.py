@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -60,15 +60,27 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.action == "warm":
         return _warm(arguments)
+    if not folder.is_dir():
+        if folder.exists() or folder.is_symlink():
+            raise InputError(f"{folder} is not a folder", "name one with JAX_COMPILATION_CACHE_DIR")
+        print(f"{folder}: not there yet, nothing is kept")
+        return 0
     files = _files(folder)
     size = sum(path.stat().st_size for path in files)
     if arguments.action == "show":
         ours = sum(path.parent.name == FOLDER for path in files)
         print(f"{folder}: {ours} whole programs, {len(files) - ours} files of JAX's cache, {size / 1e6:.1f} MB")
         return 0
-    for path in files:
-        path.unlink(missing_ok=True)
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    for number, path in enumerate(files):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot remove {path} ({error.strerror or error}); {number} of {len(files)} files are removed",
+                "make the folder writable, or name another one with JAX_COMPILATION_CACHE_DIR",
+            ) from None
+    with contextlib.suppress(OSError):  # somebody's folder in it, or not there
+        (folder / FOLDER).rmdir()
     print(f"{folder}: {len(files)} files removed, {size / 1e6:.1f} MB")
     return 0
 
@@ -84,13 +96,18 @@ def _warm(arguments: argparse.Namespace) -> int:
     from .._solve import make_plan, solve
     from ..checks import positive_integers
     from ..crystal.defaults import default_mesh
-    from ..pipeline import any_model, prepare
+    from ..pipeline import ASE, any_model, prepare
     from ..potentials.base import Potential
-    from ..potentials.registry import restrict
+    from ..potentials.registry import canonical_name, path_of, restrict
 
     if arguments.potential is None:
         raise InputError("no potential is named", "give --potential")
     mesh = None if arguments.mesh is None else positive_integers(arguments.mesh, "--mesh")
+    if path_of(arguments.potential) is None and not arguments.potential.startswith(ASE):
+        try:
+            canonical_name(arguments.potential)
+        except ValueError:
+            raise InputError(f"unknown potential {arguments.potential!r}", "wigner-jax models lists all") from None
     potential = any_model(arguments.potential)
     if not isinstance(potential, Potential):
         raise InputError(f"{arguments.potential} has nothing to compile", "name a potential of JAX")

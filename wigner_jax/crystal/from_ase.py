@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import InputError
 from ..types import Supercell, Supercells
 from .elements import masses_of
 from .supercells import integer_matrix, make_supercell, nine_numbers, primitive_matrix_of, reduce_to_primitive
@@ -52,3 +53,20 @@ def supercells_from_atoms(
         return make_supercell(crystal, np.rint(in_primitive).astype(int))
 
     return Supercells(crystal, supercell(fc2_supercell, "fc2_supercell"), supercell(fc3_supercell, "fc3_supercell"))
+
+
+def in_units_of(atoms: ase.Atoms, supercells: Supercells) -> tuple[list[int], list[int]]:
+    """The supercells of Φ2 and Φ3 as `supercells_from_atoms` takes them for these atoms, nine integers each.
+
+    Raises:
+        InputError: they are no multiples of the cell of `atoms`, which is larger than they are.
+    """
+    given = np.linalg.inv(atoms.cell.array)
+    cells = (supercells.fc2_supercell, supercells.fc3_supercell)
+    matrices = [cell.matrix @ np.asarray(supercells.crystal.lattice) @ given for cell in cells]
+    if max(np.abs(m - np.rint(m)).max() for m in matrices) > 1e-4:
+        raise InputError(
+            "the supercells are no multiples of the given cell", "name them with fc2_supercell and fc3_supercell"
+        )
+    second, third = (np.rint(m).astype(int).T.ravel().tolist() for m in matrices)
+    return second, third

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from typing import TYPE_CHECKING
 
@@ -35,14 +36,15 @@ def snapped(atoms: ase.Atoms, symprec: float | None = None) -> ase.Atoms:
         InputError: a tolerance out of range, or one at which the operations found form no group.
     """
     _say_moments(atoms)
-    numbers = tuple(int(z) for z in atoms.numbers)
-    masses = atoms.get_masses() if atoms.has("masses") else masses_of(numbers)
-    crystal = Crystal(np.asarray(atoms.cell), atoms.get_scaled_positions(wrap=False), masses, numbers)
+    kinds = tuple(int(z) for z in atoms.numbers)
+    masses = atoms.get_masses() if atoms.has("masses") else masses_of(kinds)
+    crystal = Crystal(np.asarray(atoms.cell), atoms.get_scaled_positions(wrap=False), masses, kinds)
     if symprec is None:
         _say_lost(crystal)
         return atoms
-    if not SYMPREC <= symprec <= LOOSEST:
-        raise InputError(f"symprec is {symprec:g} Å", f"give a tolerance from {SYMPREC:g} to {LOOSEST:g} Å")
+    if not (isinstance(symprec, numbers.Real) and SYMPREC <= symprec <= LOOSEST):
+        value = f"{symprec:g} Å" if isinstance(symprec, numbers.Real) else repr(symprec)
+        raise InputError(f"symprec is {value}", f"give a tolerance from {SYMPREC:g} to {LOOSEST:g} Å")
     group = space_group(crystal, symprec)
     exact = symmetrized(crystal, group)
     after = space_group(exact)

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._core.fingerprint import fingerprint, fingerprint_of_file
 from ..potentials.base import Potential
+from ..potentials.registry import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,9 +56,10 @@ def contents_of(
 
 def potential_contents(name: str, potential: Potential | Calculator) -> str:
     """The bytes of its file; of a potential without one its numbers, of a calculator of ASE the source of what makes it."""
-    if Path(name).is_file():
-        return fingerprint_of_file(Path(name))
     if isinstance(potential, Potential):
+        path = path_of(name)
+        if path is not None and path.is_file():
+            return fingerprint_of_file(path)
         return fingerprint((potential.params, np.asarray(potential.cutoff)))
     module = inspect.getmodule(_factory(name)) or inspect.getmodule(type(potential))
     source = None if module is None else getattr(module, "__file__", None)
@@ -81,4 +83,4 @@ def changed(record: Mapping[str, Any], now: Contents) -> list[str]:
     return [] if before is None else [name for name in now if before.get(name) != now[name]]
 
 
-__all__ = ["POTENTIAL", "SETTINGS", "changed", "contents_of", "potential_contents"]
+__all__ = ["NAMES", "POTENTIAL", "SETTINGS", "changed", "contents_of", "potential_contents"]

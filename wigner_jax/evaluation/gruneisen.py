@@ -41,7 +41,7 @@ def read_gammas(source: str) -> dict[str, float]:
         source: FILE, or FILE:COLUMN for another column, such as a potential's own published γ.
 
     Raises:
-        InputError: no such file or column, or something that is not a number.
+        InputError: no such file or column, something that is not a number, or two rows of one material.
     """
     name, column = source, COLUMN
     if not Path(source).is_file() and ":" in source:
@@ -63,6 +63,8 @@ def read_gammas(source: str) -> dict[str, float]:
         if value is not None and not np.isfinite(value):
             raise InputError(f"{name}: column {column!r} holds {value} for {row['mp_id']}")
         if value is not None:
+            if row["mp_id"] in found:
+                raise InputError(f"{name} has {row['mp_id']} more than once", "remove the copies that are not meant")
             found[row["mp_id"]] = value
     return found
 

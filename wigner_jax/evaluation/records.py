@@ -27,7 +27,7 @@ from .._core.reading import reading
 from .._core.temporaries import remove_forgotten
 from ..errors import AccuracyWarning, InputError
 from ..io.kappa_hdf5 import kappa_datasets, put_datasets
-from .contents import POTENTIAL, SETTINGS, changed
+from .contents import NAMES, POTENTIAL, SETTINGS, changed
 from .settings import EvaluationSettings
 
 if TYPE_CHECKING:
@@ -69,16 +69,18 @@ def open_campaign(
 
     Raises:
         InputError: the folder holds a campaign with other settings, or files of others in its places, or cannot be
-            written to.
+            written to. The names of the potential and of the table of γ do not count where their contents are known. Lost
+            settings are written anew where all records say what they were made from.
     """
     folder = check_folder(folder, need, ADVICE)
     path = folder / "settings.json"
     there = read_settings(path, "potential", "protocol")
+    ours = there is not None or _has_records(folder, path, restart)
     if there is None and path.is_file() and path.stat().st_size:
-        raise InputError(f"{path} is not of a campaign", ADVICE)
+        raise InputError(f"{path} is not of a campaign", "remove it, and run again" if ours else ADVICE)
     if folder.is_dir():
         for name in TABLES:
-            check_output(folder / name, what="a table of a campaign", ours=lambda _: there is not None, advice=ADVICE)
+            check_output(folder / name, what="a table of a campaign", ours=lambda _: ours, advice=ADVICE)
     asked = dataclasses.asdict(settings) | {"temperatures": list(settings.temperatures)}
     asked |= {} if potential is None else {CONTENTS: potential}
     try:
@@ -89,15 +91,18 @@ def open_campaign(
     except OSError as error:
         raise InputError(f"cannot write to {folder} ({error.strerror or error})", ADVICE) from None
     if there is not None:
+        known = CONTENTS in there and potential is not None
         there = {CONTENTS: potential} | dataclasses.asdict(EvaluationSettings("")) | there
-        if k := next((k for k in asked if there[k] != asked[k]), None):
+        compared = [k for k in asked if k not in _names_alone(known, there, asked)]
+        if k := next((k for k in compared if there[k] != asked[k]), None):
             if not restart:
                 what = f"with {k} {there[k]!r}, not {asked[k]!r}"
-                what = (
-                    what
-                    if k != CONTENTS
-                    else f"of another potential by the name {settings.potential}: its contents changed"
-                )
+                if k == CONTENTS and there["potential"] == settings.potential:
+                    what = f"of another potential by the name {settings.potential}: its contents changed"
+                elif k == CONTENTS:
+                    what = (
+                        f"of another potential, {there['potential']}: that of {settings.potential} has other contents"
+                    )
                 raise InputError(
                     f"{folder} holds a campaign {what}",
                     "name another folder, or the same options; or --restart, which makes its records again",
@@ -105,6 +110,36 @@ def open_campaign(
             there = None
     if there is None:
         write_text(path, json.dumps(asked, indent=1) + "\n", ADVICE)
+
+
+def _names_alone(known: bool, there: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, ...]:
+    """Settings that name files whose contents are compared: here, or by every record. What makes a calculator of ASE is
+    one of several functions of a file, so that its name counts.
+
+    Args:
+        known: whether the contents of both potentials are.
+    """
+    if not known or any(settings["potential"].startswith("ase:") for settings in (there, asked)):
+        return ()
+    return NAMES
+
+
+def _has_records(folder: Path, settings: Path, restart: bool) -> bool:
+    """Whether a folder without its settings holds records of a campaign; they say themselves what they were made from.
+
+    Raises:
+        InputError: one does not say it, and is not to be made again.
+    """
+    found = False
+    for path in sorted((folder / "records").glob("*.hdf5")):
+        record = read_record(path, complete=False)
+        found |= record is not None
+        if record is not None and "contents" not in record and not restart:
+            raise InputError(
+                f"{settings} is lost, and {path.name} of an earlier version does not say what it was made from",
+                "restore it, or --restart, which makes such records again",
+            )
+    return found
 
 
 def missing_records(folder: str | Path, contents: Mapping[str, Contents], *, restart: bool = False) -> list[str]:

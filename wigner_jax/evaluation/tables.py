@@ -14,6 +14,7 @@ import numpy as np
 from .._core.atomic_write import write_bytes, write_text
 from .._core.folder_lock import locked
 from .._core.reading import reading
+from ..errors import InputError
 from ..io.kappa_hdf5 import read_kappa_hdf5
 from ..metrics import WORST, factor_of_two
 from .gruneisen import GAMMA_COLUMNS, gamma_columns, gamma_summary
@@ -208,23 +209,35 @@ def write_matbench(folder: str | Path, mp_ids: Materials, path: str | Path) -> i
             "errors": [] if record["failure"] is None else [record["failure"]],
         }
         if "kappa" in record:
-            with reading(record_path(folder, mp_id), "a record with all conductivities", "remove it, and run again"):
-                data = read_kappa_hdf5(record_path(folder, mp_id))
-                row |= {
-                    "kappa_tot_rta": data["kappa_TOT_RTA"],
-                    "kappa_p_rta": data["kappa_P_RTA"],
-                    "kappa_c": data["kappa_C"],
-                    "mode_kappa_tot_avg": data["mode_kappa"][..., :3].mean(axis=-1),
-                    "mode_weights": data["weight"],
-                    "q_points": data["qpoint"],
-                    "ph_freqs": data["frequency"],
-                    "heat_capacity": data["heat_capacity"],
-                }
+            row |= _modes_of(record_path(folder, mp_id))
         rows.append(plain(row))
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = {name: {str(k): row.get(name) for k, row in enumerate(rows)} for name in names}
     write_bytes(path, gzip.compress(json.dumps(table).encode(), mtime=0))
     return len(rows)
+
+
+def _modes_of(path: Path) -> dict[str, Any]:
+    """Conductivities and what they are of by mode, under matbench's names.
+
+    Raises:
+        InputError: the record is damaged where tables do not look.
+    """
+    try:
+        with reading(path, "a record with all conductivities"):
+            data = read_kappa_hdf5(path)
+            return {
+                "kappa_tot_rta": data["kappa_TOT_RTA"],
+                "kappa_p_rta": data["kappa_P_RTA"],
+                "kappa_c": data["kappa_C"],
+                "mode_kappa_tot_avg": data["mode_kappa"][..., :3].mean(axis=-1),
+                "mode_weights": data["weight"],
+                "q_points": data["qpoint"],
+                "ph_freqs": data["frequency"],
+                "heat_capacity": data["heat_capacity"],
+            }
+    except InputError as error:
+        raise InputError(error.found, f"remove {path}, and run the same command again") from error
 
 
 __all__ = [

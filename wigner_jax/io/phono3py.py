@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +20,8 @@ from ..ifc.residuals import check_force_constants, require_some
 from ..types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
 from .born import born_from_yaml, read_born
 from .calculator_units import Units, conversion, units_of
-from .yaml_cells import beside, cell_of, has_forces, read_yaml
+from .yaml_cells import beside, cell_of, has_forces, read_cells, read_yaml
 
-CELLS = ("unit_cell", "primitive_cell", "supercell", "phonon_supercell", "phonon_primitive_cell")
 MOST_ATOMS = 20_000  # of a supercell
 
 
@@ -65,12 +65,12 @@ def read_phono3py(
     Raises:
         InputError: one line on what is missing, unreadable or inconsistent.
     """
+    if symprec is not None and not (isinstance(symprec, Real) and 0 < symprec < 1):
+        raise InputError(f"symprec is {symprec!r}", f"give a tolerance in Å above 0, such as {SYMPREC:g}")
     path = Path(path)
     data = read_yaml(path)
     units = units_of(data, path)
-    for name in CELLS:
-        if name in data:
-            cell_of(data, name, path, units)
+    read_cells(data, path, units)
     symprec = _tolerance(data, units, path) if symprec is None else symprec
     named = any(x is not None for x in (fc2, fc3, forces_fc3, forces_fc2))
     forces = Path(forces_fc3) if forces_fc3 is not None else beside(path, "FORCES_FC3")

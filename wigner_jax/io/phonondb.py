@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import ase
 
 
+CONTRADICTION = 0.02  # relative, between a conductivity and the sum of its modes; phononDB's agree to 1e-10
+LONGEST_ID = 100  # characters; names of files have an ending and room for a temporary one
 COLUMNS = (
     "mp_id", "name", "symm.no", "q_mesh", "qpoints", "weights", "temperatures", "frequencies", "heat_capacity",
     "kappa_TOT_ave", "mode_kappa_TOT_ave",
@@ -55,7 +57,8 @@ def read_phonondb(path: str | Path) -> dict[str, Reference]:
     """All solids of the reference file (`.json` or `.json.gz`), by Materials Project number.
 
     Raises:
-        InputError: a file that is missing, not JSON, or without one of the columns; a row that is incomplete.
+        InputError: a file that is missing, not JSON, or without one of the columns; a row that is incomplete, or whose modes
+            do not sum up to its conductivity; two rows of one material.
     """
     path = Path(path)
     if not path.exists():
@@ -65,12 +68,26 @@ def read_phonondb(path: str | Path) -> dict[str, Reference]:
     missing = [name for name in COLUMNS if not isinstance(table, dict) or not isinstance(table.get(name), dict)]
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}: it is not a reference of mode conductivities")
-    found = {}
+    found: dict[str, Reference] = {}
     for row in table["mp_id"]:
         with reading(path, f"a table whose row {row[:40]} can be used"):
             reference = _reference({name: table[name][row] for name in COLUMNS})
-        found[reference.mp_id] = reference
+        _add(found, material_id(reference.mp_id, path), reference, path)
     return found
+
+
+def material_id(given: Any, path: str | Path) -> str:
+    """The number of a material as text; raises InputError for one that is no name of a file, which records are called by."""
+    text = str(given)
+    if not text or text in (".", "..") or len(text) > LONGEST_ID or not text.isprintable() or set(text) & set("/\\\0"):
+        raise InputError(f"{path} has the mp_id {text[:80]!r}, which no file can be called", "name it like mp-149")
+    return text
+
+
+def _add(found: dict[str, Any], mp_id: str, value: Any, path: str | Path) -> None:
+    if mp_id in found:
+        raise InputError(f"{path} has {mp_id} more than once", "remove the copies that are not meant")
+    found[mp_id] = value
 
 
 def _reference(row: dict[str, Any]) -> Reference:
@@ -97,6 +114,12 @@ def _reference(row: dict[str, Any]) -> Reference:
         raise ValueError("weights that are not those of its mesh, or temperatures that are not above 0 K")
     if not np.all(kappa > 0):
         raise ValueError("a conductivity that is not above 0")
+    summed = mode_kappa.sum(axis=(1, 2)) / weights.sum()
+    if not np.all(np.abs(summed - kappa) <= CONTRADICTION * kappa):
+        t = int(np.argmax(np.abs(summed / kappa - 1)))
+        raise ValueError(
+            f"kappa_TOT_ave {kappa[t]:.5g} at {temperatures[t]:g} K, where its modes sum up to {summed[t]:.5g}"
+        )
     return Reference(
         str(row["mp_id"]), str(row["name"]), whole_number(row["symm.no"], "symm.no", 1, 230), (x, y, z), temperatures,
         qpoints, weights.astype(int), frequencies, heat_capacity, mode_kappa, kappa,
@@ -110,11 +133,12 @@ def read_phonondb_structure(path: str | Path, mp_id: str) -> ase.Atoms:
     """
     if not Path(path).is_file():
         raise InputError(f"no structure file {path}", "check the name")
-    for atoms in read_frames(path):
-        if atoms.info.get("mp_id") == mp_id:
-            atoms.info.setdefault("primitive_matrix", np.eye(3))
-            return atoms
-    raise InputError(f"{path} has no structure with mp_id {mp_id!r}")
+    found = [atoms for atoms in read_frames(path) if str(atoms.info.get("mp_id")) == str(mp_id)]
+    if not found:
+        raise InputError(f"{path} has no structure with mp_id {mp_id!r}")
+    if len(found) > 1:
+        raise InputError(f"{path} has {mp_id} more than once", "remove the copies that are not meant")
+    return _named(found[0], path)
 
 
 def read_phonondb_structures(path: str | Path) -> dict[str, ase.Atoms]:
@@ -122,13 +146,19 @@ def read_phonondb_structures(path: str | Path) -> dict[str, ase.Atoms]:
     if not Path(path).is_file():
         raise InputError(f"no structure file {path}", "check the name")
     frames = read_frames(path, "extxyz")
-    structures = {}
+    structures: dict[str, ase.Atoms] = {}
     for number, atoms in enumerate(frames):
         if "mp_id" not in atoms.info:
             raise InputError(f"{path}: structure {number + 1} has no mp_id")
-        atoms.info.setdefault("primitive_matrix", np.eye(3))
-        structures[str(atoms.info["mp_id"])] = atoms
+        _add(structures, _named(atoms, path).info["mp_id"], atoms, path)
     return structures
+
+
+def _named(atoms: ase.Atoms, path: str | Path) -> ase.Atoms:
+    """With its number as text, which extxyz may read as an integer, and a primitive_matrix."""
+    atoms.info["mp_id"] = material_id(atoms.info["mp_id"], path)
+    atoms.info.setdefault("primitive_matrix", np.eye(3))
+    return atoms
 
 
 __all__ = [

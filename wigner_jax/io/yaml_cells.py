@@ -9,15 +9,19 @@ import numpy as np
 
 from .._core.reading import OPENERS, reading
 from .._core.reading import read_yaml as load_yaml
-from ..crystal.elements import ELEMENTS, masses_of
+from ..crystal.elements import ELEMENTS, NATURAL_MASS, SYMBOLS, masses_of
 from ..crystal.validity import require_cell, right_handed
 from ..errors import InputError
 from .calculator_units import Units, units_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import ase
 
 YAML_ENDINGS = tuple(ending + packed for ending in (".yaml", ".yml") for packed in ("", *OPENERS))
+CELLS = ("unit_cell", "primitive_cell", "supercell", "phonon_supercell", "phonon_primitive_cell")
+SAME_MASS = 1e-4  # relative difference of masses that two cells of a file name
 FILES_OF_CONSTANTS = ("fc2.hdf5", "fc3.hdf5", "FORCES_FC3")  # beside a yaml, any of these belongs to it
 
 
@@ -94,19 +98,63 @@ def cell_of(data: dict[str, Any], name: str, path: Path, units: Units) -> YamlCe
     """
     try:
         block = data[name]
-        points = block.get("points") or block["atoms"]
+        points = _points(block)
         lattice = np.array(block["lattice"], dtype=float).reshape(3, 3) * units.length
         positions = np.array([p.get("coordinates", p.get("position")) for p in points], dtype=float).reshape(-1, 3)
         numbers = np.array([ELEMENTS[p["symbol"]][0] for p in points])
-        masses = np.array([p["mass"] if "mass" in p else masses_of([z])[0] for p, z in zip(points, numbers, strict=True)])  # fmt: skip
+        where = f"of the {name} of {path}"
+        pairs = enumerate(zip(points, numbers, strict=True))
+        masses = np.array([_mass(p, int(z), f"atom {k + 1} {where}") for k, (p, z) in pairs])
         moments = _moments(points)
-        masses = masses.astype(float)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} has no usable {name} ({error}): it is truncated or too old; write it anew") from error
     require_cell(lattice, positions, numbers, masses, f"the {name} of {path}")
     return YamlCell(*right_handed(lattice, positions), numbers, masses, moments)
+
+
+def _points(block: dict[str, Any]) -> list[dict[str, Any]]:
+    return block.get("points") or block["atoms"]
+
+
+def _mass(point: dict[str, Any], number: int, where: str) -> float:
+    """amu; the standard one where the yaml names none."""
+    if "mass" not in point:
+        return float(masses_of([number])[0])
+    given = point["mass"]
+    try:
+        if isinstance(given, bool):
+            raise TypeError
+        return float(given)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{where} has the mass {given!r}", "a mass is one number in amu") from None
+
+
+def read_cells(data: dict[str, Any], path: Path, units: Units, names: Iterable[str] = CELLS) -> dict[str, YamlCell]:
+    """The cells that a yaml has, of these names.
+
+    Raises:
+        InputError: what `cell_of` refuses; masses of an element in one cell that another does not have. Masses that a cell
+            does not name are standard ones, from which other tables differ by 2·10⁻⁴.
+    """
+    cells = {name: cell_of(data, name, path, units) for name in names if name in data}
+    complete = {name: all("mass" in p for p in _points(data[name])) for name in cells}
+    first = next(iter(cells), "")
+    for other in list(cells)[1:]:
+        for z in np.unique(cells[first].numbers):
+            a, b = (cells[name].masses[cells[name].numbers == z] for name in (first, other))
+            apart = np.abs(a[:, None] / b - 1)
+            unmatched = np.concatenate([apart.min(axis=1), apart.min(axis=0)]) if len(b) else np.zeros(1)
+            if unmatched.max() > (SAME_MASS if complete[first] and complete[other] else NATURAL_MASS):
+                k = int(unmatched.argmax())
+                i, j = (k, int(apart[k].argmin())) if k < len(a) else (int(apart[:, k - len(a)].argmin()), k - len(a))
+                raise InputError(
+                    f"{path} contradicts itself: {SYMBOLS[int(z)]} has the mass {a[i]:.6g} in its {first} and {b[j]:.6g} in"
+                    f" its {other}",
+                    "correct the wrong one",
+                )
+    return cells
 
 
 def _moments(points: list[dict[str, Any]]) -> np.ndarray | None:
@@ -129,7 +177,7 @@ def structure_of_yaml(path: str | Path) -> ase.Atoms:
     path = Path(path)
     data = read_yaml(path)
     name = "unit_cell" if "unit_cell" in data else "primitive_cell"
-    cell = cell_of(data, name, path, units_of(data, path))
+    cell = read_cells(data, path, units_of(data, path), CELLS[:2])[name]
     atoms = Atoms(cell.numbers, scaled_positions=cell.positions, cell=cell.lattice, pbc=True, masses=cell.masses)
     if cell.moments is not None:
         atoms.set_initial_magnetic_moments(cell.moments)
@@ -148,6 +196,7 @@ __all__ = [
     "has_forces",
     "holds_force_constants",
     "is_yaml",
+    "read_cells",
     "read_yaml",
     "structure_of_yaml",
 ]

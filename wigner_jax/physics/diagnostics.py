@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
+from math import pi
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import spglib
 
+from ..checks import NO_CONDUCTIVITY
+from ..errors import AccuracyWarning, InputError
 from ..types import Residuals
+from ..units import K_B
+from .conductivity import boundary_linewidth
 from .taking_part import is_scattered, takes_part
 
 if TYPE_CHECKING:
-    from ..types import Crystal, Mesh, Supercell
+    from ..types import Conductivity, Crystal, Linewidths, Mesh, Phonons, Supercell
+
+STANDING = 1e-6  # THz Å: slower modes do not move
+UNLIMITED = 1e6  # µm: no crystal is as large as this mean free path
+SAID_SHARE, REFUSED_SHARE = 0.01, 0.5  # of κ_P in modes that fly farther
+THAWED = 0.5  # k_B per mode: where the mean heat capacity is above it, no scattering is frozen out
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,6 +106,66 @@ def diagnose(solution: Any) -> Diagnostics:
     )
 
 
+def require_scattering(phonons: Phonons, linewidths: Linewidths) -> None:
+    """Raises InputError if nothing scatters any mode, so that κ is infinite or nothing."""
+    if not np.any(takes_part(phonons.frequencies)) or np.any(is_scattered(linewidths.total)):
+        return
+    fastest = float(np.abs(phonons.velocity_operator).max())
+    if fastest < STANDING:
+        raise InputError(
+            f"no mode moves (the largest velocity is {fastest:.0e} THz Å) and nothing scatters: the atoms of a cell do not"
+            " interact with those of its neighbours",
+            "check the cell: a molecule in a box has no lattice thermal conductivity",
+        )
+    raise InputError(
+        "no mode has a finite lifetime: nothing scatters, and κ is infinite", "check Φ3, and what scatters besides it"
+    )
+
+
+def judge_unlimited(conductivity: Conductivity, linewidths: Linewidths, phonons: Phonons, mesh: Mesh) -> None:
+    """Says where modes whose mean free path |v|/4πγ exceeds 1 m carry κ: their widths may be rounding, and κ any number.
+
+    In the cold they may be real: what scatters them is frozen out, and without isotopes and boundaries κ grows without
+    limit. Where the mean heat capacity is above half of k_B nothing is frozen out, and more than half of κ_P in such
+    modes comes of selection rules on a coarse mesh, in a small supercell, or of a broadening that is too narrow.
+
+    Warns:
+        AccuracyWarning: they carry more than 1 % of κ_P at some temperature.
+
+    Raises:
+        InputError: they carry more than half of it at a temperature where nothing is frozen out.
+    """
+    widths, V = np.asarray(linewidths.total), np.asarray(phonons.velocity_operator)
+    live = is_scattered(widths)
+    fastest = np.sqrt((np.abs(V) ** 2).sum(axis=(2, 3)).max())
+    if not np.any(live & (4 * pi * widths * UNLIMITED * 1e4 < fastest)):  # no mode at all: as good as always
+        return
+    frequencies = np.asarray(phonons.frequencies)[np.asarray(mesh.irreducible)]
+    least = np.asarray(boundary_linewidth(V, frequencies, UNLIMITED))
+    # a mode that boundaries 1 m apart limit has this width, to rounding
+    free = live & np.asarray(takes_part(frequencies)) & (1.01 * widths < least)
+    modes = np.abs(np.asarray(conductivity.mode_kappa_P)[..., :3].sum(axis=-1))
+    carried, total = np.where(free, modes, 0.0).sum(axis=(1, 2)), modes.sum(axis=(1, 2))
+    weights = np.asarray(mesh.weights)
+    some = total > NO_CONDUCTIVITY * weights.sum()  # where κ vanishes, that is said
+    shares = np.divide(carried, total, out=np.zeros_like(total), where=some)
+    capacity = np.einsum("tps,p->t", np.asarray(conductivity.heat_capacity), weights)
+    thawed = capacity > THAWED * K_B * weights.sum() * frequencies.shape[1]
+    worst = int(np.argmax(np.where(thawed & (shares > REFUSED_SHARE), 1.0, 0.0) + shares))
+    if not shares[worst] > SAID_SHARE:
+        return
+    count = int((free[worst] * weights[:, None]).sum())
+    found = (
+        f"{100 * shares[worst]:.3g} % of κ_P at {np.asarray(conductivity.temperatures)[worst]:g} K is carried by {count}"
+        f" modes of the mesh with mean free paths above 1 m: nothing in this calculation limits them, and their"
+        " linewidths may be rounding"
+    )
+    remedy = "take larger supercells or a finer mesh, or let isotopes or boundaries (boundary_mfp) scatter"
+    if thawed[worst] and shares[worst] > REFUSED_SHARE:
+        raise InputError(found, remedy)
+    warnings.warn(f"{found}; {remedy}", AccuracyWarning, stacklevel=3)
+
+
 def next_to_gamma(crystal: Crystal, mesh: Mesh) -> np.ndarray:
     """The irreducible points next to Γ: no farther than the longest of the mesh's three shortest steps. (P,) bool"""
     reciprocal = np.linalg.inv(np.asarray(crystal.lattice)).T  # rows b_μ
@@ -109,4 +180,4 @@ def half_width(crystal: Crystal, supercell: Supercell) -> float:
     return float(np.linalg.norm(lattice, axis=1).min()) / 2
 
 
-__all__ = ["Diagnostics", "diagnose"]
+__all__ = ["Diagnostics", "diagnose", "judge_unlimited", "require_scattering"]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..checks import require_double_precision, require_finite, temperatures_above_zero
 from ..errors import InputError
+from ..plan.dipoles import require_charges
+from ..types import BornCharges, Scattering
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._core.pytree import Array
-    from ..types import ForceConstants, Plan, Scattering
+    from ..types import ForceConstants, Plan
     from .pairs import Broadening
     from .phonons import LongRange
 
@@ -22,6 +25,68 @@ if TYPE_CHECKING:
 def is_concrete(*values: Any) -> bool:
     """Whether these hold numbers, not the abstract values of a transformation such as jit or grad."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def temperature_array(temperatures: Sequence[float] | Array | float) -> Array:
+    """Temperatures as an array, (T,) K; a single number is one temperature.
+
+    Raises:
+        InputError: no numbers (text, iterators), more than one axis, or one that is not above 0 K. Values that only a
+            transformation knows are not looked at.
+    """
+    remedy = "give numbers in K, such as (100.0, 300.0)"
+    if hasattr(temperatures, "__next__") or is_concrete(temperatures):
+        try:
+            array = np.asarray(temperatures)
+        except ValueError:  # ragged
+            array = np.asarray(None)
+        if array.dtype.kind not in "iuf" or array.ndim > 1:
+            raise InputError(f"temperatures are {_in_short(temperatures)}", remedy)
+        temperatures_above_zero(np.ravel(array).tolist())
+        return jnp.asarray(np.atleast_1d(array), float)
+    traced = jnp.asarray(temperatures, float)
+    if traced.ndim > 1:
+        raise InputError(f"temperatures have the shape {traced.shape}", remedy)
+    return jnp.atleast_1d(traced)
+
+
+def check_options(
+    broadening: Broadening | None, scattering: Scattering, nac: Any = None, *, charges: bool = False
+) -> None:
+    """Refuse options of another kind, and numbers outside their domain where they are concrete.
+
+    Args:
+        nac: a `LongRange` or None.
+        charges: whether `nac` may also be "source" or BornCharges, as for `pipeline.conductivity`.
+
+    Raises:
+        InputError: with what is expected.
+    """
+    if broadening is not None and (isinstance(broadening, type) or not hasattr(broadening, "three_phonon")):
+        remedy = "give Tetrahedron.for_plan(plan), AdaptiveGaussian() or Gaussian(sigma)"
+        raise InputError(f"broadening is {_in_short(broadening)}", remedy)
+    if not isinstance(scattering, Scattering):
+        remedy = "give Scattering(), or Scattering(isotope=None) for three phonons alone"
+        raise InputError(f"scattering is {_in_short(scattering)}", remedy)
+    if not charges and isinstance(nac, BornCharges):
+        raise InputError("nac is BornCharges", "make a correction of them: make_nac(supercells, charges)")
+    known = isinstance(nac, BornCharges) or (isinstance(nac, str) and nac == "source") if charges else False
+    if not known and nac is not None and (isinstance(nac, type) or not hasattr(nac, "lattice_term")):
+        more = '"source", BornCharges, ' if charges else ""
+        raise InputError(f"nac is {_in_short(nac)}", f"give {more}a correction that make_nac has made, or None")
+    for name, value in (
+        ("Scattering.boundary_mfp", scattering.boundary_mfp),
+        ("sigma of the broadening", getattr(broadening, "sigma", None)),
+    ):
+        if value is not None and is_concrete(value):
+            number = np.asarray(value)
+            if number.dtype.kind not in "iuf" or number.shape != () or not (np.isfinite(number) and number > 0):
+                raise InputError(f"{name} is {_in_short(value)}", "give one positive number")
+
+
+def _in_short(value: Any) -> str:
+    text = value.__name__ if isinstance(value, type) else repr(value)
+    return text if len(text) <= 60 else f"{text[:50]} ... of the type {type(value).__name__}"
 
 
 def check_problem(
@@ -32,7 +97,8 @@ def check_problem(
     scattering: Scattering,
     nac: LongRange | None,
 ) -> None:
-    """Refuse what cannot be solved: arrays of other shapes than the plan's, numbers outside their domain.
+    """Refuse what cannot be solved: options of another kind, arrays of other shapes than the plan's or of no real numbers,
+    numbers outside their domain.
 
     Shapes and precision are known under jit and grad too and checked there; numbers only where they are concrete.
 
@@ -40,6 +106,8 @@ def check_problem(
         InputError: see above; ValueError: double precision is off.
     """
     require_double_precision()
+    check_options(broadening, scattering, nac)
+    temperature_array(temperatures)
     n, N2, N3 = plan.crystal.n_atoms, plan.fc2_table.supercell_atoms, plan.fc3_table.supercell_atoms
     expected: list[tuple[str, Any, tuple[int, ...], str]] = [
         ("Φ2", fc.fc2, (n, N2, 3, 3), "check which supercell they are for"),
@@ -55,19 +123,15 @@ def check_problem(
     for name, array, shape, remedy in expected:
         if np.shape(array) != shape:
             raise InputError(f"{name}: shape {np.shape(array)} where the plan has {shape}", remedy)
+        dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
+        if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)) or not dtype.isnative:
+            order = "" if dtype.isnative else " in another order of bytes"
+            raise InputError(f"{name}: numbers of the type {dtype.name}{order}", "give real ones: np.asarray(x, float)")
         if is_concrete(array):
             require_finite(array, name)
     if is_concrete(plan.crystal.masses) and not np.all(np.asarray(plan.crystal.masses) > 0):
         raise InputError("a mass is not above 0", "check the masses of the crystal")
-    if is_concrete(temperatures):
-        temperatures_above_zero(np.ravel(np.asarray(temperatures)).tolist())
+    if born and is_concrete(born):
+        require_charges(born)
     if is_concrete(variances) and variances is not None and not np.all(np.asarray(variances) >= 0):
         raise InputError("Scattering.isotope holds negative mass variances", "give variances of the relative masses")
-    for name, value in (
-        ("Scattering.boundary_mfp", scattering.boundary_mfp),
-        ("sigma of the broadening", getattr(broadening, "sigma", None)),
-    ):
-        if value is not None and is_concrete(value):
-            number = np.asarray(value)
-            if number.shape != () or not (np.isfinite(number) and number > 0):
-                raise InputError(f"{name} is {value}", "give one positive number")

@@ -8,6 +8,7 @@ from math import pi
 import numpy as np
 
 from .._core.pytree import Array, pytree
+from ..crystal.elements import SYMBOLS
 from ..crystal.symmetry import SYMPREC, space_group
 from ..errors import AccuracyWarning, InputError
 from ..types import BornCharges, Crystal, Supercell
@@ -18,6 +19,7 @@ ASYMMETRY = 0.1  # of a dielectric tensor, relative to its largest element; what
 LEAST_CHARGE = 0.5  # e; what is small beside this is noise, as in silicon
 SAID_CHANGE, REFUSED_CHANGE = 0.1, 0.5  # of charges by their projection, relative to the largest
 NO_CHARGE = 1e-6  # e
+LARGEST_CHARGE = 20.0  # e; ferroelectrics have 10
 
 
 @pytree("count")
@@ -73,7 +75,7 @@ def commensurate_points(crystal: Crystal, supercell: Supercell) -> np.ndarray:
 
 
 def require_charges(born: BornCharges, where: str = "the Born charges") -> None:
-    """Raises InputError unless everything is finite, the unit factor above 0, and ε symmetric and positive definite."""
+    """Raises InputError unless everything is finite, the unit factor above 0, and ε symmetric with eigenvalues of 1 or more."""
     charges, ε, factor = (np.asarray(x, float) for x in (born.charges, born.dielectric, born.factor))
     if not (np.isfinite(charges).all() and np.isfinite(ε).all()):
         raise InputError(f"{where}: a Born charge or the dielectric tensor is not finite", "check its numbers")
@@ -85,9 +87,10 @@ def require_charges(born: BornCharges, where: str = "the Born charges") -> None:
             f"{where}: the dielectric tensor is not symmetric ({np.abs(ε - ε.T).max():.3g} of {largest:.3g})",
             "check its numbers",
         )
-    if ε.shape == (3, 3) and not (lowest := float(np.linalg.eigvalsh((ε + ε.T) / 2)[0])) > 0:
+    if ε.shape == (3, 3) and not (lowest := float(np.linalg.eigvalsh((ε + ε.T) / 2)[0])) >= 1 - 1e-6:
         raise InputError(
-            f"{where}: the dielectric tensor has the eigenvalue {lowest:.3g}", "it must be positive definite (above 1)"
+            f"{where}: the dielectric tensor has the eigenvalue {lowest:.3g}",
+            "it must be positive definite (above 1, that of the vacuum)",
         )
 
 
@@ -99,7 +102,8 @@ def symmetrized_charges(born: BornCharges, crystal: Crystal, symprec: float = SY
     changes nothing.
 
     Warns:
-        AccuracyWarning: the projection changes charges by more than 10 % of the largest, or nothing is left of them.
+        AccuracyWarning: a charge beyond ±20 e; the projection changes charges by more than 10 % of the largest, or nothing
+            is left of them.
 
     Raises:
         InputError: shapes that do not fit, what `require_charges` refuses, or charges that the projection changes by more
@@ -116,12 +120,23 @@ def symmetrized_charges(born: BornCharges, crystal: Crystal, symprec: float = SY
             "give one 3x3 tensor for every atom of the primitive cell",
         )
     require_charges(born)
+    _say_large(charges, crystal)
     total = np.zeros_like(charges)
     for rotation, permutation in zip(R, group.permutations, strict=True):
         total[permutation] += rotation @ charges @ rotation.T
     total /= len(R)
     _say_changes(charges, total)
     return BornCharges(total - total.mean(axis=0), np.mean(R @ dielectric @ np.swapaxes(R, 1, 2), axis=0), born.factor)
+
+
+def _say_large(charges: np.ndarray, crystal: Crystal) -> None:
+    """Warns of charges that hardly any crystal has: a wrong column, or a unit that is not e."""
+    atom, *place = np.unravel_index(np.abs(charges).argmax(), charges.shape)
+    value = float(charges[(atom, *place)])
+    if abs(value) > LARGEST_CHARGE:
+        name = SYMBOLS[int(crystal.numbers[atom])]
+        message = f"the Born charge of atom {atom + 1} ({name}) is {value:.4g} e, beyond ±{LARGEST_CHARGE:g} e"
+        warnings.warn(f"{message}: check its number and unit", AccuracyWarning, stacklevel=4)
 
 
 def _say_changes(charges: np.ndarray, averaged: np.ndarray) -> None:

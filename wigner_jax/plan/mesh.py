@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import spglib
 
+from .._core.as_numbers import as_numbers
 from ..crystal.symmetry import cartesian, reciprocal_operations, space_group
 from ..errors import InputError
 from ..types import Crystal, Mesh
@@ -14,6 +15,9 @@ from .lattice_geometry import second_moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+MOST_POINTS = 2**31 - 1  # their indices are 32-bit integers
 
 
 def addresses(dims: Sequence[int]) -> np.ndarray:
@@ -74,10 +78,17 @@ def first_zone(qpoints: np.ndarray, lattice: np.ndarray) -> np.ndarray:
 
 
 def mesh_dims(dims: Sequence[int]) -> tuple[int, int, int]:
-    """Three positive integers; raises InputError."""
-    array = np.asarray(dims)
+    """Three positive integers whose product numbers the points; raises InputError."""
+    try:
+        array = np.empty(0) if isinstance(dims, str) else as_numbers(dims)
+    except ValueError:
+        array = np.empty(0)
     if array.shape != (3,) or not np.all((array == np.rint(array)) & (array >= 1)):
-        raise InputError(f"a mesh needs three positive integers, got {list(np.ravel(dims))}")
+        given = repr(dims) if isinstance(dims, str) else " ".join(str(x) for x in np.ravel(np.asarray(dims, object)))
+        raise InputError(f"a mesh needs three positive integers, got {given}", "give for example 11 11 11")
+    points = float(np.prod(array))
+    if points > MOST_POINTS:
+        raise InputError(f"a mesh of {points:.2g} points, where {MOST_POINTS} can be numbered", "take a coarser one")
     return int(array[0]), int(array[1]), int(array[2])
 
 

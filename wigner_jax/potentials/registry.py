@@ -94,9 +94,7 @@ def load_potential(name: str | os.PathLike[str], *, head: str | None = None) -> 
             it is, if known), and for a file that cannot be used (it says why).
     """
     text = os.fspath(name)
-    endings = tuple(ending for family in registered_families() for ending in family.endings if ending)
-    if text.endswith(endings) or os.sep in text:
-        path = Path(text).expanduser()
+    if (path := path_of(text)) is not None:
         family = _family_of_file(path)
         potential = _read(family, path, head)
         # checksums only of files whose family has published any
@@ -115,6 +113,15 @@ def load_potential(name: str | os.PathLike[str], *, head: str | None = None) -> 
     if isinstance(source, Path):
         return dataclasses.replace(_read(family, source, None), name=key)
     return resolve(source)(key)
+
+
+def path_of(name: str) -> Path | None:
+    """The file or folder that `load_potential` reads for a name: one with a separator or a known ending; None for others.
+
+    A file in the current folder that is called like a model is not read.
+    """
+    endings = tuple(ending for family in registered_families() for ending in family.endings if ending)
+    return Path(name).expanduser() if name.endswith(endings) or os.sep in name else None
 
 
 def canonical_name(name: str) -> str:
