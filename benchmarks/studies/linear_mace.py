@@ -97,11 +97,10 @@ class Design:
         r = jnp.sqrt(jnp.sum(vector**2))
         basis = bessel(r[None], *(params[f"radial_embedding.bessel_fn.{n}"] for n in ("bessel_weights", "prefactor")))
         own = {n.removeprefix("interactions.0."): v for n, v in params.items()}
-        hidden, last = _network(
-            own, "conv_tp_weights", basis * polynomial_cutoff(r, radial.r_max, radial.p), block.activation_norm
-        )
-        embedding = params["node_embedding.linear.weight"].reshape(len(config.numbers), -1)
-        R = last()(hidden).reshape(len(self.dims), self.channels) * embedding[species] / np.sqrt(len(config.numbers))
+        radial_of = _network(own, "conv_tp_weights", block.activation_norm)()
+        weights = radial_of(basis * polynomial_cutoff(r, radial.r_max, radial.p))
+        embedding = params["node_embedding.linear.weight"].reshape(config.n_species, -1)
+        R = weights.reshape(len(self.dims), self.channels) * embedding[species] / np.sqrt(config.n_species)
         Y = jnp.einsum("d,dpy->py", direction_monomials(max(block.harmonics), -vector[None] / r)[0], self.couplings)
         return jnp.concatenate([Y[p, :d, None] * R[p] for p, d in enumerate(self.dims)]) / block.neighbors
 

@@ -23,7 +23,7 @@ from wigner_jax.potentials.base import Potential
 from wigner_jax.potentials.cards import CARDS
 from wigner_jax.potentials.layers.edge_blocks import edge_blocks
 from wigner_jax.potentials.layers.equivariant import MulIrrep, bessel, direction_monomials
-from wigner_jax.potentials.layers.message_passing import convolution, hidden_layers
+from wigner_jax.potentials.layers.message_passing import convolution
 from wigner_jax.potentials.neighbor_list import build_graph
 from wigner_jax.potentials.readers.torch_archive import Tensor
 from wigner_jax.potentials.sevennet import files
@@ -108,7 +108,7 @@ def test_third_derivatives_survive_compilation(shared):
     def energy(x):
         edges = edge_blocks(graph.at(x))
         radial = bessel(edges.lengths, waves, 0.4) * model._cutoff(edges)[:, None]
-        radial = hidden_layers(weights[:2], radial), weights[2] / 36
+        radial = radial, (*weights[:2], weights[2] / 36)
         h = tuple(a + 0.1 * jnp.tensordot(x.ravel(), b, 1) for a, b in features)
         return sum(jnp.sum(m**2) for m in layer(edges, direction_monomials(2, -edges.units), radial, h))
 

@@ -54,7 +54,9 @@ class Convolution:
         """Channels, and so radial weights, of every path."""
         return [self.sources[path.source].mul for path in self.paths]
 
-    def __call__(self, edges: EdgeBlocks, directions: Array, radial: tuple[Array, Array], h: Features) -> Features:
+    def __call__(
+        self, edges: EdgeBlocks, directions: Array, radial: tuple[Array, Sequence[Array]], h: Features
+    ) -> Features:
         """The message of every atom.
 
         The coupling contracts with Y first, which leaves a small matrix for each edge; the sum over neighbours is then
@@ -63,15 +65,16 @@ class Convolution:
 
         Args:
             directions: (S, K) `direction_monomials` up to the highest harmonic.
-            radial: the last hidden layer (S, H) and its map (H, Σ sizes) to the radial weights, which are zero where
-                there is no edge.
+            radial: radial basis (S, K), zero where there is no edge, and the layers (in, out) of the network without biases
+                that makes Σ sizes radial weights of it.
         """
-        hidden, last = radial
-        items = jax.tree.map(edges.grouped, (hidden, directions, gather(h, edges.senders)))
+        basis, (*layers, last) = radial
+        items = jax.tree.map(edges.grouped, (basis, directions, gather(h, edges.senders)))
 
         def messages(items: tuple[Array, Array, Features]) -> tuple[Array, ...]:
-            hidden, directions, carried = items
-            weights = jnp.split((hidden @ last)[:, :, None, :], np.cumsum(self.sizes)[:-1], axis=3)
+            basis, directions, carried = items
+            made = hidden_layers(layers, basis) @ last
+            weights = jnp.split(made[:, :, None, :], np.cumsum(self.sizes)[:-1], axis=3)
             terms = [
                 contract_blocks(T, w * carried[path.source])
                 for path, T, w in zip(self.paths, self._matrices(directions), weights, strict=True)
@@ -80,7 +83,7 @@ class Convolution:
 
         # paths of equally many channels share an array, and so a scatter
         groups = [[k for k, n in enumerate(self.sizes) if n == channels] for channels in dict.fromkeys(self.sizes)]
-        chunk = chunk_size(3 * hidden.dtype.itemsize * edges.width * sum(self.sizes), max(CACHE, edges.chunk_bytes))
+        chunk = chunk_size(3 * basis.dtype.itemsize * edges.width * sum(self.sizes), max(CACHE, edges.chunk_bytes))
         live = jnp.any(edges.grouped(edges.mask), axis=1)
         terms: list[Array] = [None] * len(self.paths)
         for group, joined in zip(groups, map_chunks(messages, items, chunk, live), strict=True):

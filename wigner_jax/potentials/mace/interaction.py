@@ -13,6 +13,7 @@ import numpy as np
 from ..._core.chunking import chunk_size, map_chunks
 from ..._core.pytree import Array
 from ..layers.equivariant import Features, Linear, harmonic_table, wigner_3j
+from ..layers.message_passing import hidden_layers
 
 if TYPE_CHECKING:
     from ..layers.edge_blocks import EdgeBlocks
@@ -29,7 +30,7 @@ BLOCKS = {
     "RealAgnosticResidualNonLinearInteractionBlock": (True, True),
 }
 Columns = Any  # indices of a network's outputs
-Last = Callable[..., Callable[[Array], Array]]  # the last layer of a network, for some of its outputs
+Network = Callable[..., Callable[[Array], Array]]  # a network by the outputs that are wanted of it, all unless given
 
 
 class EdgeData(NamedTuple):
@@ -55,12 +56,12 @@ def interaction(
         return _nonlinear(config, block, block.nonlinearity, params, edges, h)
     residual, density = BLOCKS[block.kind]
     old, h = h, block.linear_up(params["linear_up.weight"], h)
-    hidden, last = _network(params, "conv_tp_weights", edges.features, block.activation_norm)
+    network = _network(params, "conv_tp_weights", block.activation_norm)
     weight = params["linear.weight"] if density else params["linear.weight"] / block.neighbors
-    message = block.linear(weight, _convolve(config, block, edges, hidden, last, h))
+    message = block.linear(weight, _convolve(config, block, edges, edges.features, network, h))
     if density:
-        features, final = _network(params, "density_fn", edges.features, block.activation_norm)
-        norm = 1 + _density(final()(features), edges)
+        rho = _network(params, "density_fn", block.activation_norm)()
+        norm = 1 + _density(rho(edges.features), edges)
         message = tuple(x / norm for x in message)
     if residual:
         return message, select(block.skip, params["skip_tp.weight"], species, old)
@@ -85,10 +86,9 @@ def _nonlinear(
     ends = [params[f"{end}_embedding.weight"].reshape(count, -1) / np.sqrt(count) for end in ("source", "target")]
     parts = [edges.features, *(table[kind] for table, kind in zip(ends, edges.kinds, strict=True))]
     joined = jnp.concatenate(parts, axis=-1)
-    hidden, last = _layer_norm_network(params, "conv_tp_weights", joined)
-    message = block.linear(params["linear_1.weight"], _convolve(config, block, edges, hidden, last, h))
-    features, final = _layer_norm_network(params, "density_fn", joined)
-    norm = params["alpha"] + params["beta"] * _density(final()(features), edges)
+    network = _layer_norm_network(params, "conv_tp_weights")
+    message = block.linear(params["linear_1.weight"], _convolve(config, block, edges, joined, network, h))
+    norm = params["alpha"] + params["beta"] * _density(_layer_norm_network(params, "density_fn")()(joined), edges)
     own = nonlinearity.linear_res(params["linear_res.weight"], h)
     message = _gate(nonlinearity.gate, tuple(a / norm + b for a, b in zip(message, own, strict=True)))
     return nonlinearity.linear_2(params["linear_2.weight"], message), skip
@@ -101,9 +101,9 @@ def _density(rho: Array, edges: EdgeData) -> Array:
 
 
 def _convolve(
-    config: MaceConfig, block: Interaction, edges: EdgeData, hidden: Array, last: Last, h: Features
+    config: MaceConfig, block: Interaction, edges: EdgeData, features: Array, network: Network, h: Features
 ) -> Features:
-    """Σ_j R(r_ij) [h_j ⊗ Y(r̂_ij)] for every path, R = last(hidden).
+    """Σ_j R(r_ij) [h_j ⊗ Y(r̂_ij)] for every path, R = network(features) of every edge.
 
     The coupling contracts with Y first, which leaves a small (2l1+1) × (2l3+1) matrix for each edge and path; the sum
     over neighbours is then a matrix product, and no message of a single edge is ever formed. All paths of one source
@@ -115,14 +115,14 @@ def _convolve(
     paths = [[k for k, path in enumerate(block.paths) if path.source == s] for s in range(len(block.sources))]
     starts = np.cumsum([0, *muls])
     columns = np.concatenate([np.arange(starts[k], starts[k + 1]) for own in paths for k in own])
-    final = last(columns)
+    radial_of = network(columns)
     # networks with biases make something of slots without an edge, which must not count
     weight = blocks.mask[:, None] if edges.cutoff is None else edges.cutoff
-    items = jax.tree.map(blocks.grouped, (hidden, edges.directions, weight, _gather(h, blocks.senders)))
+    items = jax.tree.map(blocks.grouped, (features, edges.directions, weight, _gather(h, blocks.senders)))
 
     def messages(items: tuple[Array, Array, Array, Features]) -> tuple[Array, ...]:
-        hidden, directions, weight, carried = items
-        R = final(hidden)
+        features, directions, weight, carried = items
+        R = radial_of(features)
         R = jnp.where(weight, R, 0.0) if weight.dtype == bool else R * weight
         ends = np.cumsum([len(own) * ir.mul for own, ir in zip(paths, block.sources, strict=True)])
         sums = []
@@ -138,7 +138,7 @@ def _convolve(
             sums.append(jnp.concatenate([padded[:, p, :dim] for p, dim in enumerate(dims)], axis=1))
         return tuple(sums)
 
-    chunk = chunk_size(3 * hidden.dtype.itemsize * blocks.width * sum(muls), max(CACHE, blocks.chunk_bytes))
+    chunk = chunk_size(3 * features.dtype.itemsize * blocks.width * sum(muls), max(CACHE, blocks.chunk_bytes))
     live = jnp.any(blocks.grouped(blocks.mask), axis=1)
     results: list[Array | None] = [None] * len(block.middle)
     for own, joined in zip([own for own in paths if own], map_chunks(messages, items, chunk, live), strict=True):
@@ -148,7 +148,7 @@ def _convolve(
             previous = results[target]
             results[target] = term if previous is None else previous + term
     return tuple(
-        jnp.zeros((blocks.atoms, ir.dim, ir.mul), hidden.dtype) if r is None else r
+        jnp.zeros((blocks.atoms, ir.dim, ir.mul), features.dtype) if r is None else r
         for r, ir in zip(results, block.middle, strict=True)
     )
 
@@ -206,45 +206,38 @@ def select(spec: Selector | Linear, weight: Array, species: Array, features: Fea
     )
 
 
-def _network(params: MaceParams, name: str, x: Array, norm: float) -> tuple[Array, Last]:
-    """e3nn's FullyConnectedNet up to its last layer, and this layer, which is linear.
+def _network(params: MaceParams, name: str, norm: float) -> Network:
+    """e3nn's FullyConnectedNet: no biases, weights over √fan-in, normalised silu, the last layer linear."""
+    weights = [params[f"{name}.layer{k}.weight"] for k in range(sum(key.startswith(f"{name}.layer") for key in params))]
+    scales = [(norm if k else 1.0) / np.sqrt(W.shape[0]) for k, W in enumerate(weights)]
+    *hidden, final = (W * scale for W, scale in zip(weights, scales, strict=True))
 
-    No biases, weights over √fan-in, normalised silu.
-    """
-    depth = sum(key.startswith(f"{name}.layer") for key in params)
-    scale = 1.0
-    for layer in range(depth - 1):
-        W = params[f"{name}.layer{layer}.weight"]
-        x, scale = jax.nn.silu((x @ W) * (scale / np.sqrt(W.shape[0]))), norm
-    final = params[f"{name}.layer{depth - 1}.weight"]
-    final = final * (scale / np.sqrt(final.shape[0]))
-
-    def last(columns: Columns = ...) -> Callable[[Array], Array]:
+    def outputs(columns: Columns = ...) -> Callable[[Array], Array]:
         own = final[:, columns]
-        return lambda hidden: hidden @ own
+        return lambda x: hidden_layers(hidden, x) @ own
 
-    return x, last
+    return outputs
 
 
-def _layer_norm_network(params: MaceParams, name: str, x: Array) -> tuple[Array, Last]:
-    """Linear, LayerNorm, silu, …, with biases, up to the last layer, and this layer, which is linear.
-
-    The modules are numbered through, three a layer.
-    """
+def _layer_norm_network(params: MaceParams, name: str) -> Network:
+    """Linear, LayerNorm, silu, …, with biases, the last layer linear. The modules are numbered through, three a layer."""
     depth = max(int(key.split(".")[2]) for key in params if key.startswith(f"{name}.net.")) // 3
-    for layer in range(depth):
-        at, norm = f"{name}.net.{3 * layer}", f"{name}.net.{3 * layer + 1}"
-        x = x @ params[f"{at}.weight"].T + params[f"{at}.bias"]
-        x = x - jnp.mean(x, axis=-1, keepdims=True)
-        x = x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-5)
-        x = jax.nn.silu(x * params[f"{norm}.weight"] + params[f"{norm}.bias"])
     weight, bias = (params[f"{name}.net.{3 * depth}.{part}"] for part in ("weight", "bias"))
 
-    def last(columns: Columns = ...) -> Callable[[Array], Array]:
-        own, shift = weight[columns].T, bias[columns]
-        return lambda hidden: hidden @ own + shift
+    def hidden(x: Array) -> Array:
+        for layer in range(depth):
+            at, norm = f"{name}.net.{3 * layer}", f"{name}.net.{3 * layer + 1}"
+            x = x @ params[f"{at}.weight"].T + params[f"{at}.bias"]
+            x = x - jnp.mean(x, axis=-1, keepdims=True)
+            x = x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-5)
+            x = jax.nn.silu(x * params[f"{norm}.weight"] + params[f"{norm}.bias"])
+        return x
 
-    return x, last
+    def outputs(columns: Columns = ...) -> Callable[[Array], Array]:
+        own, shift = weight[columns].T, bias[columns]
+        return lambda x: hidden(x) @ own + shift
+
+    return outputs
 
 
 def _gate(gate: Gate, features: Features) -> Features:

@@ -15,7 +15,6 @@ from ..layers.equivariant import Features, Irreps, bessel, direction_monomials, 
 from ..layers.message_passing import (
     Convolution,
     gate,
-    hidden_layers,
     message_passing,
     under,
 )
@@ -133,8 +132,8 @@ class Nequix:
         """Features of every atom from what its neighbours send and what it keeps."""
         edges, radial, directions = geometry
         *hidden, last = (params[f"radial_mlp.{k}"] for k in range(self.config.depth + 1))
-        weights = hidden_layers(hidden, radial), last / math.sqrt(self.config.neighbors)
-        message = layer.convolution(edges, directions, weights, carried)
+        network = radial, (*hidden, last / math.sqrt(self.config.neighbors))
+        message = layer.convolution(edges, directions, network, carried)
         out = tuple(a + b for a, b in zip(layer.linear_2(params["linear_2"], message), skip, strict=True))
         if self.config.norm:
             out = _norm(out, params["layer_norm"])

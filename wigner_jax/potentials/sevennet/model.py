@@ -21,7 +21,6 @@ from ..layers.equivariant import (
 from ..layers.message_passing import (
     Convolution,
     gate,
-    hidden_layers,
     message_passing,
     under,
 )
@@ -135,9 +134,9 @@ class SevenNet:
         # normalised silu, weights over the square root of the fan-in
         norms = [(_NORM if k else 1.0) / math.sqrt(W.shape[0]) for k, W in enumerate(networks)]
         *hidden, last = (norm * W for norm, W in zip(norms, networks, strict=True))
-        weights = hidden_layers(hidden, radial), last / params["convolution.denominator"]
+        network = radial, (*hidden, last / params["convolution.denominator"])
         skip = layer.skip(params["self_connection_intro.linear.weight"], h)
         carried = layer.linear_1(params["self_interaction_1.linear.weight"], h)
-        message = layer.convolution(edges, directions, weights, carried)
+        message = layer.convolution(edges, directions, network, carried)
         out = layer.linear_2(params["self_interaction_2.linear.weight"], message)
         return gate(tuple(a + b for a, b in zip(out, skip, strict=True)), layer.out, _NORM)
