@@ -200,9 +200,11 @@ def test_modes_that_nothing_limits():
     """κ was 3.8e17 W/(m K) without a word; where boundaries limit them, or rounding is left out, it is a number."""
     with pytest.raises(InputError, match=r"100 % of κ_P at 300 K is carried by \d+ modes .* above 1 m: .*boundary_mfp"):
         coarse(wj.Scattering(), (300.0,))
+    with pytest.raises(InputError, match=r"100 % of κ_P at 300 K"):  # boundaries 1 m apart gave 3.6e8
+        coarse(wj.Scattering(boundary_mfp=1e6), (300.0,))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "(?s).*above 1 m")
-        κ = coarse(wj.Scattering(boundary_mfp=1e6), (300.0,)).conductivity.kappa_TOT
+        κ = coarse(wj.Scattering(boundary_mfp=10.0), (300.0,)).conductivity.kappa_TOT
     assert np.isfinite(κ).all()
 
 

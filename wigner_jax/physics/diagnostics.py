@@ -137,12 +137,15 @@ def judge_unlimited(conductivity: Conductivity, linewidths: Linewidths, phonons:
     """
     widths, V = np.asarray(linewidths.total), np.asarray(phonons.velocity_operator)
     live = is_scattered(widths)
+    frequencies = np.asarray(phonons.frequencies)[np.asarray(mesh.irreducible)]
+    boundary = np.asarray(linewidths.boundary)
+    if boundary.any() and np.all(boundary <= 1.001 * np.asarray(boundary_linewidth(V, frequencies, UNLIMITED))):
+        widths = widths - boundary  # boundaries 1 m apart are none
     fastest = np.sqrt((np.abs(V) ** 2).sum(axis=(2, 3)).max())
     if not np.any(live & (4 * pi * widths * UNLIMITED * 1e4 < fastest)):  # no mode at all: as good as always
         return
-    frequencies = np.asarray(phonons.frequencies)[np.asarray(mesh.irreducible)]
     least = np.asarray(boundary_linewidth(V, frequencies, UNLIMITED))
-    # a mode that boundaries 1 m apart limit has this width, to rounding
+    # what boundaries 1 m apart would give it, to rounding
     free = live & np.asarray(takes_part(frequencies)) & (1.01 * widths < least)
     modes = np.abs(np.asarray(conductivity.mode_kappa_P)[..., :3].sum(axis=-1))
     carried, total = np.where(free, modes, 0.0).sum(axis=(1, 2)), modes.sum(axis=(1, 2))
