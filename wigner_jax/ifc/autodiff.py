@@ -252,11 +252,11 @@ def force_constants(
         for start in range(0, K, size):
             begin = min(start, K - size)  # the last chunk overlaps rather than change shape and compile again
             values = _evaluate(potential.energy, params, graph, fit.patterns[begin : begin + size], fit.basis.order)
-            rows.append(values[start - begin :])
+            rows.append((values, start - begin))
             if progress is not None:
                 jax.block_until_ready(values)
                 progress(name, min(start + size, K), K)
-        phi, residual = _recover(fit, np.concatenate([np.asarray(x) for x in rows]))
+        phi, residual = _recover(fit, np.concatenate([np.asarray(x)[skip:] for x, skip in rows]))
         results.append(phi)
         residuals.append(float(residual))
     messages = _warnings(supercells, potential, (residuals[0], residuals[1]), margin)

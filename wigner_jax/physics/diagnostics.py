@@ -108,7 +108,8 @@ def diagnose(solution: Any) -> Diagnostics:
 
 def require_scattering(phonons: Phonons, linewidths: Linewidths) -> None:
     """Raises InputError if nothing scatters any mode, so that κ is infinite or nothing."""
-    if not np.any(takes_part(phonons.frequencies)) or np.any(is_scattered(linewidths.total)):
+    frequencies, widths = np.asarray(phonons.frequencies), np.asarray(linewidths.total)  # no programs for these
+    if not np.any(takes_part(frequencies)) or np.any(is_scattered(widths)):
         return
     fastest = float(np.abs(phonons.velocity_operator).max())
     if fastest < STANDING:
@@ -146,7 +147,7 @@ def judge_unlimited(conductivity: Conductivity, linewidths: Linewidths, phonons:
         return
     least = np.asarray(boundary_linewidth(V, frequencies, UNLIMITED))
     # what boundaries 1 m apart would give it, to rounding
-    free = live & np.asarray(takes_part(frequencies)) & (1.01 * widths < least)
+    free = live & takes_part(frequencies) & (1.01 * widths < least)
     modes = np.abs(np.asarray(conductivity.mode_kappa_P)[..., :3].sum(axis=-1))
     carried, total = np.where(free, modes, 0.0).sum(axis=(1, 2)), modes.sum(axis=(1, 2))
     weights = np.asarray(mesh.weights)
