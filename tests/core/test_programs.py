@@ -87,6 +87,10 @@ def test_effort_may_depend_on_the_arguments() -> None:
 def test_options_are_those_of_cpus_and_of_this_xla(monkeypatch) -> None:
     assert compiler_options(Effort.ONCE, "cpu")
     assert compiler_options(Effort.ONCE, "gpu") == compiler_options(Effort.KERNEL, "cpu") == {}
+    monkeypatch.setattr(programs, "TRIED", ())  # also where the version is one that takes them
+    programs._known.cache_clear()
+    assert programs._known(Effort.ONCE)
+    assert programs._known(Effort.COLD)
     monkeypatch.setitem(programs.OPTIONS, Effort.ONCE, {"xla_no_such_option": 1})
     programs._known.cache_clear()
     try:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jaxlib.version
 import numpy as np
 
 from .described import Undescribed, described
@@ -49,6 +50,7 @@ OPTIONS: dict[Effort, dict[str, bool | int]] = {
     Effort.COLD: {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False},
     Effort.ONCE: {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},
 }
+TRIED = ("0.10.", "0.11.")  # versions of jaxlib that take them
 # what an executable may call outside itself: JAX readies such a library when it lowers a program that needs it, which a
 # process that loads the program has to do itself (program_files)
 CALL = re.compile(r"custom_call @([\w.$]+)")
@@ -69,6 +71,8 @@ def compiler_options(effort: Effort, platform: str | None = None) -> dict[str, b
 @functools.cache
 def _known(effort: Effort) -> bool:
     """Whether this version of XLA takes the options of an effort."""
+    if jaxlib.version.__version__.startswith(TRIED):  # a program to find out takes 30 ms of every process
+        return True
     try:
         jax.jit(lambda x: x, compiler_options=OPTIONS[effort]).lower(np.float32(0)).compile()
     except Exception:
