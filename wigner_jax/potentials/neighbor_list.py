@@ -57,9 +57,8 @@ class Room:
         edges, angles = int(np.sum(graph.edge_mask)), int(np.sum(graph.angle_mask))
         if edges > self.edges or angles > self.angles:
             # angles grow with the square of the edges
-            roomy = int((1 + self.spare) * edges)
-            shared = power_of_two(shared_size(roomy, graph.n_atoms, self.potential))
-            self.edges = max(self.edges, shared)
+            shared = shared_size(edges, graph.n_atoms, self.potential)
+            self.edges = max(self.edges, power_of_two(int((1 + self.spare) * shared)))
             self.angles = max(self.angles, power_of_two(int((1 + self.spare) ** 2 * angles)) if angles else 0)
         return graph.padded(self.edges, self.angles)
 
