@@ -340,6 +340,37 @@ def _read_settings(path: Path) -> None:
     open_campaign(path, EvaluationSettings("tersoff-1989"))
 
 
+def _screening(path: Path) -> None:
+    import wigner_jax as wj
+    from wigner_jax.screening.folder import open_folder, write_outcome
+    from wigner_jax.screening.material import Outcome, Prepared
+    from wigner_jax.types import ForceConstants
+
+    open_folder(path, wj.ScreenSettings(), {"the potential": "x"}, False)
+    cells = wj.default_supercells(wj.prototype("Si"), (1, 1, 1), (1, 1, 1))
+    constants = ForceConstants(np.ones((2, 8, 3, 3)), np.ones((2, 8, 8, 3, 3, 3)))
+    record = {
+        "name": "Si", "formula": "Si", "status": "done", "reason": "", "notes": ["a"], "seconds": {"total": 1.0}, "stage": "coarse",
+        "contents": {"structure": "x"}, "temperatures": [300.0], "kappa": [5.0], "kappa_TOT": [[5.0] * 6],
+        "kappa_P": [[5.0] * 6], "kappa_C": [[0.0] * 6], "atoms": [2, 8, 8], "mesh": [3, 3, 3], "space_groups": [227, 227],
+        "volume": 20.0, "lowest_frequency": 0.0, "lattice": np.eye(3).tolist(), "positions": [[0, 0, 0], [0.2, 0, 0]],
+        "numbers": [14, 14],
+    }  # fmt: skip
+    write_outcome(path, "coarse", Outcome(record, None, Prepared(cells, constants, None)), True)
+
+
+def _read_screening(path: Path) -> None:
+    import wigner_jax as wj
+    from wigner_jax.screening.folder import open_folder, read_prepared, read_record, rows_of
+
+    open_folder(path, wj.ScreenSettings(), {"the potential": "x"}, False)
+    record = read_record(path, "Si", "coarse")
+    if record is not None:
+        assert np.isfinite(rows_of([record])[0]["kappa"] or 0.0)
+    found = read_prepared(path, "Si")
+    assert found is None or np.all(np.asarray(found.force_constants.fc3) == 1)
+
+
 def _read_table(path: Path) -> None:
     from types import SimpleNamespace
 
@@ -423,6 +454,8 @@ def _read_config(command: str) -> Callable[[Path], None]:
 CAMPAIGNS = {
     "record": Target(_campaign, _read_record, mutations.hdf5, "folder", ("records/mp-1.hdf5",)),
     "settings": Target(_campaign, _read_settings, mutations.json_tree, "folder", ("settings.json",)),
+    "screening": Target(_screening, _read_screening, mutations.hdf5, "folder", ("coarse/Si.hdf5",)),
+    "screen-settings": Target(_screening, _read_screening, mutations.json_tree, "folder", ("settings.json",)),
     "times": Target(_campaign, _read_record, mutations.json_tree, "folder", ("times/mp-1.json",), share=0.3),
     "table": Target(_campaign, _read_table, mutations.plain, "folder", ("table.csv",), share=0.25),
     "gammas": Target(_gammas, _read_gammas, mutations.plain, "a.csv"),

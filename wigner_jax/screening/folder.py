@@ -19,6 +19,7 @@ import numpy as np
 
 from .._core.arrays_in import open_hdf5
 from .._core.atomic_write import atomic_hdf5, check_folder, check_output, replacing, write_text
+from .._core.fingerprint import fingerprint
 from .._core.folder_lock import locked
 from .._core.own_files import read_settings
 from .._core.reading import reading
@@ -96,40 +97,87 @@ def read_record(folder: Path, name: str, stage: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        with reading(path, "a record of a screening"), open_hdf5(path) as file:
-            record = json.loads(file.attributes()["record"])
+        with reading(path, "a record of a screening"):
+            with open_hdf5(path) as file:
+                record = json.loads(file.attributes()["record"])
+            _require_sound(record, name)
+            return record
     except InputError:
         return None
-    good = isinstance(record, dict) and record.get("name") == name and record.get("status") in STATUSES
-    return record if good else None
 
 
-def _put(group: Any, prepared: Prepared) -> None:
+TEXTS = ("name", "status", "reason")
+SHAPES = {"atoms": (3,), "mesh": (3,), "lattice": (3, 3), "volume": (), "lowest_frequency": ()}  # where they are there
+
+
+def _require_sound(record: Any, name: str) -> None:
+    """Raises InputError, ValueError, KeyError or TypeError unless tables can be made of a record."""
+
+    def numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+        array = np.asarray(value, float)
+        if array.shape != shape or not np.isfinite(array).all():
+            raise InputError("it is damaged")
+        return array
+
+    lists = [record["notes"], record["seconds"].values(), record["contents"].values()]
+    texts = [record[k] for k in TEXTS] + [record.get("formula", ""), record["stage"], *lists[0], *lists[2]]
+    if not all(isinstance(text, str) for text in texts) or record["name"] != name or record["status"] not in STATUSES:
+        raise InputError("it is damaged")
+    numbers(list(lists[1]), (len(lists[1]),))
+    for key, shape in SHAPES.items():
+        if record.get(key) is not None:
+            numbers(record[key], shape)
+    if len(record.get("space_groups") or (0, 0)) != 2:
+        raise InputError("it is damaged")
+    if "lattice" in record:
+        kinds = numbers(record["numbers"], (len(record["numbers"]),))
+        numbers(record["positions"], (len(kinds), 3))
+        if not (len(kinds) and np.all((kinds >= 1) & (kinds <= 118) & (kinds == np.rint(kinds)))):
+            raise InputError("it is damaged")
+    if record["status"] == DONE:
+        count = len(record["temperatures"])
+        numbers(record["temperatures"], (count,))
+        numbers(record["kappa"], (count,))
+        for key in ("kappa_TOT", "kappa_P", "kappa_C"):
+            numbers(record[key], (count, 6))
+
+
+def _parts(prepared: Prepared) -> dict[str, np.ndarray]:
+    """All arrays by their names in the file."""
     cells = prepared.supercells
-    parts = (
+    parts: tuple[tuple[str, Any], ...] = (
         ("crystal", cells.crystal), ("fc2_supercell", cells.fc2_supercell), ("fc3_supercell", cells.fc3_supercell),
         ("constants", prepared.force_constants),
     )  # fmt: skip
+    found = {} if prepared.mesh is None else {"mesh": np.asarray(prepared.mesh)}
     for name, part in parts:
         for field in dataclasses.fields(part):
             if (value := getattr(part, field.name)) is not None:
-                group.create_dataset(f"{name}/{field.name}", data=np.asarray(value), compression=None)
-    if prepared.mesh is not None:
-        group.create_dataset("mesh", data=np.asarray(prepared.mesh))
+                found[f"{name}/{field.name}"] = np.asarray(value)
+    return found
+
+
+def _put(group: Any, prepared: Prepared) -> None:
+    parts = _parts(prepared)
+    for name, array in parts.items():
+        group.create_dataset(name, data=array)
+    group.file.attrs["prepared"] = fingerprint(parts)
 
 
 def read_prepared(folder: Path, name: str) -> Prepared | None:
-    """Force constants of the first stage; None if there are none that can be read."""
+    """Force constants of the first stage; None if there are none, or not those that were written."""
     path = path_of(folder, name, "coarse")
     try:
         with reading(path, "force constants of a screening"), open_hdf5(path) as file:
             tree = file.tree()["prepared"]
-            crystal = tree["crystal"] | {"numbers": tuple(int(z) for z in tree["crystal"]["numbers"])}
-            cells = Supercells(
-                Crystal(**crystal), Supercell(**tree["fc2_supercell"]), Supercell(**tree["fc3_supercell"])
-            )
-            mesh = tuple(int(n) for n in tree["mesh"]) if "mesh" in tree else None
-            return Prepared(cells, ForceConstants(**tree["constants"]), mesh)
+            flat = {f"{k}/{n}": x for k, part in tree.items() if isinstance(part, dict) for n, x in part.items()}
+            flat |= {k: x for k, x in tree.items() if not isinstance(x, dict)}
+            if fingerprint({k: np.asarray(x) for k, x in flat.items()}) != file.attributes()["prepared"]:
+                return None
+        crystal = tree["crystal"] | {"numbers": tuple(int(z) for z in tree["crystal"]["numbers"])}
+        cells = Supercells(Crystal(**crystal), Supercell(**tree["fc2_supercell"]), Supercell(**tree["fc3_supercell"]))
+        mesh = tuple(int(n) for n in tree["mesh"]) if "mesh" in tree else None
+        return Prepared(cells, ForceConstants(**tree["constants"]), mesh)
     except (InputError, KeyError, TypeError):
         return None
 
