@@ -1,5 +1,7 @@
 """From a structure and a model to the Wigner conductivity, in one call or as one differentiable function.
 
+More than 350 lines, half of them what arguments mean: the one way from a structure to force constants, for all who need it.
+
 structure, model ─prepare─► supercells, Φ2, Φ3 ─solve─► Solution          `conductivity`: numbers
 params ─relaxation─► geometry ─► Φ2, Φ3 ─kappa─► κ                          `kappa_fn`: a pure function, for jax.grad
 """
@@ -7,6 +9,7 @@ params ─relaxation─► geometry ─► Φ2, Φ3 ─kappa─► κ           
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
@@ -35,11 +38,12 @@ from .potentials.base import Potential
 from .types import BornCharges
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import ase
     from ase.calculators.calculator import Calculator
 
+    from ._core.pytree import Array
     from .ifc.autodiff import ForceConstantsReport
     from .ifc.finite_displacement import DisplacementReport
     from .physics.pairs import Broadening
@@ -185,10 +189,12 @@ def prepare(
     symprec: float | None = None,
     born: str | Path | None = None,
     progress: Progress | None = None,
+    after_fc2: Callable[[Supercells, Array], None] | None = None,
 ) -> Problem:
     """Supercells and force constants of a structure and a model. Arguments and errors are those of `conductivity`.
 
     Args:
+        after_fc2: called with Φ2 before the work for Φ3 by differentiation; it may raise.
         born: a BORN file, whose unit factor is in the units of a yaml's calculator; instead of what the source has.
     """
     stages = Progress(None) if progress is None else progress
@@ -221,7 +227,13 @@ def prepare(
         say_unusual(atoms)
     with stages("force constants"):
         (supercells, fc), how = make_force_constants(
-            atoms, found, route, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, progress=stages
+            atoms,
+            found,
+            route,
+            fc2_supercell=fc2_supercell,
+            fc3_supercell=fc3_supercell,
+            progress=stages,
+            after_fc2=after_fc2,
         )
     require_interaction(supercells.crystal, fc, found)
     check_force_constants(supercells, fc)
@@ -301,12 +313,14 @@ def make_force_constants(
     fc3_supercell: Sequence[int] | None = None,
     distance: float = DISTANCE,
     progress: Progress | None = None,
+    after_fc2: Callable[[Supercells, Array], None] | None = None,
 ) -> tuple[tuple[Supercells, ForceConstants], ForceConstantsReport | DisplacementReport]:
     """Φ2 and Φ3 of a structure in its supercells, by automatic differentiation or finite displacements.
 
     Args:
         atoms: at a minimum of the model's energy.
         distance: of finite displacements, Å.
+        after_fc2: see `prepare`.
 
     Returns:
         (supercells, force constants), report.
@@ -321,7 +335,8 @@ def make_force_constants(
     listener = None if progress is None or progress.stream is None else show
     if route == "ad":
         assert isinstance(model, Potential)
-        fc, report = force_constants(supercells, model, progress=listener)
+        gate = None if after_fc2 is None else partial(after_fc2, supercells)
+        fc, report = force_constants(supercells, model, progress=listener, after_fc2=gate)
         return (supercells, fc), report
     from .potentials.calculator import WignerCalculator
 

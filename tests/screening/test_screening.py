@@ -176,9 +176,9 @@ def test_a_screening_is_continued(tmp_path, alone):
     now = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "o" / "materials").iterdir()}
     assert {name for name in now if now[name] != made[name]} == {"Ge.hdf5", "Si.hdf5"}
     check(tmp_path / "o", alone, set(GOOD), 1e-8)  # relaxed from elsewhere
-    with pytest.raises(InputError, match=r"another mesh \(\[3, 3, 3\], now \[4, 4, 4\]\)"):
+    with pytest.raises(InputError, match=r"another value of mesh \(\[3, 3, 3\], now \[4, 4, 4\]\)"):
         wj.screen(structures, "tersoff-1989", out=tmp_path / "o", **SMALL | {"mesh": (4, 4, 4)})
-    with pytest.raises(InputError, match="another the potential"):
+    with pytest.raises(InputError, match="another potential"):
         wj.screen(structures, "tersoff-1988-si", out=tmp_path / "o", **SMALL)
 
 
@@ -236,13 +236,51 @@ def test_a_folder_a_file_and_a_database_hold_the_same(tmp_path):
             np.testing.assert_allclose(other.cell.cellpar(), found[0][name].cell.cellpar(), rtol=1e-6)
 
 
+def test_what_is_wrong_with_one_is_not_for_all():
+    """Supercells, meshes and matrices in the info are what a file holds: they may be anything."""
+    structures = {"good": crystal("SiC")}
+    for number, (key, value) in enumerate(
+        (("fc2_supercell", "abc"), ("q_mesh", {}), ("primitive_matrix", np.zeros((3, 3))), ("fc3_supercell", [-1, 0, 2.5]),
+         ("q_mesh", [0, 10**9, 1]))
+    ):  # fmt: skip
+        structures[f"bad-{number}"] = crystal("SiC")
+        structures[f"bad-{number}"].info |= {key: value, "name": ""}
+    result = wj.screen(
+        structures, "tersoff-1989", mesh=None, fc2_supercell=(2, 2, 2), mesh_points=54, fc3_supercell=None
+    )
+    by_name = {r["name"]: r["status"] for r in result.records}
+    assert by_name["good"] == "done"
+    assert all(by_name[f"bad-{k}"] != "done" for k in (1, 2, 3, 4)), by_name
+
+
+def test_large_cells_end_at_once():
+    large = bulk("Si", a=5.43, cubic=True) * (6, 5, 5)
+    begun = time.monotonic()
+    (record,) = wj.screen({"large": large}, "tersoff-1989", **SMALL).records
+    assert "1200 atoms" in record["reason"]
+    assert time.monotonic() - begun < 20
+
+
+def test_the_folder_of_the_structures_is_not_that_of_the_results(tmp_path):
+    ase.io.write(tmp_path / "a.cif", crystal("Si"))
+    with pytest.raises(InputError, match="is the folder of the structures"):
+        wj.screen(tmp_path, "tersoff-1989", out=tmp_path, **SMALL)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.cif"]
+
+
+def test_a_name_ends_where_the_format_begins(tmp_path):
+    for name in ("Si0.5Ge0.5.vasp", "a.b.cif", "POSCAR"):
+        ase.io.write(tmp_path / name, bulk("Si", a=5.43), format="cif" if name.endswith("cif") else "vasp")
+    assert set(structures_from(tmp_path)) == {"Si0.5Ge0.5", "a.b", "POSCAR"}
+
+
 def test_names(tmp_path):
     bare = [bulk("Si", a=5.43), bulk("Si", a=5.44)]
     ase.io.write(tmp_path / "two.extxyz", bare)
     assert list(structures_from(tmp_path / "two.extxyz")) == ["two-0", "two-1"]
     with pytest.raises(InputError, match="two structures are called Si"):
         structures_from([crystal("Si"), crystal("Si")])
-    for name in ("../evil", "a/b", "..", "x\ny", "n" * 200):
+    for name in ("../evil", "a/b", "..", "x\ny", "n" * 200, "\x1b[31m", "\ud800"):
         with pytest.raises(InputError, match="cannot be the name"):
             structures_from({name: bare[0]})
     assert list(structures_from({"mp-149 (Si)": bare[0]})) == ["mp-149 (Si)"]

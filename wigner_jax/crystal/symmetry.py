@@ -80,6 +80,12 @@ class _Operations(NamedTuple):
     international: str
 
 
+def space_group_number(crystal: Crystal, symprec: float = SYMPREC) -> int:
+    """The international number alone, without moments: of a large cell too; 0 if none is found."""
+    found = _dataset((np.asarray(crystal.lattice), np.asarray(crystal.positions), species(crystal)), symprec)
+    return 0 if found is None else int(found.number)
+
+
 def _dataset(cell: tuple[Any, ...], symprec: float) -> _Operations | None:
     found = spglib.get_symmetry_dataset(cell, symprec=symprec)
     if found is None:

@@ -222,6 +222,7 @@ def force_constants(
     params: Params | None = None,
     progress: Progress = None,
     chunk: int = 2,
+    after_fc2: Callable[[Array], None] | None = None,
     **options: Any,
 ) -> tuple[ForceConstants, ForceConstantsReport]:
     """Φ2 and Φ3 of a crystal in its two supercells.
@@ -230,6 +231,7 @@ def force_constants(
         params: instead of the potential's own.
         progress: called as progress("fc2" | "fc3", done, total) between chunks of evaluations.
         chunk: evaluations per compiled call; the result does not depend on it.
+        after_fc2: called with Φ2 before the work for Φ3, which an exception saves: of imaginary modes, say.
         **options: `seed`, `scheme` and `cache` of `plan_force_constants`.
 
     Warns:
@@ -259,6 +261,8 @@ def force_constants(
         phi, residual = _recover(fit, np.concatenate([np.asarray(x)[skip:] for x, skip in rows]))
         results.append(phi)
         residuals.append(float(residual))
+        if name == "fc2" and after_fc2 is not None:
+            after_fc2(phi)
     messages = _warnings(supercells, potential, (residuals[0], residuals[1]), margin)
     for message in messages:
         warnings.warn(message, AccuracyWarning, stacklevel=2)

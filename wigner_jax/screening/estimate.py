@@ -12,7 +12,7 @@ from ..checks import positive_integers
 from ..crystal.defaults import default_supercells
 from ..errors import InputError
 from ..ifc.displacement_patterns import DENSE_LIMIT
-from ..ifc.symmetry_basis import operations_on
+from ..ifc.symmetry_basis import operations_on, symmetric_basis
 from ..io.ase_files import MOST_ATOMS
 from ..plan.memory import bytes_of_mesh, physical_memory
 from ..potentials.base import Potential
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from ..types import Supercell, Supercells
     from .settings import ScreenSettings
 
-PROCESS = 0.75e9  # bytes of Python, JAX and what compiling leaves
+PROCESS = 0.75e9  # bytes of Python, JAX and what compiling takes for two atoms
+COMPILED = 1.0e6  # bytes more, times modes squared, of compiling and running the solver (2, 4 and 8 atoms)
+EXACT = 40_000  # tuples of atoms whose parameters are counted: a tenth of a second
 ON_SHELL = 1.1e3  # bytes of a q-point's processes for every (mode)³ and point
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What a material will take: about, from its cell alone."""
+    """What a material will take: about, from its cell alone. Memory was within a factor of 2 of the peak for 2 to 8 atoms."""
 
     atoms: tuple[int, int, int]  #: of the primitive cell and the supercells of Φ2 and Φ3
     mesh: tuple[int, int, int]
@@ -65,16 +67,22 @@ def estimate(atoms: ase.Atoms, model: Potential | Calculator, settings: ScreenSe
     layers = _bytes_of_potential(model, max(N2, N3))
     return Estimate(
         (n, N2, N3), mesh, (found[0][1], found[1][1]),
-        PROCESS + max(3 * dense + 12 * constants + layers, 4 * constants + solver),
+        PROCESS + COMPILED * (3 * n) ** 2 + max(dense + 12 * constants + layers, 4 * constants + solver),
     )  # fmt: skip
 
 
 def _order(cells: Supercells, supercell: Supercell, order: int) -> tuple[int, int]:
-    """(parameters, evaluations) if no operation leaves a tuple of atoms in place."""
-    N = supercell.n_atoms
-    operations = len(operations_on(cells.crystal, supercell)[0])
-    parameters = cells.crystal.n_atoms * N ** (order - 1) * 3**order / (operations * factorial(order))
-    return ceil(parameters), max(1, ceil(parameters / max(3 * N - 3, 3)))
+    """Parameters of the force constants, and evaluations that determine them by patterns.
+
+    Exact for small supercells; for large ones as if no operation left a tuple of atoms in place.
+    """
+    N, n = supercell.n_atoms, cells.crystal.n_atoms
+    if n * N ** (order - 1) <= EXACT:
+        parameters: float = symmetric_basis(cells.crystal, supercell, order).n_parameters
+    else:
+        operations = len(operations_on(cells.crystal, supercell)[0])
+        parameters = n * N ** (order - 1) * 3**order / (operations * factorial(order))
+    return ceil(parameters), max(1, ceil(1.05 * parameters / max(3 * N - 3, 3)))
 
 
 def _bytes_of_potential(model: Potential | Calculator, atoms: int) -> float:

@@ -67,9 +67,11 @@ def open_folder(folder: str | Path, settings: ScreenSettings, contents: Mapping[
     if there is not None and not restart:
         for key, value in asked.items():
             if there.get(key) != value:
-                before = "" if key in contents else f" ({there.get(key)}, now {value})"
+                what = (
+                    key.removeprefix("the ") if key in contents else f"value of {key} ({there.get(key)}, now {value})"
+                )
                 raise InputError(
-                    f"{folder} holds a screening with another {key}{before}", "name another folder, or give --restart"
+                    f"{folder} holds a screening with another {what}", "name another folder, or give --restart"
                 )
     if there != asked:
         write_text(path, json.dumps(asked, indent=1) + "\n", ADVICE)

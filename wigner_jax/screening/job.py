@@ -86,7 +86,9 @@ class Job:
             geometry = fingerprint(np.frombuffer(structure.encode(), np.uint8))
         else:
             cell = [structure.numbers, structure.cell.array, structure.positions, structure.get_masses(), structure.pbc]
-            cell += [np.asarray(structure.info[k], float) for k in GEOMETRY if k in structure.info]
+            # as text: whatever it is, it may be what makes the material fail
+            words = repr({k: np.asarray(structure.info[k]).tolist() for k in GEOMETRY if k in structure.info})
+            cell.append(np.frombuffer(words.encode(), np.uint8))
             geometry = fingerprint(cell)
         chosen = json.dumps(dataclasses.asdict(settings), sort_keys=True)
         return {

@@ -12,10 +12,11 @@ import jax
 import numpy as np
 
 from .._solve import make_plan, phonons, solve
-from ..checks import require_finite
-from ..crystal.symmetry import space_group
+from ..checks import positive_integers, refuse_imaginary, require_finite
+from ..crystal.symmetry import space_group_number
 from ..crystal.validity import require_structure
 from ..errors import AccuracyWarning, ImaginaryModes, InputError
+from ..io.ase_files import MOST_ATOMS
 from ..pipeline import model_of, prepare
 from ..types import Crystal, ForceConstants, Scattering, Supercells
 from .estimate import estimate, too_much
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
     from .._core.progress import Progress
+    from .._core.pytree import Array
     from ..pipeline import Report
     from ..potentials.base import Potential
     from ..solution import Solution
+    from ..types import Plan
     from .settings import ScreenSettings
 
 DONE, IMAGINARY, FAILED, SKIPPED = "done", "imaginary modes", "failed", "skipped"
@@ -102,11 +105,15 @@ def _solved(
     """Fills the record as far as it gets."""
     if isinstance(structure, str):
         raise InputError(structure)
+    if len(structure) > MOST_ATOMS:
+        raise InputError(f"it has {len(structure)} atoms: cells of at most {MOST_ATOMS} are computed")
     atoms = require_structure(structure)
     record |= {
         "formula": atoms.get_chemical_formula("metal", empirical=True),
         "temperatures": list(settings.temperatures),
     }
+    report: Report | None = None
+    plan: Plan | None = None
     if prepared is None:
         record["space_groups"] = [_space_group(atoms), None]
         fitting = model_of(model, atoms)
@@ -120,42 +127,22 @@ def _solved(
         if reason := too_much(about, settings):
             record |= {"status": SKIPPED, "reason": reason}
             return Outcome(record)
-        found, report = _prepared(atoms, fitting, settings, stages)
+        found, report, plan = _prepared(atoms, fitting, settings, stages, record)
         if report.relaxation is not None and not _converged(report.relaxation):
             raise InputError("the relaxation did not converge", "see the notes")
-        crystal = found.supercells.crystal
-        record["space_groups"][1] = int(space_group(crystal).number)
-        record["volume"] = abs(float(np.linalg.det(np.asarray(crystal.lattice)))) / crystal.n_atoms
-        record |= {"lattice": np.asarray(crystal.lattice).tolist(), "positions": np.asarray(crystal.positions).tolist()}
-        record |= {
-            "numbers": [int(z) for z in crystal.numbers],
-            "derivatives": report.derivatives,
-            "model": report.model,
-        }
+        record |= {"derivatives": report.derivatives, "model": report.model}
     else:
         found, before = prepared
         kept = ("space_groups", "atoms", "volume", "lattice", "positions", "numbers", "derivatives", "model", "notes")
         record |= {k: before[k] for k in kept if k in before}
-        report = None
-    crystal = found.supercells.crystal
-    mesh = settings.mesh_of(crystal, found.mesh)
-    record["mesh"] = list(mesh)
     outcome = Outcome(record, None, found)
-    with stages("plan"):
-        plan = make_plan(found.supercells, mesh)
-    with stages("phonons"):
-        frequencies = np.asarray(phonons(plan, found.force_constants.fc2, None).frequencies)
-        record["lowest_frequency"] = float(frequencies.min())
-        require_finite(frequencies, "frequencies of the phonons")
+    if plan is None:
+        plan = _plan(found.supercells, found.force_constants.fc2, found.mesh, settings, stages, record)
     with stages("conductivity"):
-        try:
-            solution = solve(
-                plan, found.force_constants, settings.temperatures, broadening=settings.broadening_for(plan),
-                scattering=Scattering(boundary_mfp=settings.boundary_mfp),
-            )  # fmt: skip
-        except ImaginaryModes as error:
-            record |= {"status": IMAGINARY, "reason": error.found}
-            return outcome
+        solution = solve(
+            plan, found.force_constants, settings.temperatures, broadening=settings.broadening_for(plan),
+            scattering=Scattering(boundary_mfp=settings.boundary_mfp),
+        )  # fmt: skip
         jax.block_until_ready(solution.conductivity.kappa_P)
     for key in ("kappa_TOT", "kappa_P", "kappa_C"):
         record[key] = np.asarray(getattr(solution.conductivity, key)).tolist()
@@ -164,13 +151,52 @@ def _solved(
 
 
 def _prepared(
-    atoms: ase.Atoms, model: Potential | Calculator, settings: ScreenSettings, stages: Progress
-) -> tuple[Prepared, Report]:
+    atoms: ase.Atoms, model: Potential | Calculator, settings: ScreenSettings, stages: Progress, record: dict[str, Any]
+) -> tuple[Prepared, Report, Plan | None]:
+    """Force constants; Φ3, which takes most of the time, only where Φ2 has no imaginary modes on the mesh."""
+    given = positive_integers(atoms.info["q_mesh"], "q_mesh") if "q_mesh" in atoms.info else None
+    made: list[Plan] = []
+
+    def stable(cells: Supercells, fc2: Array) -> None:
+        _describe(cells.crystal, record)
+        made.append(_plan(cells, fc2, given, settings, stages, record))
+
     problem = prepare(
         atoms, model, fc2_supercell=settings.fc2_supercell, fc3_supercell=settings.fc3_supercell, relax=settings.relax,
-        derivatives=settings.derivatives, symprec=settings.symprec, progress=stages,
+        derivatives=settings.derivatives, symprec=settings.symprec, progress=stages, after_fc2=stable,
     )  # fmt: skip
-    return Prepared(problem.supercells, problem.force_constants, problem.mesh), problem.report
+    _describe(problem.supercells.crystal, record)
+    prepared = Prepared(problem.supercells, problem.force_constants, problem.mesh)
+    return prepared, problem.report, made[0] if made else None
+
+
+def _describe(crystal: Crystal, record: dict[str, Any]) -> None:
+    """What became of the structure."""
+    record["space_groups"][1] = space_group_number(crystal)
+    record["volume"] = abs(float(np.linalg.det(np.asarray(crystal.lattice)))) / crystal.n_atoms
+    record |= {"lattice": np.asarray(crystal.lattice).tolist(), "positions": np.asarray(crystal.positions).tolist()}
+    record["numbers"] = [int(z) for z in crystal.numbers]
+
+
+def _plan(
+    cells: Supercells, fc2: Array, given: tuple[int, ...] | None, settings: ScreenSettings, stages: Progress,
+    record: dict[str, Any],
+) -> Plan:  # fmt: skip
+    """The plan of a stable crystal.
+
+    Raises:
+        ImaginaryModes: it is not.
+    """
+    mesh = settings.mesh_of(cells.crystal, given)
+    record["mesh"] = list(mesh)
+    started = time.perf_counter()
+    plan = make_plan(cells, mesh)
+    frequencies = np.asarray(phonons(plan, fc2, None).frequencies)
+    stages.times["phonons"] = time.perf_counter() - started
+    record["lowest_frequency"] = float(frequencies.min())
+    require_finite(frequencies, "frequencies of the phonons")
+    refuse_imaginary(plan.mesh, frequencies)
+    return plan
 
 
 def _converged(report: Any) -> bool:
@@ -181,7 +207,7 @@ def _space_group(atoms: ase.Atoms) -> int:
     """International number."""
     numbers = tuple(int(z) for z in atoms.numbers)
     crystal = Crystal(atoms.cell.array, atoms.get_scaled_positions(wrap=False), np.ones(len(atoms)), numbers)
-    return int(space_group(crystal).number)
+    return space_group_number(crystal)
 
 
 __all__ = ["DONE", "FAILED", "IMAGINARY", "SKIPPED", "STATUSES", "Outcome", "Prepared", "screen_material"]

@@ -82,6 +82,9 @@ def screen(
         raise InputError(f"the shard is {shard}", "give (i, n) with 1 ≤ i ≤ n")
     if coarse is not None and (coarse < 1 or out is None):
         raise InputError("two stages need a folder, and at least one material in the second", "give out and coarse ≥ 1")
+    if out is not None and isinstance(structures, (str, Path)) and Path(out).resolve() == Path(structures).resolve():
+        raise InputError(f"{out} is the folder of the structures", "name another one for what comes out")
+    _require_workers(structures, model, out, processes, ray)
     found = structures_from(structures)
     potential = any_model(model)
     weights = contents_of_model(model, potential)
@@ -100,20 +103,25 @@ def screen(
     return job.finish()
 
 
+def _require_workers(structures: Any, model: Any, out: Any, processes: int | None, ray: int | None) -> None:
+    """Raises InputError if workers are asked for that there cannot be."""
+    if processes is None and ray is None:
+        return
+    if (processes is not None and ray is not None) or not all(n is None or n >= 1 for n in (processes, ray)):
+        raise InputError("processes or ray is a number of workers above zero", "give one of them")
+    if out is None or not isinstance(structures, (str, Path)) or not isinstance(model, (str, Path)):
+        raise InputError("workers read structures and model themselves", "give out, and both by their names")
+
+
 def _pool(
     structures: Any, model: Any, folder: Path | None, settings: ScreenSettings, processes: int | None, ray: int | None
 ) -> Pool | None:
     """Workers, if any are asked for."""
-    if processes is None and ray is None:
+    if folder is None or (processes is None and ray is None):
         return None
-    count = processes if ray is None else ray
-    if count is None or count < 1 or (processes is not None and ray is not None):
-        raise InputError("processes or ray is a number of workers above zero", "give one of them")
-    if folder is None or not isinstance(structures, (str, Path)) or not isinstance(model, (str, Path)):
-        raise InputError("workers read structures and model themselves", "give out, and both by their names")
     places = [str(Path(x).resolve()) if Path(x).exists() else str(x) for x in (structures, model)]
     task = Task(places[0], places[1], str(folder.resolve()), dataclasses.asdict(settings))
-    return LocalPool(task, count) if ray is None else RayPool(task, count, 1)
+    return RayPool(task, ray, 1) if ray is not None else LocalPool(task, processes or 1)
 
 
 __all__ = ["screen"]

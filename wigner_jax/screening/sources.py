@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import InputError
 from ..io.ase_files import read_frames
 from ..io.structures import read_structure
@@ -47,14 +49,19 @@ def structures_from(source: str | Path | Iterable[ase.Atoms] | Mapping[str, ase.
         files = sorted(p for p in path.iterdir() if p.is_file() and not _ignored(p))
         found: list[tuple[str, str, Any]] = []
         for file in files:
-            found += [(name, file.name.partition(".")[0], atoms) for name, atoms in _of_file(file, alone=False)]
+            found += [(name, _stem(file), atoms) for name, atoms in _of_file(file, alone=False)]
         if not found:
             raise InputError(f"the folder {path} holds no structure files", "check the name")
         return _named(found)
     if not path.is_file():
         raise InputError(f"no folder or file {path}", "give a folder, a file with structures or an ASE database")
     several = _of_file(path, alone=True)
-    return _named([(name, path.stem, atoms) for name, atoms in several])
+    return _named([(name, _stem(path), atoms) for name, atoms in several])
+
+
+def _stem(path: Path) -> str:
+    """The name without what says its format: Si0.5Ge0.5 of Si0.5Ge0.5.vasp.gz."""
+    return re.sub(r"(\.[A-Za-z]\w*)?(\.(gz|bz2|xz))?$", "", path.name) or path.name
 
 
 def _ignored(path: Path) -> bool:
@@ -119,7 +126,8 @@ def _named(found: list[tuple[str, str, Any]]) -> Structures:
     chosen = []
     for given, place, atoms in found:
         info = {} if isinstance(atoms, str) else atoms.info
-        chosen.append((given or next((str(info[k]) for k in NAMES if k in info), ""), place))
+        named = (str(info[k]) for k in NAMES if isinstance(info.get(k), (str, int, np.integer)))
+        chosen.append((given or next(named, ""), place))
     unnamed = [place for name, place in chosen if not name]
     counted: dict[str, int] = {}
     result: Structures = {}
@@ -127,7 +135,8 @@ def _named(found: list[tuple[str, str, Any]]) -> Structures:
         if not name:
             counted[place] = counted.get(place, -1) + 1
             name = f"{place}-{counted[place]}" if unnamed.count(place) > 1 else place
-        if not re.fullmatch(r"[^/\\\0\n\r]+", name) or name in (".", "..") or len(name.encode()) > LONGEST:
+        fine = name.isprintable() and not set(name) & set("/\\") and name not in (".", "..")
+        if not fine or len(name.encode()) > LONGEST:
             raise InputError(f"{name[:40]!r} cannot be the name of a material", "letters, digits, - and _ are best")
         if name in result:
             raise InputError(f"two structures are called {name}", "give each a name of its own in its info")

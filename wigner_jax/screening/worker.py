@@ -41,8 +41,11 @@ def main() -> None:
     materials = Materials(first["task"], max(1, len(first["cores"])))
     for line in messages:
         message = json.loads(line)
-        answers.write(json.dumps(materials.one(message["name"], message["stage"])) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(materials.one(message["name"], message["stage"])) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # the driver is gone, and the material is in the folder
+            os._exit(0)
 
 
 __all__ = ["Materials", "main"]
