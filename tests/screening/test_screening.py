@@ -182,6 +182,18 @@ def test_a_screening_is_continued(tmp_path, alone):
         wj.screen(structures, "tersoff-1988-si", out=tmp_path / "o", **SMALL)
 
 
+def test_limits_decide_about_what_was_left_out_alone(tmp_path):
+    structures = {"Si": crystal("Si"), "large": hostile()["large"]}
+    options = {"out": tmp_path / "o", "max_evaluations": 10, **SMALL}
+    first = wj.screen(structures, "tersoff-1989", max_memory=1e-3, **options)
+    assert [r["status"] for r in first.records] == ["skipped", "skipped"]
+    again = wj.screen(structures, "tersoff-1989", max_memory=20.0, **options)
+    assert [r["status"] for r in again.records] == ["done", "skipped"]
+    made = (tmp_path / "o" / "materials" / "Si.hdf5").stat().st_mtime_ns
+    wj.screen(structures, "tersoff-1989", max_memory=1e-3, **options)
+    assert (tmp_path / "o" / "materials" / "Si.hdf5").stat().st_mtime_ns == made
+
+
 def test_two_stages(tmp_path, alone):
     structures = {name: crystal(name) for name in GOOD} | {"unknown": hostile()["unknown"]}
     options = SMALL | {"mesh": (4, 4, 4)}

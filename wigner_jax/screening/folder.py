@@ -53,7 +53,7 @@ def open_folder(folder: str | Path, settings: ScreenSettings, contents: Mapping[
     """
     folder = check_folder(folder, 0.0, ADVICE)
     path = folder / "settings.json"
-    asked = json.loads(json.dumps(dataclasses.asdict(settings))) | dict(contents)
+    asked = settings.deciding() | dict(contents)
     there = read_settings(path, "temperatures", "mesh_points")
     if there is None and path.is_file() and path.stat().st_size:
         raise InputError(f"{path} is not of a screening", ADVICE)

@@ -16,11 +16,11 @@ from .._core.fingerprint import fingerprint
 from .._core.folder_lock import claimed
 from .._core.progress import Progress, duration
 from ..evaluation.contents import POTENTIAL, potential_contents
+from ..io.ase_files import MOST_ATOMS
 from ..pipeline import any_model
 from .dealing import LIVES, deal
-from .estimate import estimate
 from .folder import read_prepared, read_record, rows_of, write_outcome, write_tables
-from .material import DONE, FAILED, Outcome, screen_material
+from .material import DONE, FAILED, SKIPPED, Outcome, screen_material, space_group_of
 from .settings import ScreenSettings
 from .sources import structures_from
 
@@ -90,7 +90,7 @@ class Job:
             words = repr({k: np.asarray(structure.info[k]).tolist() for k in GEOMETRY if k in structure.info})
             cell.append(np.frombuffer(words.encode(), np.uint8))
             geometry = fingerprint(cell)
-        chosen = json.dumps(dataclasses.asdict(settings), sort_keys=True)
+        chosen = json.dumps(settings.deciding(), sort_keys=True)
         return {
             "structure": geometry, "settings": fingerprint(np.frombuffer(chosen.encode(), np.uint8)), POTENTIAL: self.weights,
         }  # fmt: skip
@@ -102,12 +102,14 @@ class Job:
             record = read_record(self.folder, name, stage)
         if record is None or record.get("contents") != self.contents(name, settings):
             return None
+        if record["status"] == SKIPPED and record.get("limits") != settings.limits():
+            return None
         self.kept[stage, name] = record
         return record
 
     def run(self, names: list[str], stage: str, settings: ScreenSettings) -> bool:
         """Do what is missing of a stage, in turns with other processes; False if the time was over before."""
-        todo = self._ordered([n for n in names if self.current(n, stage, settings) is None], settings)
+        todo = self._ordered([n for n in names if self.current(n, stage, settings) is None])
         if self.pool is not None:
             return self._dealt(todo, stage, settings)
         times: list[float] = []
@@ -156,7 +158,11 @@ class Job:
     def _kept(self, outcome: Outcome, stage: str, settings: ScreenSettings) -> None:
         """Into the folder, with what it was made from."""
         name = outcome.record["name"]
-        record = outcome.record | {"stage": stage, "contents": self.contents(name, settings)}
+        record = outcome.record | {
+            "stage": stage,
+            "contents": self.contents(name, settings),
+            "limits": settings.limits(),
+        }
         self.kept[stage, name] = record
         if self.folder is not None:
             write_outcome(self.folder, stage, outcome._replace(record=record), stage == "coarse")
@@ -201,21 +207,20 @@ class Job:
             before = None if first is None or prepared is None else (prepared, first)
         return screen_material(name, self.structures[name], self.model, settings, stages, before)
 
-    def _ordered(self, names: list[str], settings: ScreenSettings) -> list[str]:
-        """Those with equal numbers of atoms and meshes together: they share programs, and few are compiled at a time."""
+    def _ordered(self, names: list[str]) -> list[str]:
+        """Crystals of one kind together, small ones first: they share programs, and few are in use at a time."""
 
-        def sizes(name: str) -> tuple[Any, ...]:
+        def kind(name: str) -> tuple[int, int]:
             structure = self.structures[name]
-            if isinstance(structure, str):
-                return (-1,)
+            if isinstance(structure, str) or not 0 < len(structure) <= MOST_ATOMS:
+                return (0, 0)
             try:
-                about = estimate(structure, self.model, settings)
+                return len(structure), space_group_of(structure)
             except Exception:  # its turn will say why
-                return (-1,)
-            return (about.atoms[0], *about.atoms[1:], *about.mesh)
+                return (0, 0)
 
-        keyed = {name: sizes(name) for name in names}
-        return sorted(names, key=lambda n: keyed[n])
+        kinds = {name: kind(name) for name in names}
+        return sorted(names, key=kinds.__getitem__)
 
     def records(self) -> list[dict[str, Any]]:
         """Of every material its furthest record, in the order of the structures."""

@@ -115,7 +115,7 @@ def _solved(
     report: Report | None = None
     plan: Plan | None = None
     if prepared is None:
-        record["space_groups"] = [_space_group(atoms), None]
+        record["space_groups"] = [space_group_of(atoms), None]
         fitting = model_of(model, atoms)
         with stages("estimate"):
             about = estimate(atoms, fitting, settings)
@@ -203,11 +203,21 @@ def _converged(report: Any) -> bool:
     return bool(np.all(report.converged))
 
 
-def _space_group(atoms: ase.Atoms) -> int:
+def space_group_of(atoms: ase.Atoms) -> int:
     """International number."""
     numbers = tuple(int(z) for z in atoms.numbers)
     crystal = Crystal(atoms.cell.array, atoms.get_scaled_positions(wrap=False), np.ones(len(atoms)), numbers)
     return space_group_number(crystal)
 
 
-__all__ = ["DONE", "FAILED", "IMAGINARY", "SKIPPED", "STATUSES", "Outcome", "Prepared", "screen_material"]
+__all__ = [
+    "DONE",
+    "FAILED",
+    "IMAGINARY",
+    "SKIPPED",
+    "STATUSES",
+    "Outcome",
+    "Prepared",
+    "screen_material",
+    "space_group_of",
+]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+import json
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..checks import positive_integers, temperatures_above_zero
 from ..crystal.defaults import mesh_of_points
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 POINTS = 13_718  # q-points times atoms: 19×19×19 for two atoms
 COARSER = 16  # times fewer points in the first of two stages: 8×8×8 for two atoms
+LIMITS = ("max_memory", "max_evaluations")
 LEAST = 3  # points along an axis that are left, where there were as many
 BROADENINGS = ("tetrahedron", "adaptive")
 
@@ -67,6 +69,14 @@ class ScreenSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"{name} must be above zero, got {value}")
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides the numbers, as JSON values."""
+        return {k: v for k, v in json.loads(json.dumps(dataclasses.asdict(self))).items() if k not in LIMITS}
+
+    def limits(self) -> list[float | None]:
+        """What decides which materials are left out."""
+        return [getattr(self, name) for name in LIMITS]
 
     def coarser(self) -> ScreenSettings:
         """Of the first of two stages: any mesh with `COARSER` times fewer points."""
