@@ -240,7 +240,7 @@ def prepare(
     charges = None if born is None else read_born(born, supercells.crystal)
     name = found.name if isinstance(found, Potential) else model if isinstance(model, str) else type(found).__name__
     reach = found.reach if isinstance(found, Potential) else float("nan")
-    report = Report(atoms.get_chemical_formula("reduce"), name, route, relaxation, how, reach)
+    report = Report(atoms.get_chemical_formula("metal", empirical=True), name, route, relaxation, how, reach)
     return Problem(supercells, fc, charges, mesh, report)
 
 

@@ -62,6 +62,16 @@ def table(text: str) -> dict[float, list[float]]:
 SMALL = ("--potential", "tersoff-1989", "--fc2-supercell", 2, 2, 2, "--mesh", 3, 3, 3)
 
 
+def test_what_would_be_done(capsys) -> None:
+    for options, expected in (
+        ((*SMALL, "-o", "si.hdf5"), "Si2: 2 atoms, supercells 64/64, mesh 3×3×3, evaluations 1/5, about"),
+        ((), "supercells 512/64, mesh 11×11×11"),
+    ):
+        assert cli.main(["kappa", "Si", *map(str, options), "--dry-run"]) == 0
+        assert expected in capsys.readouterr().out
+    assert not Path("si.hdf5").exists()
+
+
 def test_the_whole_way_from_a_name(capsys) -> None:
     """The table, the file and the Python API agree."""
     printed = run(capsys, "kappa", "Si", *SMALL, "-T", 300, 500, "-o", "si.hdf5")

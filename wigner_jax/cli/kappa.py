@@ -12,17 +12,20 @@ import numpy as np
 from .._core.progress import Progress, progress_stream
 from .._solve import make_plan, solve
 from ..checks import positive_integers, temperatures_above_zero
-from ..crystal.defaults import default_mesh
+from ..crystal.defaults import default_mesh, default_supercells
 from ..crystal.elements import SYMBOLS, formula, has_natural_mass
+from ..crystal.snapping import snapped
 from ..crystal.symmetry import space_group
 from ..errors import InputError
 from ..io.kappa_hdf5 import rough_size
-from ..io.structures import read_structure
+from ..io.phono3py import read_phono3py
+from ..io.structures import read_structure, structure_of
 from ..io.yaml_cells import has_constants
 from ..physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from ..physics.broadening.tetrahedron import Tetrahedron
 from ..physics.nac import Wang, make_nac
-from ..pipeline import prepare
+from ..pipeline import model_of, prepare
+from ..plan.mesh import mesh_dims
 from ..types import Scattering
 from .checks import positive, writable
 from .report import kappa_table, times_table
@@ -127,6 +130,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     run = parser.add_argument_group("running")
     run.add_argument("-o", "--out", metavar="FILE.hdf5", help="write everything, in phono3py's kappa HDF5 schema")
+    run.add_argument(
+        "--dry-run", action="store_true", help="print supercells, mesh, evaluations and memory, and do nothing"
+    )
     run.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
     run.add_argument("--quiet", action="store_true", help="print nothing but the table of results")
 
@@ -158,6 +164,9 @@ def run(arguments: argparse.Namespace) -> int:
     stages = Progress(progress_stream(arguments.quiet))
 
     source, model = _source(arguments)
+    if arguments.dry_run:
+        print(_ahead(source, model, arguments, dims, fc2, fc3))
+        return 0
     problem = prepare(
         source, model, fc2_supercell=fc2, fc3_supercell=fc3, relax=arguments.relax is not False,
         derivatives=arguments.derivatives, symprec=arguments.symprec,
@@ -198,6 +207,29 @@ def run(arguments: argparse.Namespace) -> int:
         if output is not None:
             print(f"written: {output}")
     return 0
+
+
+def _ahead(
+    source: str | ase.Atoms, model: str | None, arguments: argparse.Namespace, dims: tuple[int, ...] | None,
+    fc2: tuple[int, ...] | None, fc3: tuple[int, ...] | None,
+) -> str:  # fmt: skip
+    """What would be done, in a line."""
+    from ..screening.estimate import estimate, memory_of_solver
+    from ..screening.settings import ScreenSettings
+
+    if has_constants(source, model):
+        crystal = read_phono3py(str(source), symprec=arguments.symprec).supercells.crystal
+        mesh = mesh_dims(dims or default_mesh(crystal))
+        memory = memory_of_solver(crystal, mesh) / 1e9
+        return (
+            f"{formula(crystal)}: force constants of {source}, mesh {'×'.join(map(str, mesh))}, about {memory:.1f} GB"
+        )
+    atoms = snapped(structure_of(source), arguments.symprec)
+    found = model_of(model, atoms)
+    crystal = default_supercells(atoms, fc2, fc3).crystal
+    chosen = dims or (None if "q_mesh" in atoms.info else default_mesh(crystal))
+    settings = ScreenSettings(mesh=chosen, fc2_supercell=fc2, fc3_supercell=fc3)
+    return f"{formula(crystal)}: {estimate(atoms, found, settings).line().strip()}"
 
 
 def _source(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | None]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import ase
     from ase.calculators.calculator import Calculator
 
-    from ..types import Supercell, Supercells
+    from ..types import Crystal, Supercell, Supercells
     from .settings import ScreenSettings
 
 PROCESS = 0.75e9  # bytes of Python, JAX and what compiling takes for two atoms
@@ -63,12 +63,18 @@ def estimate(atoms: ase.Atoms, model: Potential | Calculator, settings: ScreenSe
     N2, N3 = cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms
     constants = 8.0 * n * (9 * N2**2 / N2 + 27 * N3**2)
     dense = 8.0 * max(p for p, _ in found if p <= DENSE_LIMIT) ** 2 if any(p <= DENSE_LIMIT for p, _ in found) else 0.0
-    solver = bytes_of_mesh(cells.crystal, mesh) + ON_SHELL * (3 * n) ** 3 * np.prod(mesh) / 16
     layers = _bytes_of_potential(model, max(N2, N3))
     return Estimate(
         (n, N2, N3), mesh, (found[0][1], found[1][1]),
-        PROCESS + COMPILED * (3 * n) ** 2 + max(dense + 12 * constants + layers, 4 * constants + solver),
+        max(memory_of_solver(cells.crystal, mesh, 4 * constants), memory_of_solver(cells.crystal, None, dense + 12 * constants + layers)),
     )  # fmt: skip
+
+
+def memory_of_solver(crystal: Crystal, mesh: tuple[int, int, int] | None, more: float = 0.0) -> float:
+    """Bytes at the peak of a process that holds `more`: what every process takes, and a mesh if there is one."""
+    modes = 3 * crystal.n_atoms
+    solver = 0.0 if mesh is None else bytes_of_mesh(crystal, mesh) + ON_SHELL * modes**3 * float(np.prod(mesh)) / 16
+    return PROCESS + COMPILED * modes**2 + more + solver
 
 
 def _order(cells: Supercells, supercell: Supercell, order: int) -> tuple[int, int]:
@@ -106,4 +112,4 @@ def too_much(found: Estimate, settings: ScreenSettings) -> str:
     return ""
 
 
-__all__ = ["Estimate", "estimate", "too_much"]
+__all__ = ["Estimate", "estimate", "memory_of_solver", "too_much"]
