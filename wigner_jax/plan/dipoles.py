@@ -17,7 +17,7 @@ from .mesh import first_zone
 G_POINTS = 300  # phonopy's default: reciprocal vectors in the sphere of the Gonze-Lee sum
 ASYMMETRY = 0.1  # of a dielectric tensor, relative to its largest element; what is less is averaged away
 LEAST_CHARGE = 0.5  # e; what is small beside this is noise, as in silicon
-SAID_CHANGE, REFUSED_CHANGE = 0.1, 0.5  # of charges by their projection, relative to the largest
+SAID_CHANGE, REFUSED_CHANGE = 0.08, 0.5  # of charges by their projection, relative to the largest
 NO_CHARGE = 1e-6  # e
 LARGEST_CHARGE = 20.0  # e; ferroelectrics have 10
 
