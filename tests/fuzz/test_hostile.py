@@ -392,3 +392,21 @@ def test_messages_are_one_line(tmp_path: Path) -> None:
         raise InputError(f"{tmp_path}/outer: found")
     with open_hdf5(hdf5(tmp_path / "a.hdf5", lambda _: None)) as file:
         assert file.names() == ["frequency", "temperature", "weight"]
+
+
+def test_depth_is_limited_whatever_the_recursion_limit(tmp_path: Path) -> None:
+    """A library that is imported may have raised it; the stack would end first."""
+    import sys
+
+    from wigner_jax._core.reading import read_json
+
+    path, limit = tmp_path / "deep.json", sys.getrecursionlimit()
+    path.write_text("[" * 500_000 + "]" * 500_000)
+    sys.setrecursionlimit(10_000_000)
+    try:
+        with pytest.raises(InputError, match="nested deeper"):
+            read_json(path)
+    finally:
+        sys.setrecursionlimit(limit)
+    path.write_text('{"a": ["[[[[[", [1, {"b": "\\"[["}]]}')
+    assert read_json(path) == {"a": ["[[[[[", [1, {"b": '"[['}]]}

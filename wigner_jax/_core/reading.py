@@ -12,6 +12,7 @@ import functools
 import gzip
 import json
 import lzma
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -169,8 +170,19 @@ def read_text(path: str | Path) -> str:
 
 
 def read_json(path: str | Path) -> Any:
-    """The contents of a JSON file, packed or not. Inside `reading`."""
-    return json.loads(read_bytes(path))
+    """The contents of a JSON file, packed or not. Inside `reading`.
+
+    Raises:
+        InputError: nested deeper than `DEPTH`: Python's own limit can be raised by any library, and then the stack ends first.
+    """
+    content = read_bytes(path)
+    depth = most = 0
+    for bracket in re.findall(rb"[\[\]{}]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", content)):
+        depth += 1 if bracket in b"[{" else -1
+        most = max(most, depth)
+        if most > DEPTH:
+            raise InputError(f"it is nested deeper than {DEPTH} levels", "make it anew")
+    return json.loads(content)
 
 
 def read_yaml(path: str | Path) -> Any:
