@@ -87,6 +87,11 @@ def say_if_nothing_carries(conductivity: Conductivity, phonons: Phonons) -> None
     warnings.warn(f"κ is zero at {T} K: {why}", AccuracyWarning, stacklevel=3)
 
 
+def can_name_a_file(text: str) -> bool:
+    """Whether records can be called by a name: printable, in one folder, and not the folder itself or the one above."""
+    return bool(text) and text not in (".", "..") and text.isprintable() and not set(text) & set("/\\")
+
+
 def imaginary_modes(mesh: Mesh, frequencies: Array, tolerance: float = 0.01) -> np.ndarray:
     """(point, mode) of every imaginary mode: negative frequencies, save acoustic ones at Γ above -`tolerance` THz.
 

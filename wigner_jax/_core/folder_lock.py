@@ -25,6 +25,27 @@ LOCK = ".wigner-jax.lock"
 
 
 @contextmanager
+def _held(path: Path, advice: str, wait: bool) -> Iterator[tuple[int, bool]]:
+    """(descriptor, whether the lock is ours) of a file; everybody's where file systems have no locks, and on Windows."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror or error})", advice) from None
+    try:
+        free = True
+        if fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                free = False
+            except OSError:  # no locks here
+                pass
+        yield descriptor, free
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def locked(folder: Path, advice: str = ADVICE, *, wait: bool = False) -> Iterator[None]:
     """Keep a folder for this process. The file `LOCK` stays there; the system takes the lock off when the process ends.
 
@@ -36,27 +57,16 @@ def locked(folder: Path, advice: str = ADVICE, *, wait: bool = False) -> Iterato
     Raises:
         InputError: another process has it, with its number and machine; or the folder cannot be written to.
     """
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    except OSError as error:
-        raise InputError(f"cannot write {folder / LOCK} ({error.strerror or error})", advice) from None
-    try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                holder = os.read(descriptor, 200).decode(errors="replace").strip()
-                raise InputError(
-                    f"another run is at work in {folder}{holder and f' ({holder})'}", f"wait for it, or {advice}"
-                ) from None
-            except OSError:  # no locks here
-                pass
+    with _held(folder / LOCK, advice, wait) as (descriptor, free):
+        if not free:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip()
+            raise InputError(
+                f"another run is at work in {folder}{holder and f' ({holder})'}", f"wait for it, or {advice}"
+            )
         with contextlib.suppress(OSError):  # for the line that others get; a full disk is none of the lock's business
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {host()}\n".encode(), 0)
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -69,22 +79,8 @@ def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
     Args:
         wait: until nobody has it, then True.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror or error})", ADVICE) from None
-    try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            except OSError:  # no locks here
-                pass
-        yield True
-    finally:
-        os.close(descriptor)
+    with _held(path, ADVICE, wait) as (_, free):
+        yield free
 
 
 __all__ = ["LOCK", "claimed", "locked"]

@@ -16,6 +16,7 @@ import numpy as np
 
 from .._core.atomic_write import write_bytes
 from .._core.reading import read_json, reading, whole_number
+from ..checks import can_name_a_file
 from ..errors import InputError
 from ..reference import Reference
 from .ase_files import read_frames
@@ -79,7 +80,7 @@ def read_phonondb(path: str | Path) -> dict[str, Reference]:
 def material_id(given: Any, path: str | Path) -> str:
     """The number of a material as text; raises InputError for one that is no name of a file, which records are called by."""
     text = str(given)
-    if not text or text in (".", "..") or len(text) > LONGEST_ID or not text.isprintable() or set(text) & set("/\\\0"):
+    if not can_name_a_file(text) or len(text) > LONGEST_ID:
         raise InputError(f"{path} has the mp_id {text[:80]!r}, which no file can be called", "name it like mp-149")
     return text
 

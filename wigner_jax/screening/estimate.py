@@ -61,7 +61,7 @@ def estimate(atoms: ase.Atoms, model: Potential | Calculator, settings: ScreenSe
     n = cells.crystal.n_atoms
     found = [_order(cells, cell, order) for order, cell in ((2, cells.fc2_supercell), (3, cells.fc3_supercell))]
     N2, N3 = cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms
-    constants = 8.0 * n * (9 * N2**2 / N2 + 27 * N3**2)
+    constants = 8.0 * n * (9 * N2 + 27 * N3**2)
     dense = 8.0 * max(p for p, _ in found if p <= DENSE_LIMIT) ** 2 if any(p <= DENSE_LIMIT for p, _ in found) else 0.0
     layers = _bytes_of_potential(model, max(N2, N3))
     return Estimate(

@@ -25,6 +25,7 @@ from .._core.own_files import read_settings
 from .._core.reading import reading
 from .._core.temporaries import remove_forgotten
 from ..errors import InputError
+from ..evaluation.records import plain
 from ..io.kappa_hdf5 import kappa_datasets, put_datasets
 from ..types import Crystal, ForceConstants, Supercell, Supercells
 from .material import DONE, STATUSES, Outcome, Prepared
@@ -86,7 +87,7 @@ def write_outcome(folder: Path, stage: str, outcome: Outcome, keep_constants: bo
     """The file of one material."""
     (folder / stage).mkdir(exist_ok=True)
     with atomic_hdf5(path_of(folder, outcome.record["name"], stage), ADVICE) as file:
-        file.attrs["record"] = json.dumps(_plain(outcome.record), allow_nan=False)
+        file.attrs["record"] = json.dumps(plain(outcome.record), allow_nan=False)
         if outcome.solution is not None:
             put_datasets(file, kappa_datasets(outcome.solution))
         if keep_constants and outcome.prepared is not None:
@@ -238,7 +239,7 @@ def _write_database(path: Path, records: Sequence[dict[str, Any]]) -> None:
                     k: row[k] for k in COLUMNS
                     if row[k] is not None and row[k] != "" and k not in ("name", "formula", "notes", "mesh", "volume")
                 }  # fmt: skip
-                database.write(atoms, {"material": _word(record["name"]), **keys}, data={"record": _plain(record)})
+                database.write(atoms, {"material": _word(record["name"]), **keys}, data={"record": plain(record)})
         path.write_bytes(whole.read_bytes())
     finally:
         whole.unlink(missing_ok=True)
@@ -251,19 +252,6 @@ def _word(name: str) -> str:
     except ValueError:
         return name if name not in ("True", "False") else f"{name}_"
     return f"{name}_"
-
-
-def _plain(value: Any) -> Any:
-    """JSON values; numbers that are not finite as None."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
 
 
 __all__ = [

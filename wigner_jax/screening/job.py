@@ -15,7 +15,7 @@ from .._core.compile_cache import evict_compiled_programs
 from .._core.fingerprint import fingerprint
 from .._core.folder_lock import claimed
 from .._core.progress import Progress, duration
-from ..evaluation.contents import POTENTIAL, potential_contents
+from ..evaluation.contents import GEOMETRY, POTENTIAL, potential_contents
 from ..io.ase_files import MOST_ATOMS
 from ..pipeline import any_model
 from .dealing import LIVES, deal
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from .sources import Structures
 
 TABLE_EVERY = 20.0  # s between two writings of the tables
-GEOMETRY = ("fc2_supercell", "fc3_supercell", "q_mesh", "primitive_matrix")  # in the info of a structure
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..checks import can_name_a_file
 from ..errors import InputError
 from ..io.ase_files import read_frames
 from ..io.structures import read_structure
@@ -135,8 +136,7 @@ def _named(found: list[tuple[str, str, Any]]) -> Structures:
         if not name:
             counted[place] = counted.get(place, -1) + 1
             name = f"{place}-{counted[place]}" if unnamed.count(place) > 1 else place
-        fine = name.isprintable() and not set(name) & set("/\\") and name not in (".", "..")
-        if not fine or len(name.encode()) > LONGEST:
+        if not can_name_a_file(name) or len(name.encode()) > LONGEST:
             raise InputError(f"{name[:40]!r} cannot be the name of a material", "letters, digits, - and _ are best")
         if name in result:
             raise InputError(f"two structures are called {name}", "give each a name of its own in its info")
