@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from ..._core.chunking import map_nonempty, with_derivative_of
+from ..._core.prefix_sum import prefix_sum
 from ..._core.programs import program
 from ..._core.pytree import pytree
 from ...errors import InputError
@@ -29,7 +30,7 @@ from ..pairs import Pairs, State, Strength, in_chunks
 from ..taking_part import takes_part
 from .capacity import SHARED, measured
 from .tetrahedron_weights import _least, _most, weighted
-from .windows import Windows, expand
+from .windows import Fields, Windows, expand
 
 if TYPE_CHECKING:
     from ..._core.pytree import Array
@@ -155,13 +156,13 @@ class Tetrahedron:
             for low, high in ((lo, hi), (-dhi, -dlo), (dlo, dhi)):
                 start = sum((most[s] < low).astype(jnp.int32) for s in range(len(f0)))
                 stop = sum((least[s] <= high).astype(jnp.int32) for s in range(len(f0)))
-                code.append(start * 1024 + jnp.where(weight > 0, stop - start, 0))
+                code.append((start << 10) + jnp.where(weight > 0, stop - start, 0))
             return jnp.stack(code)
 
         chunks = in_chunks(pairs, _triplet_chunk(pairs, tables.tiling))
         live = jnp.any(chunks[2] > 0, axis=1)
         code = map_nonempty(chunk, live, chunks, vectorised=tables.tiling.vectorised).reshape(-1, chunks[0].shape[1])
-        return code // 1024, code % 1024
+        return code >> 10, code & 1023
 
     def count(self, tables: TetrahedronTables, pairs: Pairs, f0: Array) -> tuple[Array, Array]:
         """Capacity that one q needs: three-phonon items, triplets with degenerate modes."""
@@ -178,8 +179,10 @@ class Tetrahedron:
         average γ would depend on the eigenvectors' gauge.
         """
         n = len(pairs.first)
-        rows = jnp.nonzero(self._degenerate(tables, pairs), size=length, fill_value=n)[0]
-        rows = jnp.where(rows < n, rows, n + jnp.arange(length))  # unique, so that the derivative of `set` is a `set`
+        degenerate = self._degenerate(tables, pairs)
+        place = jnp.where(degenerate, prefix_sum(degenerate.astype(jnp.int32)) - 1, length)
+        rows = n + jnp.arange(length, dtype=jnp.int32)  # unique, so that the derivative of `set` is a `set`
+        rows = rows.at[place].set(jnp.arange(n, dtype=jnp.int32), mode="drop")
         q1, q2 = (x.at[rows].get(mode="fill", fill_value=0) for x in (pairs.first, pairs.second))
         some = strength.at[rows].get(mode="fill", fill_value=0.0)
         some = jnp.einsum("iuv,itr,ivrs->iuts", tables.blocks[q2], tables.blocks[q1], some)
@@ -193,7 +196,7 @@ class Tetrahedron:
         length, most_degenerate, _ = self.capacity[0]
         start, count = self.windows(tables, pairs, f0)
         needed = self.count_of(count, tables, pairs)
-        items = expand(start, count, length, tables.tiling)
+        items = expand(start, count, _fields(pairs, tables), length, tables.tiling)
         power = self._averaged(tables, pairs, strength.all(), most_degenerate)
         parts = Parts(power, pairs, f0, tables, self.tetrahedra)
         gamma = with_derivative_of(_item_by_item, _table_by_table, parts, items)
@@ -219,8 +222,8 @@ class Tetrahedron:
         assert self.capacity is not None
         length = self.capacity[0][2]
         start, count = self.one_window(tables, f0)
-        items = expand(start, count, length, tables.tiling)
         parts = ElasticParts(strength.reshape(-1), f0, tables, self.tetrahedra)
+        items = expand(start, count, parts.fields, length, tables.tiling)
         gamma = with_derivative_of(_elastic_item_by_item, _elastic_table_by_table, parts, items)
         return gamma, jnp.sum(count) > length
 
@@ -259,6 +262,12 @@ def _triplet_chunk(pairs: Pairs, tiling: Tiling) -> int:
     return tiling.pieces(len(pairs.first), tiling.triplets)
 
 
+def _fields(pairs: Pairs, tables: TetrahedronTables) -> Fields:
+    """Of the windows: chunk of triplets, channel, t, u."""
+    m, lanes = len(tables.low), _triplet_chunk(pairs, tables.tiling)
+    return Fields((-(-len(pairs.first) // lanes), 3, m, m), lanes)
+
+
 def _in_blocks(items: tuple[Array, ...], tiling: Tiling) -> tuple[Array, ...]:
     size = tiling.pieces(len(items[0]), tiling.items)
     return tuple(x.reshape(-1, size, *x.shape[1:]) for x in items)
@@ -267,9 +276,10 @@ def _in_blocks(items: tuple[Array, ...], tiling: Tiling) -> tuple[Array, ...]:
 def _item_by_item(parts: Parts, items: Items) -> Array:
     """γ (T, s) of the items, each block of them looked up by itself."""
     (label, windows), tiling = items, parts.tables.tiling
+    fields = _fields(parts.pairs, parts.tables)
     blocks = _in_blocks((label, jnp.arange(len(label), dtype=jnp.int32)), tiling)
     weighed = map_nonempty(
-        lambda *b: _weigh(parts, *_look_up(parts, windows.at(*b))),
+        lambda *b: _weigh(parts, *_look_up(parts, windows.at(fields, *b))),
         blocks[1][:, 0] < windows.total, blocks, vectorised=tiling.vectorised,
     )  # fmt: skip
     return jnp.sum(weighed, axis=0)
@@ -278,9 +288,9 @@ def _item_by_item(parts: Parts, items: Items) -> Array:
 def _table_by_table(parts: Parts, items: Items) -> Array:
     """The same, all items looked up at once."""
     (label, windows), tiling = items, parts.tables.tiling
-    listed = windows.at(label, jnp.arange(len(label), dtype=jnp.int32))
+    listed = windows.at(_fields(parts.pairs, parts.tables), label, jnp.arange(len(label), dtype=jnp.int32))
     blocks = _in_blocks(_look_up(parts, listed), tiling)
-    live = _in_blocks(listed, tiling)[3][:, 0]
+    live = _in_blocks(listed[-1:], tiling)[0][:, 0]
     return jnp.sum(map_nonempty(lambda *b: _weigh(parts, *b), live, blocks, vectorised=tiling.vectorised), axis=0)
 
 
@@ -291,6 +301,12 @@ class ElasticParts(NamedTuple):
     f0: Array  #: (s,) THz
     tables: TetrahedronTables
     tetrahedra: Tetrahedra
+
+    @property
+    def fields(self) -> Fields:
+        """Of the windows: t."""
+        m, Q = self.tables.low.shape
+        return Fields((m,), Q)
 
     def at(self, t: Array, q: Array, mode: Array, valid: Array) -> Array:
         """Strength of items."""
@@ -306,10 +322,11 @@ class ElasticParts(NamedTuple):
 
 def _elastic_item_by_item(parts: ElasticParts, items: Items) -> Array:
     (label, windows), tiling = items, parts.tables.tiling
+    fields = parts.fields
     blocks = _in_blocks((label, jnp.arange(len(label), dtype=jnp.int32)), tiling)
 
     def weigh(*block: Array) -> Array:
-        t, q, mode, valid = windows.at(*block)
+        (t,), q, mode, valid = windows.at(fields, *block)
         return parts.weigh(parts.at(t, q, mode, valid), t, q, mode)
 
     return jnp.sum(map_nonempty(weigh, blocks[1][:, 0] < windows.total, blocks, vectorised=tiling.vectorised), axis=0)
@@ -317,18 +334,15 @@ def _elastic_item_by_item(parts: ElasticParts, items: Items) -> Array:
 
 def _elastic_table_by_table(parts: ElasticParts, items: Items) -> Array:
     (label, windows), tiling = items, parts.tables.tiling
-    t, q, mode, valid = windows.at(label, jnp.arange(len(label), dtype=jnp.int32))
+    (t,), q, mode, valid = windows.at(parts.fields, label, jnp.arange(len(label), dtype=jnp.int32))
     *blocks, valid = _in_blocks((parts.at(t, q, mode, valid), t, q, mode, valid), tiling)
     return jnp.sum(map_nonempty(parts.weigh, valid[:, 0], tuple(blocks), vectorised=tiling.vectorised), axis=0)
 
 
-def _look_up(parts: Parts, items: tuple[Array, ...]) -> tuple[Array, ...]:
+def _look_up(parts: Parts, items: tuple[Any, ...]) -> tuple[Array, ...]:
     """Amplitude (items, T), f0, mode of leg 0, and the places of `on_shell_values`."""
-    (power, pairs, f0, tables, _), (row, lane, mode, valid) = parts, items
+    (power, pairs, f0, tables, _), ((chunk, channel, t, u), lane, mode, valid) = parts, items
     m, S, T = len(tables.low), len(f0), pairs.occupation.shape[-1]
-    row, u = row // m, row % m
-    row, t = row // m, row % m
-    chunk, channel = row // 3, row % 3
     i = chunk * _triplet_chunk(pairs, tables.tiling) + lane
     strength = jnp.where(valid, power.reshape(-1)[((i * m + u) * m + t) * S + mode] * pairs.weight[i], 0.0)
     first, second = pairs.first[i], pairs.second[i]

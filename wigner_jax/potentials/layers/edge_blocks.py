@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
+from ..._core.prefix_sum import prefix_sum
 from ..._core.pytree import Array, pytree
 
 if TYPE_CHECKING:
@@ -78,12 +79,12 @@ def edge_blocks(graph: Graph, width: int | None = None) -> EdgeBlocks:
         width = min(8, max(1, E // max(1, 6 * N)))
     B = -(-E // width) + N
     mask, receivers = jnp.asarray(graph.edge_mask), jnp.asarray(graph.receivers)
-    # edges are sorted by receiver, padding comes last: comparisons count them without a single scatter
-    sorted_receivers = jnp.where(mask, receivers, N)
-    last = jnp.sum(sorted_receivers[None, :] <= jnp.arange(N)[:, None], axis=1, dtype=jnp.int32)
-    first = jnp.concatenate([jnp.zeros(1, jnp.int32), last[:-1]])
-    needed = -((first - last) // width)
-    stop = jnp.cumsum(needed)
+    # edges are sorted by receiver, padding comes last
+    count = jnp.zeros(N, jnp.int32).at[receivers].add(mask.astype(jnp.int32))
+    first = prefix_sum(count) - count
+    last = first + count
+    needed = jax.lax.div(count + (width - 1), jnp.int32(width))
+    stop = prefix_sum(needed)
     block = jnp.arange(B, dtype=jnp.int32)
     owners = jnp.minimum(jnp.sum(stop[None, :] <= block[:, None], axis=1, dtype=jnp.int32), N - 1)
     rank = (block - (stop - needed)[owners])[:, None] * width + jnp.arange(width, dtype=jnp.int32)
