@@ -11,7 +11,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from wigner_jax import WignerCalculator, default_supercells, force_constants, load_potential
 from wigner_jax.errors import InputError
-from wigner_jax.ifc.finite_displacement import calculator_of, finite_displacements
+from wigner_jax.ifc.calculator_factory import calculator_of
+from wigner_jax.ifc.finite_displacement import finite_displacements
 
 SMALL = {"fc2_supercell": (1, 1, 1), "fc3_supercell": (1, 1, 1)}  # conventional cells
 
