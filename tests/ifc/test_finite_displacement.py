@@ -113,3 +113,6 @@ def test_a_factory_in_the_current_folder(tmp_path, monkeypatch):
     assert type(calculator_of("my_own_calculator:make")).__name__ == "EMT"
     assert type(calculator_of("my_own_calculator:Mine")).__name__ == "Mine"
     assert sys.path == before
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *before])
+    calculator_of("my_own_calculator:make")
+    assert sys.path == [str(tmp_path), *before]  # in the same order

@@ -38,7 +38,9 @@ def calculator_of(name: str) -> Calculator:
     if not module or not factory:
         raise InputError(f"{name!r} names no calculator", "write module:factory, such as ase.calculators.emt:EMT")
     here = os.getcwd()
-    sys.path.append(here)
+    added = here not in sys.path  # else it stays where it is
+    if added:
+        sys.path.append(here)
     try:
         try:
             made = getattr(importlib.import_module(module), factory)
@@ -48,7 +50,8 @@ def calculator_of(name: str) -> Calculator:
             raise InputError(f"{module} has no {factory}", "check the name") from None
         return _called(made, name)
     finally:
-        sys.path.remove(here)
+        if added and here in sys.path:
+            sys.path.remove(here)
 
 
 def make_calculator(factory: Factory) -> Calculator:
