@@ -71,7 +71,7 @@ class CalculatorPool:
         self._factory = _pickled(factory, self.name)
         self._variables = _variables(threads)
         self._workers: list[_Worker] = []
-        self._end = weakref.finalize(self, _close_all, self._workers)
+        weakref.finalize(self, _close_all, self._workers)
 
     def __getattr__(self, name: str) -> Any:
         """Everything that ASE asks of a calculator is answered by that of this process."""

@@ -80,6 +80,7 @@ def finite_displacements(
             constants; forces that are not finite or of the wrong shape; processes for what cannot be made in them.
     """
     unit, primitive = _unit_cell(atoms, distance, symprec)
+    found = calculator_for(calculator, processes)
     from phono3py import Phono3py
 
     peer = Phono3py(
@@ -93,7 +94,6 @@ def finite_displacements(
     peer.generate_displacements(distance=distance)
     peer.generate_fc2_displacements(distance=distance)
     displaced = {"fc2": peer.phonon_supercells_with_displacements, "fc3": peer.supercells_with_displacements}
-    found = calculator_for(calculator, processes)
     with own_processes_end(found, calculator):
         forces = {name: _forces(name, cells, found, progress) for name, cells in displaced.items()}
     peer.phonon_forces, peer.forces = forces["fc2"], forces["fc3"]
@@ -184,8 +184,8 @@ def _forces(
 
     found: dict[int, np.ndarray] = {}
     with forces_as_they_come(calculator, structures()) as pairs:
-        for index, forces in pairs:
-            atoms = len(cells[index].numbers)
+        for index, given in pairs:
+            forces, atoms = np.asarray(given), len(cells[index].numbers)
             if forces.shape != (atoms, 3):
                 raise InputError(f"the calculator gave forces of shape {forces.shape} for {atoms} atoms")
             require_finite(forces, "a force")
