@@ -14,6 +14,7 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from killed_runs import in_foreground
 
 from wigner_jax import CalculatorPool, finite_displacements, load_potential
 from wigner_jax.errors import InputError
@@ -285,7 +286,7 @@ def test_however_the_program_ends_its_processes_and_theirs_end(module, program, 
         "pool = CalculatorPool('ase:factories:Slow', 2); list(pool.batched_forces([bulk('Al')] * 4))"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=module, stderr=subprocess.PIPE, text=True,
+        in_foreground("-c", code), cwd=module, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     try:
@@ -296,6 +297,7 @@ def test_however_the_program_ends_its_processes_and_theirs_end(module, program, 
         _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
+        process.communicate()
     wait_until(lambda: not any(map(runs, pids)))
     if program == "command line":
         assert errors == "wigner-jax: terminated\n"
