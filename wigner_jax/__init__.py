@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from .end_to_end import kappa_fn
     from .errors import AccuracyWarning, ImaginaryModes, InputError
     from .ifc.autodiff import ForceConstantsReport, force_constants, force_constants_fn
+    from .ifc.batched_forces import BatchedForces
+    from .ifc.calculator_pool import CalculatorPool
     from .ifc.finite_displacement import DisplacementReport, finite_displacements
+    from .ifc.torch_sim_calculator import TorchSimCalculator
     from .io.born import read_born
     from .io.kappa_hdf5 import read_kappa_hdf5, write_kappa_hdf5
     from .io.phono3py import read_phono3py
@@ -92,7 +95,10 @@ _MODULES = {
     "end_to_end": "kappa_fn",
     "errors": "AccuracyWarning ImaginaryModes InputError",
     "ifc.autodiff": "ForceConstantsReport force_constants force_constants_fn",
+    "ifc.batched_forces": "BatchedForces",
+    "ifc.calculator_pool": "CalculatorPool",
     "ifc.finite_displacement": "DisplacementReport finite_displacements",
+    "ifc.torch_sim_calculator": "TorchSimCalculator",
     "io.born": "read_born",
     "io.kappa_hdf5": "read_kappa_hdf5 write_kappa_hdf5",
     "io.phono3py": "read_phono3py",
@@ -145,7 +151,9 @@ def __dir__() -> list[str]:
 __all__ = [
     "AccuracyWarning",
     "AdaptiveGaussian",
+    "BatchedForces",
     "BornCharges",
+    "CalculatorPool",
     "Conductivity",
     "Crystal",
     "DisplacementReport",
@@ -176,6 +184,7 @@ __all__ = [
     "Supercell",
     "Supercells",
     "Tetrahedron",
+    "TorchSimCalculator",
     "VolumeSteps",
     "Wang",
     "WignerCalculator",

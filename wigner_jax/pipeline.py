@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import jax
 
@@ -23,7 +23,10 @@ from .crystal.from_ase import in_units_of
 from .crystal.snapping import snapped
 from .errors import InputError
 from .ifc.autodiff import force_constants
-from .ifc.finite_displacement import DISTANCE, calculator_of, finite_displacements
+from .ifc.batched_forces import calculator_for, name_of_calculator, own_processes_end
+from .ifc.calculator_factory import ASE
+from .ifc.calculator_pool import require_processes
+from .ifc.finite_displacement import DISTANCE, finite_displacements
 from .ifc.interaction import require_interaction, say_unusual
 from .ifc.residuals import check_force_constants
 from .ifc.symmetry_basis import require_parameters, work_ahead
@@ -54,8 +57,7 @@ if TYPE_CHECKING:
     from .types import ForceConstants, Scattering, Supercells
 
     Derivatives = Literal["ad", "finite-displacement"]
-
-ASE = "ase:"  # ase:module:factory is any ASE calculator
+    Model = str | Path | Potential | Calculator | Callable[[], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Problem(NamedTuple):
 
 def conductivity(
     structure: str | Path | ase.Atoms,
-    model: str | Path | Potential | Calculator | None = None,
+    model: Model | None = None,
     *,
     mesh: Sequence[int] | None = None,
     temperatures: Sequence[float] = (300.0,),
@@ -122,6 +124,7 @@ def conductivity(
     nac: LongRange | BornCharges | Literal["source"] | None = "source",
     allow_imaginary: bool = False,
     symprec: float | None = None,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> Solution:
     """The Wigner conductivity of a crystal: relaxation, force constants, phonons, linewidths, κ.
@@ -133,8 +136,9 @@ def conductivity(
     Args:
         structure: an ASE structure, the name of a prototype (`available_prototypes`), a structure file that ASE reads, or
             a phono3py yaml with its force constants, in which case there is no model.
-        model: a `Potential`, the name or file of one (`load_potential`), any ASE calculator, or "ase:module:factory".
-            None takes a built-in potential that is meant for the compound.
+        model: a `Potential`, the name or file of one (`load_potential`), any ASE calculator, a torch-sim model, or a factory
+            of either: "ase:module:factory", or a function or class without arguments. None takes a built-in potential that
+            is meant for the compound.
         mesh: of the primitive cell; by default what the structure's info names (``q_mesh``), else one 35 Å long.
         temperatures: K, one number or several.
         fc2_supercell, fc3_supercell: 1, 3 or 9 integers in units of the given cell; see `default_supercells`.
@@ -145,6 +149,7 @@ def conductivity(
         nac: "source" corrects if the source has Born charges (Gonze and Lee's way); charges, a correction, or None.
         allow_imaginary: go on with imaginary modes, which contribute nothing.
         symprec: Å, snaps the structure onto the space group that it has within this tolerance; 1e-5 where it is exact.
+        processes: that share the displaced supercells of an ASE calculator, which is given by its factory then.
         progress: shows what is being done; see `Progress`.
 
     Returns:
@@ -160,7 +165,7 @@ def conductivity(
     stages = Progress(None) if progress is None else progress
     problem = prepare(
         structure, model, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, relax=relax,
-        derivatives=derivatives, symprec=symprec, progress=stages,
+        derivatives=derivatives, symprec=symprec, processes=processes, progress=stages,
     )  # fmt: skip
     with stages("plan"):
         plan = make_plan(problem.supercells, mesh or problem.mesh or default_mesh(problem.supercells.crystal))
@@ -180,13 +185,14 @@ def conductivity(
 
 def prepare(
     structure: str | Path | ase.Atoms,
-    model: str | Path | Potential | Calculator | None = None,
+    model: Model | None = None,
     *,
     fc2_supercell: Sequence[int] | None = None,
     fc3_supercell: Sequence[int] | None = None,
     relax: bool = True,
     derivatives: Derivatives | None = None,
     symprec: float | None = None,
+    processes: int = 1,
     born: str | Path | None = None,
     progress: Progress | None = None,
     after_fc2: Callable[[Supercells, Array], None] | None = None,
@@ -202,7 +208,7 @@ def prepare(
         born_tensors(born)  # refused before the work
     if has_constants(structure, model):
         for value, name in ((model, "model"), (fc2_supercell, "fc2_supercell"), (fc3_supercell, "fc3_supercell"),
-                            (derivatives, "derivatives")):  # fmt: skip
+                            (derivatives, "derivatives"), (None if processes == 1 else processes, "processes")):  # fmt: skip
             if value is not None:
                 raise InputError(f"{name} does not go with {structure}, which has force constants", "leave it out")
         with stages("read"):
@@ -210,7 +216,7 @@ def prepare(
         report = Report(f"force constants of {structure}", "", "given")
         return Problem(data.supercells, data.force_constants, data.born, None, report)
     atoms = snapped(structure_of(structure), symprec)
-    found = model_of(model, atoms)
+    found = model_of(model, atoms, processes)
     route = derivatives_of(found, derivatives)
     mesh = positive_integers(atoms.info["q_mesh"], "q_mesh") if "q_mesh" in atoms.info else None
     planned = default_supercells(atoms, fc2_supercell, fc3_supercell)
@@ -225,7 +231,7 @@ def prepare(
         say_unusual(atoms, given)
     else:
         say_unusual(atoms)
-    with stages("force constants"):
+    with stages("force constants"), own_processes_end(found, model):
         (supercells, fc), how = make_force_constants(
             atoms,
             found,
@@ -238,33 +244,48 @@ def prepare(
     require_interaction(supercells.crystal, fc, found)
     check_force_constants(supercells, fc)
     charges = None if born is None else read_born(born, supercells.crystal)
-    name = found.name if isinstance(found, Potential) else model if isinstance(model, str) else type(found).__name__
+    name = found.name if isinstance(found, Potential) else name_of_calculator(model)
     reach = found.reach if isinstance(found, Potential) else float("nan")
     report = Report(atoms.get_chemical_formula("metal", empirical=True), name, route, relaxation, how, reach)
     return Problem(supercells, fc, charges, mesh, report)
 
 
-def any_model(model: str | Path | Potential | Calculator) -> Potential | Calculator:
-    """A model by its name: "ase:module:factory", else what `load_potential` takes. Others are returned as they are."""
+def any_model(model: Model, processes: int = 1) -> Potential | Calculator:
+    """A potential by its name or file (`load_potential`), or an ASE calculator by whatever stands for one (`calculator_for`).
+
+    Raises:
+        InputError: processes for a potential, whose force constants need none.
+    """
     from .potentials.registry import load_potential
 
-    if isinstance(model, str) and model.startswith(ASE):
-        return calculator_of(model.removeprefix(ASE))
-    return load_potential(model) if isinstance(model, (str, Path)) else model
+    if not isinstance(model, (str, Path, Potential)) or str(model).startswith(ASE):
+        return calculator_for(model, processes)
+    found = model if isinstance(model, Potential) else load_potential(model)
+    _no_processes(found, processes)
+    return found
 
 
-def model_of(model: str | Path | Potential | Calculator | None, atoms: ase.Atoms) -> Potential | Calculator:
+def _no_processes(potential: Potential, processes: int) -> None:
+    require_processes(processes)
+    if processes > 1:
+        raise InputError(
+            f"processes are for ASE calculators, and {potential.name} is a potential in JAX", "leave them out"
+        )
+
+
+def model_of(model: Model | None, atoms: ase.Atoms, processes: int = 1) -> Potential | Calculator:
     """A potential, restricted to the elements of `atoms`, or an ASE calculator. See `conductivity`.
 
     Raises:
-        InputError: no built-in potential is meant for these atoms.
+        InputError: no built-in potential is meant for these atoms, or see `any_model`.
     """
     from .potentials.registry import available_potentials, default_potential, restrict
 
     if model is not None:
-        found = any_model(model)
+        found = any_model(model, processes)
         return restrict(found, atoms.numbers) if isinstance(found, Potential) else found
     if (built_in := default_potential(atoms.numbers)) is not None:
+        _no_processes(built_in, processes)
         return built_in
     raise InputError(
         f"no built-in potential is meant for {atoms.get_chemical_formula('reduce')}",

@@ -202,6 +202,7 @@ def test_options_that_do_not_go_with_a_yaml(capsys, calculation: Path) -> None:
     source = calculation / "phono3py.yaml"
     assert "--potential does not go with" in refused(capsys, "kappa", source, "--potential", "tersoff-1989")
     assert "--relax does not go with" in refused(capsys, "kappa", source, "--relax")
+    assert "--processes does not go with" in refused(capsys, "kappa", source, "--processes", 2)
     assert "--fc3-supercell does not go with" in refused(capsys, "kappa", source, "--fc3-supercell", 2, 2, 2)
 
 

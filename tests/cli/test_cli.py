@@ -139,8 +139,24 @@ def test_any_calculator_of_ase(capsys) -> None:
     assert note.startswith(
         "note: equivalent q-points differ by 26 % in f², since the supercell of Φ2 has less symmetry"
     )
+    assert cli.main([str(a) for a in ("kappa", "copper.xyz", *emt, "--processes", 2)]) == 0
+    assert table(capsys.readouterr().out) == table(output.out)
     assert cli.main(["kappa", "Si", "--potential", "ase:ase.calculators.emt:EMT", "--derivatives", "ad"]) == 2
     assert "needs a JAX potential" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("Si", "--processes", "2"), "processes are for ASE calculators, and "),
+        (("Si", "--processes", "2", "--dry-run"), "processes are for ASE calculators, and "),
+        (("Si", "--processes", "0"), "--processes must be above zero, got 0"),
+    ],
+)
+def test_processes_that_cannot_be(capsys, more, message) -> None:
+    assert cli.main(["kappa", *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
 
 
 def test_phono3py_reference(capsys, shared: Path) -> None:

@@ -18,7 +18,7 @@ from wigner_jax.errors import InputError
 from wigner_jax.evaluation.contents import potential_contents
 from wigner_jax.evaluation.records import open_campaign, read_record, record_path, write_record
 from wigner_jax.evaluation.settings import EvaluationSettings
-from wigner_jax.ifc.finite_displacement import calculator_of
+from wigner_jax.ifc.calculator_factory import calculator_of
 
 CALCULATOR = """
 from ase.calculators.emt import EMT

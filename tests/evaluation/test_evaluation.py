@@ -247,6 +247,8 @@ def again(whole):
         (("--only", "mp-99"), "no such material"),
         (("-T", "77"), "no temperature 77 K"),
         (("--potential", "ase:nothing"), "write module:factory"),
+        (("--processes", "2"), "processes are for ASE calculators"),
+        (("--processes", "-1"), "--processes must be above zero"),
         (("--derivatives", "ad", "--potential", "ase:ase.calculators.emt:EMT"), "needs a JAX potential"),
         (("--reference", "nowhere.json"), "no reference file"),
         (("--structures", "nowhere.extxyz"), "no structure file"),

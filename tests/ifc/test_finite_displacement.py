@@ -11,7 +11,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from wigner_jax import WignerCalculator, default_supercells, force_constants, load_potential
 from wigner_jax.errors import InputError
-from wigner_jax.ifc.finite_displacement import calculator_of, finite_displacements
+from wigner_jax.ifc.calculator_factory import calculator_of
+from wigner_jax.ifc.finite_displacement import finite_displacements
 
 SMALL = {"fc2_supercell": (1, 1, 1), "fc3_supercell": (1, 1, 1)}  # conventional cells
 
@@ -112,3 +113,6 @@ def test_a_factory_in_the_current_folder(tmp_path, monkeypatch):
     assert type(calculator_of("my_own_calculator:make")).__name__ == "EMT"
     assert type(calculator_of("my_own_calculator:Mine")).__name__ == "Mine"
     assert sys.path == before
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *before])
+    calculator_of("my_own_calculator:make")
+    assert sys.path == [str(tmp_path), *before]  # in the same order

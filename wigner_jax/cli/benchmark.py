@@ -89,6 +89,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="make records again that were made with something else than is asked for now",
     )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="n",
+        help="of an ASE calculator, which share the displaced supercells (default: this one)",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but the summary")
 
@@ -98,13 +104,14 @@ def run(arguments: argparse.Namespace) -> int:
     index, pieces = shard_of(arguments.shard)
     temperatures = temperatures_above_zero(arguments.temperatures)
     positive(arguments.distance, "--distance")
+    positive(arguments.processes, "--processes")
     reference = read_phonondb(arguments.reference)
     structures = _structures(arguments.structures, reference)
     for one in structures.values():
         for t in temperatures:
             reference[one.info["mp_id"]].at(t)
     chosen = choose(structures, reference, arguments.only)
-    potential = any_model(arguments.potential)
+    potential = any_model(arguments.potential, arguments.processes or 1)
     derivatives = derivatives_of(potential, arguments.derivatives)
     settings = EvaluationSettings(
         arguments.potential, arguments.protocol, derivatives, arguments.distance, temperatures, 1e6, arguments.broadening,

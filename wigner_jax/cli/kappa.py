@@ -88,6 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="relax cell and atoms within the symmetry first (default)",
     )
+    model.add_argument(
+        "--processes",
+        type=int,
+        metavar="n",
+        help="of an ASE calculator, which share the displaced supercells (default: this one)",
+    )
 
     physics = parser.add_argument_group("scattering and transport")
     physics.add_argument(
@@ -151,6 +157,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = writable(arguments.out, "a kappa file", inputs=(arguments.source, arguments.potential, arguments.nac))
     positive(arguments.boundary_mfp, "--boundary-mfp")
     positive(arguments.sigma, "--sigma")
+    positive(arguments.processes, "--processes")
     if arguments.sigma is not None and arguments.broadening != "gaussian":
         raise InputError(
             f"--sigma belongs to --broadening gaussian, not {arguments.broadening}", "leave one of them out"
@@ -169,7 +176,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     problem = prepare(
         source, model, fc2_supercell=fc2, fc3_supercell=fc3, relax=arguments.relax is not False,
-        derivatives=arguments.derivatives, symprec=arguments.symprec,
+        derivatives=arguments.derivatives, symprec=arguments.symprec, processes=arguments.processes or 1,
         born=None if arguments.nac == "none" else arguments.nac, progress=stages,
     )  # fmt: skip
     crystal = problem.supercells.crystal
@@ -225,7 +232,7 @@ def _ahead(
             f"{formula(crystal)}: force constants of {source}, mesh {'×'.join(map(str, mesh))}, about {memory:.1f} GB"
         )
     atoms = snapped(structure_of(source), arguments.symprec)
-    found = model_of(model, atoms)
+    found = model_of(model, atoms, arguments.processes or 1)
     crystal = default_supercells(atoms, fc2, fc3).crystal
     chosen = dims or (None if "q_mesh" in atoms.info else default_mesh(crystal))
     settings = ScreenSettings(mesh=chosen, fc2_supercell=fc2, fc3_supercell=fc3)
@@ -239,7 +246,9 @@ def _source(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | None]
         if arguments.index is None and arguments.format is None:
             return source, arguments.potential
         return read_structure(source, arguments.index, arguments.format), arguments.potential
-    for option in ("potential", "fc2_supercell", "fc3_supercell", "relax", "derivatives", "index", "format"):
+    for option in (
+        "potential", "fc2_supercell", "fc3_supercell", "relax", "derivatives", "index", "format", "processes",
+    ):  # fmt: skip
         if getattr(arguments, option) is not None:
             name = "--no-relax" if option == "relax" and not arguments.relax else "--" + option.replace("_", "-")
             raise InputError(f"{name} does not go with {source}, which has force constants", "leave it out")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core.fingerprint import fingerprint, fingerprint_of_file
+from ..ifc.calculator_pool import CalculatorPool
+from ..ifc.torch_sim_calculator import TorchSimCalculator
 from ..potentials.base import Potential
 from ..potentials.registry import path_of
 
@@ -61,6 +63,10 @@ def potential_contents(name: str, potential: Potential | Calculator) -> str:
         if path is not None and path.is_file():
             return fingerprint_of_file(path)
         return fingerprint((potential.params, np.asarray(potential.cutoff)))
+    if isinstance(potential, CalculatorPool):  # how many processes there are decides no numbers
+        name, potential = potential.name, potential.calculator
+    if isinstance(potential, TorchSimCalculator):
+        potential = potential.model
     module = inspect.getmodule(_factory(name)) or inspect.getmodule(type(potential))
     source = None if module is None else getattr(module, "__file__", None)
     if source is None or not Path(source).is_file():

@@ -2,15 +2,13 @@
 
 The way in for potentials that are not JAX, and the route by which published numbers were made: displacements of 0.03 Å
 (κ_SRME). It carries an error of second order in the displacement, about 2 % of Φ3 at 0.03 Å; automatic differentiation
-(`force_constants`) has none. phono3py, an extra, chooses the displacements and solves for the force constants.
+(`force_constants`) has none. phono3py, an extra, chooses the displacements and solves for the force constants. Displaced
+supercells go out in batches where the calculator takes them (`BatchedForces`), or to several processes (`CalculatorPool`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,15 +20,17 @@ from ..crystal.symmetry import SYMPREC, symmetrized
 from ..crystal.validity import require_structure
 from ..errors import InputError
 from ..types import Crystal, Supercells
+from .batched_forces import calculator_for, forces_as_they_come, own_processes_end
 from .phono3py_bridge import make_supercell_map, peer_constants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import ase
     from ase.calculators.calculator import Calculator
 
     from ..types import ForceConstants
+    from .calculator_factory import Factory
 
 
 DISTANCE = 0.03  # Å: that of κ_SRME and of phono3py
@@ -46,26 +46,29 @@ class DisplacementReport:
 
 def finite_displacements(
     atoms: ase.Atoms,
-    calculator: Calculator,
+    calculator: Calculator | Factory,
     *,
     fc2_supercell: Sequence | None = None,
     fc3_supercell: Sequence | None = None,
     distance: float = DISTANCE,
     symmetrize: bool = True,
     symprec: float = SYMPREC,
+    processes: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[tuple[Supercells, ForceConstants], DisplacementReport]:
     """Φ2 and Φ3 of a crystal by finite displacements of one and of two atoms.
 
     Args:
         atoms: periodic structure, at a minimum of the calculator's energy; primitive or not.
-        calculator: anything that gives ASE forces. They are taken as they are: nothing is subtracted.
+        calculator: anything that gives ASE forces, a torch-sim model, or a factory of either: ``ase:module:factory``, or a
+            function or class without arguments. Forces are taken as they are: nothing is subtracted.
         fc2_supercell, fc3_supercell: in units of the cell of `atoms`, 3 or 9 integers; by default what ``atoms.info`` says
             (``fc2_supercell``, ``fc3_supercell``).
         distance: of the displacements, Å.
         symmetrize: project onto the space group, the permutations and the acoustic sum rules (symfc's projector);
             otherwise what the finite differences give.
         symprec: Å, for finding the space group.
+        processes: that share the displaced supercells. More than one need a factory; see `CalculatorPool`.
         progress: called as progress("fc2" | "fc3", calls done, calls in all).
 
     Returns:
@@ -74,9 +77,10 @@ def finite_displacements(
 
     Raises:
         InputError: phono3py is missing; no supercell is given, or one so small that symmetry leaves nothing of its force
-            constants; forces that are not finite or of the wrong shape.
+            constants; forces that are not finite or of the wrong shape; processes for what cannot be made in them.
     """
     unit, primitive = _unit_cell(atoms, distance, symprec)
+    found = calculator_for(calculator, processes)
     from phono3py import Phono3py
 
     peer = Phono3py(
@@ -90,7 +94,8 @@ def finite_displacements(
     peer.generate_displacements(distance=distance)
     peer.generate_fc2_displacements(distance=distance)
     displaced = {"fc2": peer.phonon_supercells_with_displacements, "fc3": peer.supercells_with_displacements}
-    forces = {name: _forces(name, cells, calculator, progress) for name, cells in displaced.items()}
+    with own_processes_end(found, calculator):
+        forces = {name: _forces(name, cells, found, progress) for name, cells in displaced.items()}
     peer.phonon_forces, peer.forces = forces["fc2"], forces["fc3"]
     peer.produce_fc2()
     peer.produce_fc3()
@@ -170,54 +175,31 @@ def _matrix(atoms: ase.Atoms, given: Sequence | None, name: str) -> np.ndarray:
 def _forces(
     name: str, cells: Sequence[Any], calculator: Calculator, progress: Callable[[str, int, int], None] | None
 ) -> np.ndarray:
-    """Forces of displaced supercells, one after the other. (calls, N, 3) eV/Å"""
+    """Forces of displaced supercells. (calls, N, 3) eV/Å"""
     from ase import Atoms
 
-    found = []
-    for number, cell in enumerate(cells):
-        atoms = Atoms(numbers=cell.numbers, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True)
-        atoms.calc = calculator
-        found.append(np.array(atoms.get_forces()))
-        if found[-1].shape != (len(atoms), 3):
-            raise InputError(f"the calculator gave forces of shape {found[-1].shape} for {len(atoms)} atoms")
-        require_finite(found[-1], "a force")
-        if progress is not None:
-            progress(name, number + 1, len(cells))
-    return np.array(found)
+    def structures() -> Iterator[ase.Atoms]:
+        for cell in cells:
+            yield Atoms(numbers=cell.numbers, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True)
 
-
-def calculator_of(name: str) -> Calculator:
-    """The ASE calculator that ``module:factory`` makes: the factory, a function or a class, is called without arguments.
-
-    The module is searched for where Python searches, then in the current folder.
-
-    Raises:
-        InputError: no such module or name, or what it makes is no calculator.
-    """
-    module, _, factory = name.partition(":")
-    if not module or not factory:
-        raise InputError(f"{name!r} names no calculator", "write module:factory, such as ase.calculators.emt:EMT")
-    here = os.getcwd()
-    sys.path.append(here)
-    try:
-        made = getattr(importlib.import_module(module), factory)()
-    except ImportError as error:
-        raise InputError(f"cannot import {module} ({error})", "install it, or check the name") from None
-    except AttributeError:
-        raise InputError(f"{module} has no {factory}", "check the name") from None
-    except TypeError as error:
-        raise InputError(f"{name} cannot be called without arguments ({error})", "write a function that can") from None
-    finally:
-        sys.path.remove(here)
-    if not hasattr(made, "get_forces"):
-        raise InputError(f"{name} makes a {type(made).__name__}, which is not an ASE calculator")
-    return made
+    found: dict[int, np.ndarray] = {}
+    with forces_as_they_come(calculator, structures()) as pairs:
+        for index, given in pairs:
+            forces, atoms = np.asarray(given), len(cells[index].numbers)
+            if forces.shape != (atoms, 3):
+                raise InputError(f"the calculator gave forces of shape {forces.shape} for {atoms} atoms")
+            require_finite(forces, "a force")
+            found[index] = forces
+            if progress is not None:
+                progress(name, len(found), len(cells))
+    if len(found) < len(cells):
+        raise InputError(f"the calculator gave forces of {len(found)} of {len(cells)} displaced supercells")
+    return np.array([found[index] for index in range(len(cells))])
 
 
 __all__ = [
     "DISTANCE",
     "DisplacementReport",
-    "calculator_of",
     "finite_displacements",
     "harmonic_displacements",
 ]
