@@ -55,15 +55,15 @@ def find_case(name: str) -> Case:
     material, n = match[1], int(match[2])
     if material in FORCES:
         mesh = (n, n, round(n * 15 / 19) if material == "beo" else n)
-        return Case(name, mesh, str(_from_forces(data, FORCES[material]) / "phono3py.yaml"))
+        return Case(name, mesh, str(constants_from_forces(FORCES[material])))
     return Case(name, (n, n, n), str(data / FOLDERS[material] / "phono3py.yaml"))
 
 
-def _from_forces(data: Path, stored: str) -> Path:
-    """Folder with force constants made once by phono3py from stored forces (MACE-MP-0b, 0.03 Å)."""
-    folder = SCRATCH / stored
+def constants_from_forces(stored: str) -> Path:
+    """phono3py.yaml beside force constants made once by phono3py from stored forces (MACE-MP-0b, 0.03 Å)."""
+    folder, data = SCRATCH / stored, SHARED / "data"
     if (folder / "phono3py.yaml").is_file():
-        return folder
+        return folder / "phono3py.yaml"
     import ase.io
     import numpy as np
     from phono3py import Phono3py
@@ -92,8 +92,7 @@ def _from_forces(data: Path, stored: str) -> Path:
     write_fc3_to_hdf5(ph3.fc3, filename=folder / "fc3.hdf5", p2s_map=ph3.primitive.p2s_map)
     partial = folder / "partial.yaml"
     ph3.save(partial, settings={"force_sets": False, "displacements": False, "force_constants": False})
-    partial.rename(folder / "phono3py.yaml")  # last: its presence says that the folder is complete
-    return folder
+    return partial.rename(folder / "phono3py.yaml")  # last: its presence says that the folder is complete
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 from ._core.chunking import BYTES
 from ._core.programs import Effort, program
 from ._core.tiling import Tiling, tiling_for
-from .checks import refuse_imaginary, require_finite, say_if_nothing_carries
+from .checks import check_precision, refuse_imaginary, require_finite, say_if_nothing_carries
 from .crystal.elements import natural_isotopes
 from .ifc.residuals import check_force_constants, require_some, star_residual
 from .physics import conductivity as transport
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .physics.conductivity import HeatCapacityMatrix
     from .physics.pairs import Broadening
     from .physics.phonons import LongRange
-    from .types import ForceConstants, Phonons, Supercells, TripletBucket
+    from .types import ForceConstants, Phonons, Precision, Supercells, TripletBucket
 
     Progress = Callable[[int, int], None]
 
@@ -143,6 +143,7 @@ def linewidths(
     nac: LongRange | None = None,
     progress: Progress | None = None,
     tiling: Tiling | None = None,
+    precision: Precision = "double",
 ) -> Linewidths:
     """Half widths of the irreducible modes at every temperature; differentiable in `fc` and `phonons`.
 
@@ -151,23 +152,25 @@ def linewidths(
         temperatures: (T,) K.
         progress: called with (q-points done, q-points in all) after every batch; None runs each bucket in one call.
         tiling: sizes of pieces; those of JAX's default device unless given.
+        precision: see `solve`.
     """
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
+    check_precision(precision)
     temperatures = temperature_array(temperatures)
     tiling = tiling_for() if tiling is None else tiling
-    state = _state(plan, fc, phonons, temperatures, broadening, nac, tiling)
+    state = _state(plan, fc, phonons, temperatures, broadening, nac, tiling, precision)
     return _linewidths(plan, state, phonons, broadening, scattering, progress)
 
 
 def _state(
     plan: Plan, fc: ForceConstants, phonons: Phonons, temperatures: Array, broadening: Broadening,
-    nac: LongRange | None, tiling: Tiling,
+    nac: LongRange | None, tiling: Tiling, precision: Precision,
 ) -> widths.State:  # fmt: skip
     velocities = None
     if broadening.needs_velocities:
         modes = (phonons.frequencies, phonons.eigenvectors)
         velocities = _velocities(plan, modes, fc.fc2, nac, max(BYTES, tiling.least_bytes))
-    return widths.compiled_prepare(phonons, fc.fc3, plan, temperatures, broadening, velocities, tiling=tiling)
+    return widths.compiled_prepare(phonons, fc.fc3, plan, temperatures, broadening, velocities, tiling, precision)
 
 
 def _linewidths(
@@ -213,6 +216,7 @@ def kappa(
     nac: LongRange | None = None,
     heat_capacity_matrix: HeatCapacityMatrix = wigner_heat_capacity,
     tiling: Tiling | None = None,
+    precision: Precision = "double",
 ) -> KappaTensors:
     """Populations' and coherences' conductivity, (T, 6) each in W/(m K), Voigt order: a pure function of its arguments.
 
@@ -227,6 +231,7 @@ def kappa(
             ``Tetrahedron.for_plan(plan).with_capacity(plan, fc)`` is what `solve` uses.
         heat_capacity_matrix: of the pairs of modes; another one makes another theory of transport.
         tiling: sizes of pieces; those of JAX's default device unless given.
+        precision: see `solve`.
 
     Returns:
         κ; NaN where something that went in is outside its domain (a temperature, mean free path or width not above 0, a
@@ -237,20 +242,22 @@ def kappa(
             refuses; ValueError: double precision is off.
     """
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
+    check_precision(precision)
     if is_concrete(plan, fc):
         _check_constants(plan, fc)
     T = temperature_array(temperatures)
-    return _kappa(plan, fc, T, broadening, scattering, nac, heat_capacity_matrix, tiling)
+    return _kappa(plan, fc, T, broadening, scattering, nac, heat_capacity_matrix, tiling, precision)
 
 
 def _kappa(
     plan: Plan, fc: ForceConstants, T: Array, broadening: Broadening, scattering: Scattering,
     nac: LongRange | None, heat_capacity_matrix: HeatCapacityMatrix = wigner_heat_capacity, tiling: Tiling | None = None,
+    precision: Precision = "double",
 ) -> KappaTensors:  # fmt: skip
     """`kappa` of what is checked, or must not be: NaN where it is undefined, traced or not."""
     tiling = tiling_for() if tiling is None else tiling
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
-    state = _state(plan, fc, waves, T, broadening, nac, tiling)
+    state = _state(plan, fc, waves, T, broadening, nac, tiling, precision)
     gamma = _linewidths(plan, state, waves, broadening, scattering, None)
     return KappaTensors(*_kappa_tensors(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix))
 
@@ -267,6 +274,7 @@ def solve(
     allow_imaginary: bool = False,
     progress: Progress | None = None,
     tiling: Tiling | None = None,
+    precision: Precision = "double",
 ) -> Solution:
     """Phonons, linewidths and conductivity, with everything resolved by mode.
 
@@ -279,6 +287,8 @@ def solve(
         allow_imaginary: go on with imaginary modes, which contribute nothing.
         progress: called with (q-points done, q-points in all).
         tiling: sizes of pieces; those of JAX's default device unless given.
+        precision: "mixed" computes the matrix elements in single precision, for accelerators that are slow in double: phonons,
+            energy conservation and κ stay in double. κ moves by less than 1e-4 of itself (docs/performance).
 
     Raises:
         InputError: bad input, force constants that are zero or do not obey the crystal's symmetry
@@ -289,6 +299,7 @@ def solve(
         AccuracyWarning: residuals of the force constants, κ that vanishes, mean free paths above 1 m.
     """
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
+    check_precision(precision)
     T = temperature_array(temperatures)
     residuals = _check_constants(plan, fc)
     tiling = tiling_for() if tiling is None else tiling
@@ -299,7 +310,7 @@ def solve(
     residuals = residuals._replace(stars=star_residual(plan.crystal, plan.mesh, waves, second))
     if not allow_imaginary:
         refuse_imaginary(plan.mesh, waves.frequencies)
-    state = _state(plan, fc, waves, T, broadening, nac, tiling)
+    state = _state(plan, fc, waves, T, broadening, nac, tiling, precision)
     if not broadening.has_capacity:
         broadening = broadening.sized(plan, state, CAPACITY_MARGIN, CAPACITY_SAMPLE)
     gamma = _linewidths(plan, state, waves, broadening, scattering, progress)
@@ -311,7 +322,9 @@ def solve(
     require_scattering(waves, gamma)
     say_if_nothing_carries(found, waves)
     judge_unlimited(found, gamma, waves, plan.mesh)
-    return Solution(waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals)
+    return Solution(
+        waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals, precision=precision
+    )
 
 
 def _check_constants(plan: Plan, fc: ForceConstants) -> Residuals:

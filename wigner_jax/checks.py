@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import jax.numpy as jnp
 import numpy as np
 
 from ._core.as_numbers import as_numbers
 from .errors import AccuracyWarning, ImaginaryModes, InputError
+from .types import Precision
 from .units import CUTOFF_FREQUENCY, K_B
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ def require_double_precision() -> None:
     """Raises ValueError if JAX computes in single precision, which it does unless told otherwise."""
     if jnp.zeros(()).dtype != jnp.float64:
         raise ValueError('double precision is off: run jax.config.update("jax_enable_x64", True) before anything else')
+
+
+def check_precision(precision: str) -> None:
+    """Raises InputError unless it is one of `Precision`."""
+    if precision not in get_args(Precision):
+        raise InputError(f"precision is {precision!r}", f"choose from {', '.join(get_args(Precision))}")
 
 
 def positive_integers(values: Sequence, name: str, count: int = 3) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ import jax
 
 from ._core.progress import Progress
 from ._solve import SCATTERING, make_plan, solve
-from .checks import positive_integers, require_double_precision
+from .checks import check_precision, positive_integers, require_double_precision
 from .crystal.defaults import default_mesh, default_supercells
 from .crystal.from_ase import in_units_of
 from .crystal.snapping import snapped
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from .relaxation.ase_protocols import ProtocolReport
     from .relaxation.newton import RelaxReport
     from .solution import Solution
-    from .types import ForceConstants, Scattering, Supercells
+    from .types import ForceConstants, Precision, Scattering, Supercells
 
     Derivatives = Literal["ad", "finite-displacement"]
     Model = str | Path | Potential | Calculator | Callable[[], Any]
@@ -125,6 +125,7 @@ def conductivity(
     allow_imaginary: bool = False,
     symprec: float | None = None,
     processes: int = 1,
+    precision: Precision = "double",
     progress: Progress | None = None,
 ) -> Solution:
     """The Wigner conductivity of a crystal: relaxation, force constants, phonons, linewidths, κ.
@@ -150,6 +151,7 @@ def conductivity(
         allow_imaginary: go on with imaginary modes, which contribute nothing.
         symprec: Å, snaps the structure onto the space group that it has within this tolerance; 1e-5 where it is exact.
         processes: that share the displaced supercells of an ASE calculator, which is given by its factory then.
+        precision: "mixed" has third derivatives of the potential and matrix elements in single precision; see `solve`.
         progress: shows what is being done; see `Progress`.
 
     Returns:
@@ -159,13 +161,14 @@ def conductivity(
         InputError: bad input, or imaginary modes (`ImaginaryModes`); ValueError: double precision is off.
     """
     require_double_precision()
+    check_precision(precision)
     temperature_array(temperatures)
     check_options(broadening, scattering, nac, charges=True)
     mesh = None if mesh is None else mesh_dims(mesh)
     stages = Progress(None) if progress is None else progress
     problem = prepare(
         structure, model, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, relax=relax,
-        derivatives=derivatives, symprec=symprec, processes=processes, progress=stages,
+        derivatives=derivatives, symprec=symprec, processes=processes, precision=precision, progress=stages,
     )  # fmt: skip
     with stages("plan"):
         plan = make_plan(problem.supercells, mesh or problem.mesh or default_mesh(problem.supercells.crystal))
@@ -176,7 +179,7 @@ def conductivity(
     with stages("conductivity"):
         solution = solve(
             plan, problem.force_constants, temperatures, broadening=broadening, scattering=scattering, nac=nac,
-            allow_imaginary=allow_imaginary, progress=stages.progress if stages.stream else None,
+            allow_imaginary=allow_imaginary, progress=stages.progress if stages.stream else None, precision=precision,
         )  # fmt: skip
         jax.block_until_ready(solution.conductivity.kappa_P)
     report = dataclasses.replace(problem.report, seconds=dict(stages.times))
@@ -194,6 +197,7 @@ def prepare(
     symprec: float | None = None,
     processes: int = 1,
     born: str | Path | None = None,
+    precision: Precision = "double",
     progress: Progress | None = None,
     after_fc2: Callable[[Supercells, Array], None] | None = None,
 ) -> Problem:
@@ -240,6 +244,7 @@ def prepare(
             fc3_supercell=fc3_supercell,
             progress=stages,
             after_fc2=after_fc2,
+            precision=precision,
         )
     require_interaction(supercells.crystal, fc, found)
     check_force_constants(supercells, fc)
@@ -335,6 +340,7 @@ def make_force_constants(
     distance: float = DISTANCE,
     progress: Progress | None = None,
     after_fc2: Callable[[Supercells, Array], None] | None = None,
+    precision: Precision = "double",
 ) -> tuple[tuple[Supercells, ForceConstants], ForceConstantsReport | DisplacementReport]:
     """Φ2 and Φ3 of a structure in its supercells, by automatic differentiation or finite displacements.
 
@@ -342,6 +348,7 @@ def make_force_constants(
         atoms: at a minimum of the model's energy.
         distance: of finite displacements, Å.
         after_fc2: see `prepare`.
+        precision: of third derivatives by differentiation; see `conductivity`.
 
     Returns:
         (supercells, force constants), report.
@@ -357,7 +364,7 @@ def make_force_constants(
     if route == "ad":
         assert isinstance(model, Potential)
         gate = None if after_fc2 is None else partial(after_fc2, supercells)
-        fc, report = force_constants(supercells, model, progress=listener, after_fc2=gate)
+        fc, report = force_constants(supercells, model, progress=listener, after_fc2=gate, precision=precision)
         return (supercells, fc), report
     from .potentials.calculator import WignerCalculator
 

@@ -15,10 +15,21 @@ if TYPE_CHECKING:
     from .physics.diagnostics import Diagnostics
     from .physics.pairs import Broadening
     from .physics.phonons import LongRange
-    from .types import Conductivity, Crystal, ForceConstants, Linewidths, Mesh, Phonons, Plan, Residuals, Scattering
+    from .types import (
+        Conductivity,
+        Crystal,
+        ForceConstants,
+        Linewidths,
+        Mesh,
+        Phonons,
+        Plan,
+        Precision,
+        Residuals,
+        Scattering,
+    )
 
 
-@pytree("report", host=("residuals",))
+@pytree("report", "precision", host=("residuals",))
 class Solution:
     """Phonons, linewidths and conductivity, resolved by mode, with the crystal, mesh and force constants behind them.
 
@@ -35,6 +46,7 @@ class Solution:
         nac: non-analytic correction, or None.
         report: how structure and force constants came about (`pipeline.Report`); None where they were given.
         residuals: how far the force constants are from sum rules and symmetry.
+        precision: "double"; "mixed" where matrix elements are of single precision.
     """
 
     #: frequencies and eigenvectors on the mesh, velocity operator at its irreducible points
@@ -57,6 +69,8 @@ class Solution:
     report: Any = None
     #: how far the force constants are from sum rules and symmetry; None inside transformations
     residuals: Residuals | None = None
+    #: of the matrix elements: "double", or single for "mixed"
+    precision: Precision = "double"
 
     @property
     def crystal(self) -> Crystal:

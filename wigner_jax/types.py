@@ -181,6 +181,10 @@ class KappaTensors(NamedTuple):
         return self.kappa_P + self.kappa_C
 
 
+#: "mixed": force constants of third order and matrix elements in single precision, all else in double
+Precision = Literal["double", "mixed"]
+
+
 @jax.tree_util.register_pytree_with_keys_class
 @host_data
 class Scattering:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from ..physics.broadening.tetrahedron import Tetrahedron
 from ..physics.nac import Wang, make_nac
 from ..pipeline import model_of, prepare
 from ..plan.mesh import mesh_dims
-from ..types import Scattering
+from ..types import Precision, Scattering
 from .checks import positive, writable
 from .report import kappa_table, times_table
 
@@ -139,6 +139,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--dry-run", action="store_true", help="print supercells, mesh, evaluations and memory, and do nothing"
     )
+    run.add_argument(
+        "--precision", choices=get_args(Precision), default="double",
+        help="mixed: third derivatives of the potential and matrix elements in single precision (default: double)",
+    )  # fmt: skip
     run.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
     run.add_argument("--quiet", action="store_true", help="print nothing but the table of results")
 
@@ -177,7 +181,7 @@ def run(arguments: argparse.Namespace) -> int:
     problem = prepare(
         source, model, fc2_supercell=fc2, fc3_supercell=fc3, relax=arguments.relax is not False,
         derivatives=arguments.derivatives, symprec=arguments.symprec, processes=arguments.processes or 1,
-        born=None if arguments.nac == "none" else arguments.nac, progress=stages,
+        born=None if arguments.nac == "none" else arguments.nac, precision=arguments.precision, progress=stages,
     )  # fmt: skip
     crystal = problem.supercells.crystal
     with stages("plan"):
@@ -199,6 +203,7 @@ def run(arguments: argparse.Namespace) -> int:
             nac=nac,
             allow_imaginary=arguments.allow_imaginary,
             progress=stages.progress if stages.stream else None,
+            precision=arguments.precision,
         )
     solution = dataclasses.replace(solution, report=problem.report)
     print(kappa_table(solution.conductivity))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from .._core.progress import Progress, duration, progress_stream
 from ..checks import positive_integers, temperatures_above_zero
@@ -16,6 +16,7 @@ from ..screening.material import DONE, IMAGINARY
 from ..screening.run import screen
 from ..screening.settings import BROADENINGS, POINTS, ScreenSettings
 from ..screening.sources import structures_from
+from ..types import Precision
 from .benchmark import shard_of
 from .checks import positive
 
@@ -59,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rules.add_argument("-T", "--temperatures", nargs="+", type=float, default=[300.0], metavar="K", help="default: 300")
     rules.add_argument("--broadening", choices=BROADENINGS, default="tetrahedron", help="of energy conservation")
+    rules.add_argument(
+        "--precision", choices=get_args(Precision), default="double",
+        help="mixed: third derivatives of the potential and matrix elements in single precision (default: double)",
+    )  # fmt: skip
     rules.add_argument("--boundary-mfp", type=float, metavar="µm", help="add boundary scattering of this length")
 
     work = parser.add_argument_group("running")
@@ -103,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
         temperatures=temperatures_above_zero(arguments.temperatures), mesh=mesh, mesh_points=arguments.mesh_points,
         fc2_supercell=fc2, fc3_supercell=fc3, relax=arguments.relax, derivatives=arguments.derivatives,
         symprec=arguments.symprec, broadening=arguments.broadening, boundary_mfp=arguments.boundary_mfp,
-        max_memory=arguments.max_memory,
+        precision=arguments.precision, max_memory=arguments.max_memory,
     )  # fmt: skip
     shard = shard_of(arguments.shard)
     if arguments.dry_run:

@@ -15,10 +15,10 @@ import numpy as np
 from .._core.programs import program
 from .._core.pytree import Array, pytree
 from .._core.taylor_mode import second_derivative
-from ..checks import require_double_precision
+from ..checks import check_precision, require_double_precision
 from ..errors import AccuracyWarning
 from ..potentials.neighbor_list import supercell_graph
-from ..types import ForceConstants, Supercell, Supercells
+from ..types import ForceConstants, Precision, Supercell, Supercells
 from .displacement_patterns import Fit, FitInfo, plan_fit
 from .least_squares import pattern_weights, recover
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from ..potentials.graph import Graph
 
 
+RESIDUAL, SINGLE_RESIDUAL = (
+    1e-10,
+    1e-4,
+)  # of the symmetric fits of double and of single precision: above it something is wrong
 Progress = Any  # Callable[[str, int, int], None]: stage, evaluations done, evaluations in all
 
 
@@ -212,6 +216,21 @@ def force_constants_fn(
 
 
 _evaluate = program(static=(0, 4))(evaluate)
+SINGLE = (3,)  # orders whose evaluations `precision="mixed"` does in single precision
+
+
+def _evaluate_single(energy: Energy, params: Params, graph: Graph, patterns: Array, order: int) -> np.ndarray:
+    """`evaluate` in single precision throughout, constants of the model included."""
+
+    def rounded(x: Any) -> np.ndarray:
+        x = np.asarray(x)
+        return x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x
+
+    with jax.enable_x64(False):
+        values = _evaluate(energy, *jax.tree.map(rounded, (params, graph, patterns)), order)
+    return np.asarray(values, np.float64)
+
+
 _recover = program()(recover)
 
 
@@ -223,6 +242,7 @@ def force_constants(
     progress: Progress = None,
     chunk: int = 2,
     after_fc2: Callable[[Array], None] | None = None,
+    precision: Precision = "double",
     **options: Any,
 ) -> tuple[ForceConstants, ForceConstantsReport]:
     """Φ2 and Φ3 of a crystal in its two supercells.
@@ -232,6 +252,8 @@ def force_constants(
         progress: called as progress("fc2" | "fc3", done, total) between chunks of evaluations.
         chunk: evaluations per compiled call; the result does not depend on it.
         after_fc2: called with Φ2 before the work for Φ3, which an exception saves: of imaginary modes, say.
+        precision: "mixed" evaluates the third derivatives in single precision, for accelerators that are slow in double. The
+            fit stays in double: symmetry and sum rules hold as before.
         **options: `seed`, `scheme` and `cache` of `plan_force_constants`.
 
     Warns:
@@ -241,19 +263,21 @@ def force_constants(
         ValueError: without float64, for an element the potential does not know, or for a supercell that does not fit.
     """
     require_double_precision()
+    check_precision(precision)
     params = potential.params if params is None else params
     started = time.perf_counter()
     plan, planned_as = plan_force_constants(supercells, potential, **options)
     infos, margin = (planned_as.fc2, planned_as.fc3), planned_as.margin
     planned = time.perf_counter()
+    single = SINGLE if precision == "mixed" else ()
     results, residuals = [], []
     for name, graph, fit in (("fc2", plan.graph2, plan.fit2), ("fc3", plan.graph3, plan.fit3)):
-        K = fit.n_evaluations
+        K, run = fit.n_evaluations, _evaluate_single if fit.basis.order in single else _evaluate
         size = min(chunk, K)
         rows = []
         for start in range(0, K, size):
             begin = min(start, K - size)  # the last chunk overlaps rather than change shape and compile again
-            values = _evaluate(potential.energy, params, graph, fit.patterns[begin : begin + size], fit.basis.order)
+            values = run(potential.energy, params, graph, fit.patterns[begin : begin + size], fit.basis.order)
             rows.append((values, start - begin))
             if progress is not None:
                 jax.block_until_ready(values)
@@ -263,7 +287,8 @@ def force_constants(
         residuals.append(float(residual))
         if name == "fc2" and after_fc2 is not None:
             after_fc2(phi)
-    messages = _warnings(supercells, potential, (residuals[0], residuals[1]), margin)
+    limits = tuple(SINGLE_RESIDUAL if order in single else RESIDUAL for order in (2, 3))
+    messages = _warnings(supercells, potential, (residuals[0], residuals[1]), (limits[0], limits[1]), margin)
     for message in messages:
         warnings.warn(message, AccuracyWarning, stacklevel=2)
     report = ForceConstantsReport(
@@ -281,14 +306,15 @@ def force_constants(
 
 
 def _warnings(
-    supercells: Supercells, potential: Potential, residuals: tuple[float, float], margin: float
-) -> tuple[str, ...]:
+    supercells: Supercells, potential: Potential, residuals: tuple[float, float], limits: tuple[float, float],
+    margin: float,
+) -> tuple[str, ...]:  # fmt: skip
     """In words, what a user should know about these force constants."""
     messages = []
-    for name, residual in zip(("fc2", "fc3"), residuals, strict=True):
-        if not residual < 1e-10:
+    for name, residual, limit in zip(("fc2", "fc3"), residuals, limits, strict=True):
+        if not residual < limit:
             messages.append(
-                f"{name}: residual {residual:.1e} of the symmetric fit is above 1e-10: the potential lacks a symmetry of"
+                f"{name}: residual {residual:.1e} of the symmetric fit is above {limit:.0e}: the potential lacks a symmetry of"
                 " space, computes in lower precision, or a pair sits on a cutoff"
             )
     if margin < 1e-3:

@@ -19,7 +19,7 @@ from .conductivity import boundary_linewidth
 from .taking_part import is_scattered, takes_part
 
 if TYPE_CHECKING:
-    from ..types import Conductivity, Crystal, Linewidths, Mesh, Phonons, Supercell
+    from ..types import Conductivity, Crystal, Linewidths, Mesh, Phonons, Precision, Supercell
 
 STANDING = 1e-6  # THz Å: slower modes do not move
 UNLIMITED = 1e6  # µm: no crystal is as large as this mean free path
@@ -43,6 +43,7 @@ class Diagnostics:
         reach: how far the energy of an atom sees (`Potential.reach`), Å; NaN where unknown.
         scattering: what limits lifetimes.
         broadening: how energy conservation was integrated.
+        precision: of third derivatives and matrix elements.
     """
 
     residuals: Residuals
@@ -53,6 +54,7 @@ class Diagnostics:
     reach: float
     scattering: tuple[str, ...]
     broadening: str
+    precision: Precision = "double"
 
     def lines(self) -> list[str]:
         """Four lines of words."""
@@ -67,6 +69,7 @@ class Diagnostics:
         reach = "" if np.isnan(self.reach) else f"; the potential sees {self.reach:.3g} Å"
         return [
             f"relaxation-time approximation: {', '.join(self.scattering)}; {self.broadening}"
+            + ("; matrix elements in single precision" if self.precision == "mixed" else "")
             + (f"; left out: {missing}" if missing else ""),
             f"relative residuals: sum rules {rules}; symmetry {symmetry}; equivalent q-points {self.residuals.stars:.0e}",
             f"{100 * float(np.max(self.next_to_gamma)):.2g} % of κ from the points next to Γ, which the mesh does not resolve",
@@ -103,6 +106,7 @@ def diagnose(solution: Any) -> Diagnostics:
         getattr(solution.report, "reach", np.nan),
         tuple(causes),
         re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(solution.broadening).__name__).lower(),
+        solution.precision,
     )
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from .._core.pytree import Array
     from .._core.tiling import Tiling
-    from ..types import ForceConstants, Phonons, Plan, TripletBucket
+    from ..types import ForceConstants, Phonons, Plan, Precision, TripletBucket
     from .phonons import LongRange
 
 
@@ -87,24 +87,30 @@ def prepare(
     broadening: Broadening,
     velocities: Array | None,
     tiling: Tiling,
+    precision: Precision = "double",
 ) -> State:
-    """Tables for all q-points; differentiable in phonons and third."""
+    """Tables for all q-points; differentiable in phonons and third.
+
+    Args:
+        precision: "mixed" has the matrix elements in single precision: entries of Φ3 and rotations, and what is made of them.
+    """
     f = phonons.frequencies
+    single = jnp.float32 if precision == "mixed" else jnp.float64
     projectors = jnp.where(takes_part(f).T, site_projectors(phonons.eigenvectors), 0.0)
     if broadening.averages:
         projectors = jnp.einsum("qst,jptq->jpsq", degenerate_averages(f), projectors)
     return State(
         f,
-        mode_transforms(f, phonons.eigenvectors, plan.mesh, plan.crystal),
+        mode_transforms(f, phonons.eigenvectors, plan.mesh, plan.crystal).astype(single),
         projectors.reshape(-1, f.size),
-        gather_third(third, plan.fc3_table),
+        gather_third(third, plan.fc3_table, single),
         bose_einstein(f, jnp.asarray(temperatures)),
         broadening.prepare(f, velocities, plan.mesh, tiling),
         tiling,
     )
 
 
-compiled_prepare = program(static=6)(prepare)
+compiled_prepare = program(static=(6, 7))(prepare)
 
 
 def state_of(

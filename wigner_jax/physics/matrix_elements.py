@@ -20,7 +20,7 @@ of this code.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +62,8 @@ def mode_transforms(frequencies: Array, eigenvectors: Array, mesh: Mesh, crystal
     )
 
 
-def gather_third(third: Array, table: FC3Table) -> tuple[Array, ...]:
-    """Folded Φ3 into the padded buckets of cells: linear in Φ3. Each (cells, entries, 27), eV/Å³."""
+def gather_third(third: Array, table: FC3Table, dtype: Any = None) -> tuple[Array, ...]:
+    """Folded Φ3 into the padded buckets of cells: linear in Φ3. Each (cells, entries, 27), eV/Å³, of Φ3's type unless given."""
     blocks = jnp.reshape(third, (-1, 27))
     values = blocks[table.source[:, None], jnp.asarray(_COMPONENTS)[table.leg]] * table.scale[:, None]
     slots = sum(int(np.prod(b.shape)) for b in table.buckets)
@@ -71,7 +71,7 @@ def gather_third(third: Array, table: FC3Table) -> tuple[Array, ...]:
     result, start = [], 0
     for bucket in table.buckets:
         size = bucket.shape[0] * bucket.shape[1]
-        result.append(summed[start : start + size].reshape(*bucket.shape, 27))
+        result.append(summed[start : start + size].reshape(*bucket.shape, 27).astype(dtype or summed.dtype))
         start += size
     return tuple(result)
 
@@ -87,23 +87,24 @@ def contract_over_R2(q: Array, entries: tuple[Array, ...], table: FC3Table) -> A
     """
     angle = 2 * jnp.pi * (table.vectors @ q.T)
     phases = jnp.stack([jnp.cos(angle), -jnp.sin(angle)], axis=-1).reshape(len(table.vectors), -1)  # nR, (q (re, im))
+    phases = phases.astype(entries[0].dtype)
     parts = [
         jnp.einsum("cex,cev->cxv", phases[index], block) for index, block in zip(table.buckets, entries, strict=True)
     ]
-    parts.append(jnp.zeros((1, *parts[0].shape[1:])))
+    parts.append(jnp.zeros((1, *parts[0].shape[1:]), parts[0].dtype))
     cells = jnp.concatenate(parts).reshape(-1, len(q), 2, 9, 3)
     return cells.transpose(1, 3, 0, 2, 4).reshape(len(q), 9, -1, 6)
 
 
-def turn(product: Array, period: int) -> tuple[Array, Array]:
-    """cos and sin of 2π product/period, the integers folded first."""
+def turn(product: Array, period: int, dtype: Any) -> tuple[Array, Array]:
+    """cos and sin of 2π product/period, the integers folded first; rounded to a type at the end."""
     angle = 2 * jnp.pi / period * jnp.mod(product, period)
-    return jnp.cos(angle), jnp.sin(angle)
+    return jnp.cos(angle).astype(dtype), jnp.sin(angle).astype(dtype)
 
 
 def transform_last(points: Array, offsets: Array, period: int, re: Array, im: Array) -> tuple[Array, Array]:
     """Σ_d exp(2πi p offsets[d]/period) A[..., d]; the points p become the first axis. Two GEMMs, cos and sin stacked."""
-    stacked = jnp.concatenate(turn(points[:, None] * offsets, period))
+    stacked = jnp.concatenate(turn(points[:, None] * offsets, period, re.dtype))
     P, Q = (jnp.tensordot(stacked, x, axes=(1, x.ndim - 1)) for x in (re, im))
     k = len(points)
     return P[:k] - Q[k:], Q[:k] + P[k:]
@@ -112,7 +113,7 @@ def transform_last(points: Array, offsets: Array, period: int, re: Array, im: Ar
 def transform_axis(offsets: Array, period: int, re: Array, im: Array) -> tuple[Array, Array]:
     """`transform_last` to all points 0 … period - 1, at half the price: p and -p share their cosines and sines."""
     half = period // 2
-    cos, sin = turn(jnp.arange(half + 1)[:, None] * offsets, period)
+    cos, sin = turn(jnp.arange(half + 1)[:, None] * offsets, period, re.dtype)
     stacked = jnp.concatenate([cos, sin[1:]])
     P, Q = (jnp.tensordot(stacked, x, axes=(1, x.ndim - 1)) for x in (re, im))
     (Pc, Ps), (Qc, Qs) = ((x[: half + 1], x[half + 1 :]) for x in (P, Q))
@@ -125,7 +126,7 @@ def transform_axis(offsets: Array, period: int, re: Array, im: Array) -> tuple[A
 
 def shifted(points: Array, start: Array, period: int, re: Array, im: Array) -> tuple[Array, Array]:
     """Times exp(2πi p start/period), for the first axis p and the trailing axes of `start`."""
-    cos, sin = turn(points.reshape(-1, *[1] * start.ndim) * start, period)
+    cos, sin = turn(points.reshape(-1, *[1] * start.ndim) * start, period, re.dtype)
     shape = (len(points), *[1] * (re.ndim - 1 - start.ndim), *start.shape)
     cos, sin = cos.reshape(shape), sin.reshape(shape)
     return re * cos - im * sin, re * sin + im * cos

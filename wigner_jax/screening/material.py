@@ -141,7 +141,7 @@ def _solved(
     with stages("conductivity"):
         solution = solve(
             plan, found.force_constants, settings.temperatures, broadening=settings.broadening_for(plan),
-            scattering=Scattering(boundary_mfp=settings.boundary_mfp),
+            scattering=Scattering(boundary_mfp=settings.boundary_mfp), precision=settings.precision,
         )  # fmt: skip
         jax.block_until_ready(solution.conductivity.kappa_P)
     for key in ("kappa_TOT", "kappa_P", "kappa_C"):
@@ -163,7 +163,8 @@ def _prepared(
 
     problem = prepare(
         atoms, model, fc2_supercell=settings.fc2_supercell, fc3_supercell=settings.fc3_supercell, relax=settings.relax,
-        derivatives=settings.derivatives, symprec=settings.symprec, progress=stages, after_fc2=stable,
+        derivatives=settings.derivatives, symprec=settings.symprec, precision=settings.precision, progress=stages,
+        after_fc2=stable,
     )  # fmt: skip
     _describe(problem.supercells.crystal, record)
     prepared = Prepared(problem.supercells, problem.force_constants, problem.mesh)

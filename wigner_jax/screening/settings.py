@@ -6,13 +6,13 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..checks import positive_integers, temperatures_above_zero
+from ..checks import check_precision, positive_integers, temperatures_above_zero
 from ..crystal.defaults import mesh_of_points
 from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..physics.pairs import Broadening
-    from ..types import Crystal, Plan
+    from ..types import Crystal, Plan, Precision
 
 POINTS = 13_718  # q-points times atoms: 19×19×19 for two atoms
 COARSER = 16  # times fewer points in the first of two stages: 8×8×8 for two atoms
@@ -37,6 +37,7 @@ class ScreenSettings:
         symprec: Å, snaps structures onto the space group that they have within it; None: 1e-5, not snapped.
         broadening: "tetrahedron" (linear) or "adaptive" (Gaussian).
         boundary_mfp: µm; None: no boundaries.
+        precision: "double", or "mixed" (see `solve`).
         max_memory: GB that one material may take; None: what this machine has.
         max_evaluations: derivatives of the potential that the force constants of one material may take.
         coarse: the first of two stages; see `coarser`.
@@ -52,6 +53,7 @@ class ScreenSettings:
     symprec: float | None = None
     broadening: str = "tetrahedron"
     boundary_mfp: float | None = None
+    precision: Precision = "double"
     max_memory: float | None = None
     max_evaluations: int = 20_000
     coarse: bool = False
@@ -61,6 +63,7 @@ class ScreenSettings:
         for name in ("mesh", "fc2_supercell", "fc3_supercell"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, positive_integers(value, name))
+        check_precision(self.precision)
         if self.broadening not in BROADENINGS:
             raise InputError(f"unknown broadening {self.broadening!r}", f"choose from {', '.join(BROADENINGS)}")
         if self.derivatives not in (None, "ad", "finite-displacement"):
@@ -72,7 +75,10 @@ class ScreenSettings:
 
     def deciding(self) -> dict[str, Any]:
         """What decides the numbers, as JSON values."""
-        return {k: v for k, v in json.loads(json.dumps(dataclasses.asdict(self))).items() if k not in LIMITS}
+        chosen = {k: v for k, v in json.loads(json.dumps(dataclasses.asdict(self))).items() if k not in LIMITS}
+        if self.precision == "double":  # as in folders from before there was a choice
+            del chosen["precision"]
+        return chosen
 
     def limits(self) -> list[float | None]:
         """What decides which materials are left out."""

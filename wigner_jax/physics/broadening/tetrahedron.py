@@ -186,7 +186,7 @@ class Tetrahedron:
         q1, q2 = (x.at[rows].get(mode="fill", fill_value=0) for x in (pairs.first, pairs.second))
         some = strength.at[rows].get(mode="fill", fill_value=0.0)
         some = jnp.einsum("iuv,itr,ivrs->iuts", tables.blocks[q2], tables.blocks[q1], some)
-        return strength.at[rows].set(some, mode="drop", unique_indices=True)
+        return strength.at[rows].set(some.astype(strength.dtype), mode="drop", unique_indices=True)
 
     def three_phonon(
         self, tables: TetrahedronTables, pairs: Pairs, f0: Array, strength: Strength
