@@ -45,7 +45,8 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     from wigner_jax.pipeline import make_force_constants, model_of, relax_with, structure_of
 
     def by_turns(run: Any) -> tuple[dict[str, Any], dict[str, float]]:
-        results, seconds = {}, {}
+        results: dict[str, Any] = {}
+        seconds: dict[str, float] = {}
         for repeat in range(1 + job["repeats"]):
             for precision in PRECISIONS:
                 started = time.process_time()

@@ -253,7 +253,7 @@ def force_constants(
         chunk: evaluations per compiled call; the result does not depend on it.
         after_fc2: called with Φ2 before the work for Φ3, which an exception saves: of imaginary modes, say.
         precision: "mixed" evaluates the third derivatives in single precision, for accelerators that are slow in double. The
-            fit stays in double: symmetry and sum rules hold as before.
+            fit stays in double and Φ3 exactly symmetric; its sum rules hold to single precision.
         **options: `seed`, `scheme` and `cache` of `plan_force_constants`.
 
     Warns:
