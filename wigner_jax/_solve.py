@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,7 +18,7 @@ import numpy as np
 
 from ._core.chunking import BYTES
 from ._core.programs import Effort, program
-from ._core.tiling import Tiling, tiling_for
+from ._core.tiling import Tiling, in_fitting_pieces, tiling_for
 from .checks import check_precision, refuse_imaginary, require_finite, say_if_nothing_carries
 from .crystal.elements import natural_isotopes
 from .ifc.residuals import check_force_constants, require_some, star_residual
@@ -26,6 +27,7 @@ from .physics import linewidths as widths
 from .physics import phonons as harmonic
 from .physics.broadening.tetrahedron import Tetrahedron
 from .physics.conductivity import wigner_heat_capacity
+from .physics.dealt_buckets import linewidths_of, pieces
 from .physics.diagnostics import judge_unlimited, require_scattering
 from .physics.domain import check_problem, is_concrete, temperature_array
 from .plan.fc2_table import make_fc2_table
@@ -43,15 +45,13 @@ if TYPE_CHECKING:
     from .physics.conductivity import HeatCapacityMatrix
     from .physics.pairs import Broadening
     from .physics.phonons import LongRange
-    from .types import ForceConstants, Phonons, Precision, Supercells, TripletBucket
+    from .types import ForceConstants, Phonons, Precision, Supercells
 
     Progress = Callable[[int, int], None]
 
 
 CAPACITY_SAMPLE = 24  # q-points whose on-shell processes are counted to size the lists for all
 CAPACITY_MARGIN = 0.35  # extra share: NaCl's busiest q-point needs 27 % more than the busiest of the sample
-KERNEL_FROM = 4 * 10**6  # matrix elements of a piece of a bucket: two atoms and 10 × 10 × 10 points
-GROUPS_A_PIECE = 4  # groups of q-points per device between two reports of progress
 SCATTERING = Scattering()
 
 
@@ -97,35 +97,6 @@ def _velocities(
 ) -> Array:
     points, table = plan.mesh.qpoints, plan.fc2_table
     return harmonic.group_velocities(points, solution, fc2, plan.crystal, table, nac, chunk_bytes=chunk_bytes)
-
-
-def _bucket_effort(bucket: TripletBucket, state: widths.State, *_: Any) -> Effort:
-    """XLA's full optimisation takes 2.5 s more to compile; without it NaCl 11³ takes 1.6 times as long."""
-    members, rods, X = bucket.weights.shape
-    return Effort.COLD if members * rods * X * state.frequencies.shape[1] ** 3 < KERNEL_FROM else Effort.KERNEL
-
-
-@program(effort=_bucket_effort)
-def _bucket(
-    bucket: TripletBucket, state: widths.State, plan: Plan, variances: Array | None, broadening: Broadening
-) -> tuple[Array, Array, Array]:
-    """Linewidths of a bucket, its q-points dealt out to all devices of the default backend (GPUs, or CPU devices:
-    ``jax.config.update("jax_num_cpu_devices", cores)``). Members come in order of cost, so they are dealt like cards."""
-    devices = jax.device_count()
-    if devices == 1:
-        return widths.bucket_linewidths(bucket, state, plan, variances, broadening)
-    each = jax.sharding.PartitionSpec("q")
-    everywhere = jax.sharding.PartitionSpec()
-    spread = jax.shard_map(
-        widths.bucket_linewidths,
-        mesh=jax.make_mesh((devices,), ("q",), axis_types=(jax.sharding.AxisType.Auto,)),
-        in_specs=(each, everywhere, everywhere, everywhere, everywhere),
-        out_specs=each,
-        check_vma=False,
-    )
-    dealt = jax.tree.map(lambda x: x.reshape(-1, devices, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape), bucket)
-    results = spread(dealt, state, plan, variances, broadening)
-    return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape), results)
 
 
 _conductivity = program(static=5, effort=Effort.ONCE)(transport.conductivity)
@@ -186,8 +157,8 @@ def _linewidths(
     total = len(plan.mesh.irreducible)
     for number, bucket in enumerate(plan.triplets):
         chosen, count = broadening.for_bucket(number), len(bucket.members)
-        for start, piece in _pieces(bucket, 3 * plan.crystal.n_atoms, state.tiling, progress):
-            three, isotope, too_many = _bucket(piece, state, plan, variances, chosen)
+        for start, piece in pieces(bucket, 3 * plan.crystal.n_atoms, state.tiling, progress is not None):
+            three, isotope, too_many = linewidths_of(piece, state, plan, variances, chosen)
             kept = min(len(piece.members), count - start)
             parts.append((three, isotope, too_many, kept))
             if progress is not None:
@@ -286,7 +257,7 @@ def solve(
         heat_capacity_matrix: of the pairs of modes; another one makes another theory of transport.
         allow_imaginary: go on with imaginary modes, which contribute nothing.
         progress: called with (q-points done, q-points in all).
-        tiling: sizes of pieces; those of JAX's default device unless given.
+        tiling: sizes of pieces; those of JAX's default device unless given, and smaller ones if its memory is too small.
         precision: "mixed" computes the matrix elements in single precision, for accelerators that are slow in double: phonons,
             energy conservation and κ stay in double. κ moves by less than 1e-4 of itself (docs/performance).
 
@@ -302,7 +273,29 @@ def solve(
     check_precision(precision)
     T = temperature_array(temperatures)
     residuals = _check_constants(plan, fc)
-    tiling = tiling_for() if tiling is None else tiling
+    run = partial(
+        _solution,
+        plan,
+        fc,
+        T,
+        residuals,
+        broadening,
+        scattering,
+        nac,
+        heat_capacity_matrix,
+        allow_imaginary,
+        progress,
+        precision,
+    )
+    return in_fitting_pieces(run) if tiling is None else run(tiling)
+
+
+def _solution(
+    plan: Plan, fc: ForceConstants, T: Array, residuals: Residuals, broadening: Broadening | None, scattering: Scattering,
+    nac: LongRange | None, heat_capacity_matrix: HeatCapacityMatrix, allow_imaginary: bool, progress: Progress | None,
+    precision: Precision, tiling: Tiling,
+) -> Solution:  # fmt: skip
+    """`solve` with one size of pieces."""
     broadening = Tetrahedron.for_plan(plan) if broadening is None else broadening
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
     require_finite(waves.frequencies, "frequencies of the phonons")
@@ -333,27 +326,6 @@ def _check_constants(plan: Plan, fc: ForceConstants) -> Residuals:
     if plan.supercells is None:
         return Residuals()
     return check_force_constants(plan.supercells, fc, space_group=len(plan.mesh.rotations) > 1)
-
-
-def _pieces(
-    bucket: TripletBucket, modes: int, tiling: Tiling, progress: Progress | None
-) -> list[tuple[int, TripletBucket]]:
-    """(first member, piece) of a bucket, filled up to whole groups on every device with members of no weight.
-
-    One piece if nobody listens to progress; else equal ones of a few groups, so that there is something to report.
-    """
-    count, unit = len(bucket.members), widths.group_size(bucket, modes, tiling) * jax.device_count()
-    groups = -(-count // unit)
-    size = unit * (groups if progress is None else -(-groups // max(1, round(groups / GROUPS_A_PIECE))))
-    padding = -count % size
-
-    def filled(x: Array) -> Array:
-        if isinstance(x, np.ndarray):
-            return np.concatenate([x, np.zeros((padding, *x.shape[1:]), x.dtype)])
-        return jnp.concatenate([x, jnp.zeros((padding, *x.shape[1:]), x.dtype)]) if padding else jnp.asarray(x)
-
-    whole = jax.tree.map(filled, bucket)
-    return [(i, jax.tree.map(lambda x: x[i : i + size], whole)) for i in range(0, count, size)]  # noqa: B023
 
 
 __all__ = ["kappa", "linewidths", "make_plan", "phonons", "solve"]

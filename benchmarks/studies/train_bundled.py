@@ -44,7 +44,8 @@ from wigner_jax._solve import make_plan, solve
 from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.crystal.prototypes import prototype
 from wigner_jax.errors import InputError
-from wigner_jax.ifc.autodiff import evaluate, force_constants, plan_force_constants
+from wigner_jax.ifc.autodiff import force_constants, plan_force_constants
+from wigner_jax.ifc.evaluations import evaluate
 from wigner_jax.ifc.least_squares import recover
 from wigner_jax.io.phonondb import read_phonondb
 from wigner_jax.potentials import bundled

@@ -159,7 +159,7 @@ fc, report = wj.force_constants(cells, wj.load_potential("tersoff-1989"))
 solution = wj.solve(wj.make_plan(cells, (3, 3, 3)), fc, allow_imaginary=True)
 print(json.dumps([solution.conductivity.kappa_TOT.tolist(), float(np.sum(fc.fc3**2)), traced]))
 """
-OURS = {"evaluate", "recover", "compiled_phonons", "prepare", "_needed", "_bucket", "conductivity"}
+OURS = {"evaluate_dealt", "recover", "compiled_phonons", "prepare", "_needed", "linewidths_of", "conductivity"}
 
 
 def run(folder: Path) -> tuple[list, float, set[str]]:

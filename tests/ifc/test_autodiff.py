@@ -19,13 +19,13 @@ from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.errors import InputError
 from wigner_jax.ifc import displacement_patterns
 from wigner_jax.ifc.autodiff import (
-    evaluate,
     force_constants,
     force_constants_at,
     force_constants_fn,
     plan_force_constants,
 )
 from wigner_jax.ifc.displacement_patterns import plan_fit
+from wigner_jax.ifc.evaluations import evaluate
 from wigner_jax.ifc.least_squares import design, expand, expand_transpose, normal_solve, recover
 from wigner_jax.ifc.symmetry_basis import columns_of, symmetric_basis
 from wigner_jax.potentials.empirical.model import tersoff_energy

@@ -64,7 +64,7 @@ def test_lengths_of_lists():
 
 def test_edges_of_padding_change_nothing():
     """And chunks without an edge are skipped, whatever the derivative."""
-    from wigner_jax.ifc.autodiff import evaluate
+    from wigner_jax.ifc.evaluations import evaluate
     from wigner_jax.potentials.neighbor_list import build_graph
 
     potential = wj.load_potential("mace-bundled")

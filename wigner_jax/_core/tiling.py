@@ -7,12 +7,16 @@ same, and the results are up to rounding.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+LEAST_BYTES = 2**20  # of |V|² held at once: one q-point and one mode take more in the end
 
 
 class Tiling(NamedTuple):
@@ -26,6 +30,16 @@ class Tiling(NamedTuple):
     triplets: int  #: whose on-shell windows are found at once; all where vectorised
     items: int  #: on-shell items weighted at once; all where vectorised
     least_bytes: int  #: of temporaries, of one chunk of anything: less does not pay
+
+    def smaller(self) -> Tiling | None:
+        """Pieces of a quarter, for a device whose memory these did not fit into; None where there is nothing to save."""
+        if self.group == 1 and self.strength_bytes <= LEAST_BYTES:
+            return None
+        return self._replace(
+            group=max(1, self.group // 4),
+            strength_bytes=max(LEAST_BYTES, self.strength_bytes // 4),
+            least_bytes=self.least_bytes // 4,
+        )
 
     def map(self, function: Callable[[Any], Any], items: Any) -> Any:
         """``function`` of every item along the first axis."""
@@ -52,3 +66,22 @@ def tiling_for(device: jax.Device | None = None) -> Tiling:
     """The tiling of a device; of JAX's default one unless given."""
     platform = jax.default_backend() if device is None else device.platform
     return TILINGS.get(platform, ACCELERATOR)
+
+
+def in_fitting_pieces(run: Callable[[Tiling], Any]) -> Any:
+    """``run(tiling)`` with the tiling of JAX's default device, and with smaller ones as long as its memory is too small.
+
+    Warns:
+        RuntimeWarning: each time.
+    """
+    tiling = tiling_for()
+    while True:
+        try:
+            return jax.block_until_ready(run(tiling))
+        except jax.errors.JaxRuntimeError as error:
+            smaller = tiling.smaller() if "RESOURCE_EXHAUSTED" in str(error) else None
+            if smaller is None:
+                raise
+        tiling = smaller
+        device = jax.devices()[0].device_kind
+        warnings.warn(f"out of memory on {device}: {tiling.group} q-points at a time now", RuntimeWarning, stacklevel=4)

@@ -14,12 +14,12 @@ import numpy as np
 
 from .._core.programs import program
 from .._core.pytree import Array, pytree
-from .._core.taylor_mode import second_derivative
 from ..checks import check_precision, require_double_precision
 from ..errors import AccuracyWarning
 from ..potentials.neighbor_list import supercell_graph
 from ..types import ForceConstants, Precision, Supercell, Supercells
 from .displacement_patterns import Fit, FitInfo, plan_fit
+from .evaluations import devices_for, directional_energy, evaluate, evaluate_dealt, evaluate_single
 from .least_squares import pattern_weights, recover
 
 if TYPE_CHECKING:
@@ -35,44 +35,6 @@ RESIDUAL, SINGLE_RESIDUAL = (
     1e-4,
 )  # of the symmetric fits of double and of single precision: above it something is wrong
 Progress = Any  # Callable[[str, int, int], None]: stage, evaluations done, evaluations in all
-
-
-def directional_forces(energy: Energy, params: Params, graph: Graph, directions: Array, order: int) -> Array:
-    """∂/∂ε₁ … ∂/∂ε_(m−1) ∇E(x + Σ ε_k d_k) at 0, for order m = 2 or 3: forward over reverse. (N, 3)
-
-    Args:
-        directions: (m-1, N, 3), or (1, N, 3): the same every time, in Taylor mode.
-    """
-
-    def gradient(x: Array) -> Array:
-        return jax.grad(lambda y: energy(params, graph.at(y)))(x)
-
-    return _differentiate(gradient, directions, order - 1)(graph.positions)
-
-
-def directional_energy(
-    energy: Energy, params: Params, graph: Graph, weight: Array, directions: Array, order: int
-) -> Array:
-    """∂^m E[w, u, …] at the graph's positions: ⟨w, directional_forces⟩ without the gradient, for reverse mode on top."""
-
-    def along(x: Array) -> Array:
-        return _differentiate(lambda y: energy(params, graph.at(y)), directions, order - 1)(x)
-
-    return jax.jvp(along, (graph.positions,), (weight,))[1]
-
-
-def _differentiate(f: Callable[[Array], Array], directions: Array, times: int) -> Callable[[Array], Array]:
-    """x → ∂^times f(x)[d₁, d₂, …], once or twice."""
-    if times == 1:
-        return lambda x: jax.jvp(f, (x,), (directions[0],))[1]
-    if len(directions) == 1:
-        return lambda x: second_derivative(f, x, directions[0])
-    return _differentiate(_differentiate(f, directions[:1], 1), directions[1:], times - 1)
-
-
-def evaluate(energy: Energy, params: Params, graph: Graph, patterns: Array, order: int) -> Array:
-    """`directional_forces` of each of a fit's patterns, one after the other: all at once is slower. (K, N, 3)"""
-    return jax.lax.map(lambda directions: directional_forces(energy, params, graph, directions, order), patterns)
 
 
 def summed_gradient(f: Callable[..., Array], x: Any, weights: Array, patterns: Array) -> Any:
@@ -215,23 +177,8 @@ def force_constants_fn(
     return lambda params: compiled(potential.energy, params, plan)
 
 
-_evaluate = program(static=(0, 4))(evaluate)
-SINGLE = (3,)  # orders whose evaluations `precision="mixed"` does in single precision
-
-
-def _evaluate_single(energy: Energy, params: Params, graph: Graph, patterns: Array, order: int) -> np.ndarray:
-    """`evaluate` in single precision throughout, constants of the model included."""
-
-    def rounded(x: Any) -> np.ndarray:
-        x = np.asarray(x)
-        return x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x
-
-    with jax.enable_x64(False):
-        values = _evaluate(energy, *jax.tree.map(rounded, (params, graph, patterns)), order)
-    return np.asarray(values, np.float64)
-
-
 _recover = program()(recover)
+SINGLE = (3,)  # orders whose evaluations `precision="mixed"` does in single precision
 
 
 def force_constants(
@@ -250,7 +197,7 @@ def force_constants(
     Args:
         params: instead of the potential's own.
         progress: called as progress("fc2" | "fc3", done, total) between chunks of evaluations.
-        chunk: evaluations per compiled call; the result does not depend on it.
+        chunk: evaluations per compiled call and device; the result does not depend on it.
         after_fc2: called with Φ2 before the work for Φ3, which an exception saves: of imaginary modes, say.
         precision: "mixed" evaluates the third derivatives in single precision, for accelerators that are slow in double. The
             fit stays in double and Φ3 exactly symmetric; its sum rules hold to single precision.
@@ -272,17 +219,20 @@ def force_constants(
     single = SINGLE if precision == "mixed" else ()
     results, residuals = [], []
     for name, graph, fit in (("fc2", plan.graph2, plan.fit2), ("fc3", plan.graph3, plan.fit3)):
-        K, run = fit.n_evaluations, _evaluate_single if fit.basis.order in single else _evaluate
-        size = min(chunk, K)
+        K, run = fit.n_evaluations, evaluate_single if fit.basis.order in single else evaluate_dealt
+        devices = devices_for(K, graph.n_atoms)
+        size = devices * min(chunk, -(-K // devices))
+        patterns = np.concatenate([fit.patterns, fit.patterns[: max(0, size - K)]])
         rows = []
         for start in range(0, K, size):
-            begin = min(start, K - size)  # the last chunk overlaps rather than change shape and compile again
-            values = run(potential.energy, params, graph, fit.patterns[begin : begin + size], fit.basis.order)
+            # the last chunk overlaps rather than change shape and compile again
+            begin = min(start, len(patterns) - size)
+            values = run(potential.energy, params, graph, patterns[begin : begin + size], fit.basis.order, devices)
             rows.append((values, start - begin))
             if progress is not None:
                 jax.block_until_ready(values)
                 progress(name, min(start + size, K), K)
-        phi, residual = _recover(fit, np.concatenate([np.asarray(x)[skip:] for x, skip in rows]))
+        phi, residual = _recover(fit, np.concatenate([np.asarray(x)[skip:] for x, skip in rows])[:K])
         results.append(phi)
         residuals.append(float(residual))
         if name == "fc2" and after_fc2 is not None:

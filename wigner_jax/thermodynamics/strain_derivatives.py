@@ -29,7 +29,7 @@ import numpy as np
 
 from .._core.pytree import pytree
 from ..crystal.supercells import shortest_vectors
-from ..ifc.autodiff import evaluate
+from ..ifc.evaluations import evaluate
 from ..ifc.least_squares import recover
 from ..physics.degeneracy import degenerate_averages
 from ..physics.phonons import dynamical_matrix

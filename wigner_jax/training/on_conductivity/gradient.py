@@ -31,7 +31,8 @@ import numpy as np
 from ..._core.programs import program
 from ..._core.pytree import pytree
 from ..._solve import linewidths, phonons
-from ...ifc.autodiff import directional_energy, summed_gradient
+from ...ifc.autodiff import summed_gradient
+from ...ifc.evaluations import directional_energy
 from ...ifc.least_squares import pattern_weights
 from ...solution import Solution
 from ...types import ForceConstants, Linewidths, Scattering
