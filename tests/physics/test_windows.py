@@ -1,4 +1,4 @@
-"""Prefix sums in blocks, and labels of bit fields."""
+"""Lists of on-shell items: prefix sums in blocks, labels of bit fields, and the list itself."""
 
 from __future__ import annotations
 
