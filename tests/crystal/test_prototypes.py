@@ -7,6 +7,7 @@ from ase.data import covalent_radii
 from ase.formula import Formula
 
 from wigner_jax import available_prototypes, prototype
+from wigner_jax.crystal.prototypes import STRUCTURES
 
 NEIGHBOURS = {227: 4, 216: 4, 186: 4, 225: 6}  # by space group
 
@@ -41,3 +42,21 @@ def test_a_prototype_is_a_copy():
 def test_unknown_name():
     with pytest.raises(ValueError, match="Si, C, Ge, SiC"):
         prototype("Unobtainium")
+
+
+def test_cells_are_those_of_ase():
+    """Ours are made without ase.build, which takes long to import: the same numbers in the same order."""
+    from ase.build import bulk
+
+    for structure, names in STRUCTURES.items():
+        for name, constants in names.items():
+            options = (
+                dict(zip("ac", constants, strict=False))
+                if structure == "wurtzite"
+                else {"a": constants[0], "cubic": True}
+            )
+            theirs, ours = bulk(name, structure, **options), prototype(name)
+            assert ours.get_chemical_symbols() == theirs.get_chemical_symbols()
+            np.testing.assert_array_equal(ours.cell.array, theirs.cell.array)
+            np.testing.assert_allclose(ours.positions, theirs.positions, rtol=0, atol=1e-15)
+            assert ours.pbc.all()
