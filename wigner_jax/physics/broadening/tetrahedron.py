@@ -1,4 +1,4 @@
-"""The linear tetrahedron broadening, on shell only (more than 350 lines: lists, values and derivatives share their layout).
+"""The linear tetrahedron broadening, on shell only.
 
 Of all mode triplets a few percent conserve energy anywhere in the neighbourhood of (q', q''). They are found first, and
 the weights are computed for them alone. For a channel and a pair of modes (t, u) the values ± f_t ± f_u at the vertices
@@ -29,6 +29,7 @@ from ..mesh_index import neighbours
 from ..pairs import Pairs, State, Strength, in_chunks
 from ..taking_part import takes_part
 from .capacity import SHARED, measured
+from .tetrahedron_values import TetrahedronTables, elastic_values, on_shell_values
 from .tetrahedron_weights import _least, _most, weighted
 from .windows import Fields, Windows, expand
 
@@ -43,22 +44,6 @@ if TYPE_CHECKING:
 TIE = 1e-7  # THz: in elastic scattering, frequencies closer than this are the same by symmetry
 # f0 = sign_t f_t + sign_u f_u in the three channels, and the sign of (n_t, n_u, 1) in their occupation factors
 SIGN_T, SIGN_U = (1.0, -1.0, 1.0), (1.0, 1.0, -1.0)
-
-
-@pytree("tiling")
-class TetrahedronTables:
-    """Frequencies (of modes that take no part: 0), those of the neighbours of every mesh point, and blocks."""
-
-    frequencies: Array  #: (Q m,) THz
-    neighbours: tuple[Array, Array]  #: (V, Q) int, of every mesh point, and opposite to each
-    around: Array  #: (V, Q m) THz, carries no derivative: see `on_shell_values`
-    opposite: Array  #: (V, Q m) THz, the same at the vertices opposite to each
-    single: tuple[Array, Array]  #: (V, Q m) both in single precision, for `windows`
-    low: Array  #: (m, Q) least of the neighbourhood
-    high: Array  #: (m, Q)
-    blocks: Array  #: (Q, m, m) averaging over degenerate blocks
-    degenerate: Array  #: (Q,) bool, has a block of several modes
-    tiling: Tiling
 
 
 @pytree("capacity")
@@ -351,53 +336,12 @@ def _look_up(parts: Parts, items: tuple[Any, ...]) -> tuple[Array, ...]:
     balance = jnp.where(channel == 1, 1.0, -1.0)[:, None] * (nt - nu)
     amplitude = jnp.where((channel == 0)[:, None], nt + nu + 1, balance) * strength[:, None]
     sign_t, sign_u = jnp.asarray(SIGN_T)[channel], jnp.asarray(SIGN_U)[channel]
-    return amplitude, f0[mode], mode, first, t, second, u, sign_t, sign_u
+    return amplitude, f0[mode], mode, first, t, second, u, sign_t, sign_u, i
 
 
 def _weigh(parts: Parts, amplitude: Array, f: Array, s: Array, *places: Array) -> Array:
     """Their γ. (T, s)"""
-    _, _, f0, tables, tetrahedra = parts
-    x = on_shell_values(tables.frequencies, f, tables, places)
+    _, pairs, f0, tables, tetrahedra = parts
+    x = on_shell_values(tables.frequencies, f, tables, (pairs.first, pairs.second), places)
     gamma = weighted(amplitude, x, tetrahedra)
     return gamma.T @ jax.nn.one_hot(s, len(f0), dtype=gamma.dtype)
-
-
-# The values of δ's argument at the vertices around (q', q''), looked up in the table of neighbours: with F the clamped
-# frequencies, n_v the neighbours, and v̄ the vertex opposite to v (q'' moves against q')
-#     x_v = ± F[n_v(q'), t] ± F[n_v̄(q''), u] - f
-# The table is V times as large as F. Reverse mode through it would add up cotangents of that size for every chunk; the
-# rules below take the derivative where it belongs, at F itself, and are linear in it:
-#     ẋ_v = ± Ḟ[n_v(q'), t] ± Ḟ[n_v̄(q''), u] - ḟ
-@jax.custom_jvp
-def on_shell_values(frequencies: Array, f: Array, tables: TetrahedronTables, places: tuple[Array, ...]) -> Array:
-    """Arguments of δ in three-phonon scattering. (V, items) THz
-
-    Args:
-        frequencies: (Q m,) clamped.
-        f: (items,) of leg 0.
-        places: q', t, q'', u (int) and the signs of both legs, (items,) each.
-    """
-    first, t, second, u, sign_t, sign_u = places
-    m = len(tables.low)
-    return sign_t * tables.around[:, first * m + t] + sign_u * tables.opposite[:, second * m + u] - f
-
-
-@on_shell_values.defjvp
-def _on_shell_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
-    _, _, tables, (first, t, second, u, sign_t, sign_u) = primals
-    change, shift = tangents[:2]
-    m, (near, far) = len(tables.low), tables.neighbours
-    near, far = near[:, first] * m + t, far[:, second] * m + u
-    return on_shell_values(*primals), sign_t * change[near] + sign_u * change[far] - shift
-
-
-@jax.custom_jvp
-def elastic_values(frequencies: Array, f: Array, tables: TetrahedronTables, q: Array, t: Array) -> Array:
-    """Arguments of δ in elastic scattering, F[n_v(q'), t] - f. Args as above. (V, items) THz"""
-    return tables.around[:, q * len(tables.low) + t] - f
-
-
-@elastic_values.defjvp
-def _elastic_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
-    _, _, tables, q, t = primals
-    return elastic_values(*primals), tangents[0][tables.neighbours[0][:, q] * len(tables.low) + t] - tangents[1]
