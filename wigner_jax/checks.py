@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 
 from ._core.as_numbers import as_numbers
-from .errors import AccuracyWarning, ImaginaryModes, InputError
+from .errors import ImaginaryModes, InputError, say
 from .units import CUTOFF_FREQUENCY, K_B
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def say_if_nothing_carries(conductivity: Conductivity, phonons: Phonons) -> None
         why = "no mode has a velocity, since neighbouring cells do not interact: is it a molecule in a box?"
     else:
         why = "modes that have a velocity are not excited, or scatter without limit"
-    warnings.warn(f"κ is zero at {T} K: {why}", AccuracyWarning, stacklevel=3)
+    say(f"κ is zero at {T} K: {why}")
 
 
 def can_name_a_file(text: str) -> bool:

@@ -6,6 +6,11 @@ the command line prints that line, with its own words for the remedy where it ha
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
+
+PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 LONGEST = 1200  # characters of a message; lists of all models have 900
 
 
@@ -44,4 +49,12 @@ class AccuracyWarning(UserWarning):
     """A result is what was asked for, but less exact or less meaningful than its digits say."""
 
 
-__all__ = ["AccuracyWarning", "ImaginaryModes", "InputError", "one_line"]
+def say(message: str) -> None:
+    """Warn of less accuracy, at the line outside the package that called it: the user's own."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, AccuracyWarning, stacklevel=level)
+
+
+__all__ = ["AccuracyWarning", "ImaginaryModes", "InputError", "one_line", "say"]

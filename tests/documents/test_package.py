@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import re
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
+import ase.build
+import ase.io
 import jax
 
 import wigner_jax
@@ -44,6 +48,24 @@ def test_public_names_exist_and_are_documented() -> None:
     for name in wigner_jax.__all__:
         value = getattr(wigner_jax, name)
         assert name.startswith("__") or value.__doc__, f"{name} has no docstring"
+
+
+def test_warnings_point_at_the_line_of_the_user(tmp_path: Path) -> None:
+    """However deep in the package they come from."""
+    ase.io.write(tmp_path / "two.xyz", [ase.build.bulk("Si")] * 2, format="extxyz")
+    noisy = ase.build.bulk("Si", cubic=True)
+    noisy.rattle(1e-4, seed=0)
+    noisy.write(tmp_path / "noisy.vasp", direct=True)
+    for act in (
+        lambda: wigner_jax.read_structure(tmp_path / "two.xyz"),
+        lambda: wigner_jax.conductivity(tmp_path / "noisy.vasp", symprec=0.01, derivatives="nonsense"),
+    ):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with contextlib.suppress(wigner_jax.InputError):
+                act()
+        found = [w for w in said if issubclass(w.category, wigner_jax.AccuracyWarning)]
+        assert [(w.filename, w.lineno) for w in found] == [(__file__, act.__code__.co_firstlineno)]
 
 
 def test_version_has_one_home() -> None:

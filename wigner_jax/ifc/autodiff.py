@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,7 @@ from .._core.programs import program
 from .._core.pytree import Array, pytree
 from .._core.taylor_mode import second_derivative
 from ..checks import require_double_precision
-from ..errors import AccuracyWarning
+from ..errors import say
 from ..potentials.neighbor_list import supercell_graph
 from ..types import ForceConstants, Supercell, Supercells
 from .displacement_patterns import Fit, FitInfo, plan_fit
@@ -265,7 +264,7 @@ def force_constants(
             after_fc2(phi)
     messages = _warnings(supercells, potential, (residuals[0], residuals[1]), margin)
     for message in messages:
-        warnings.warn(message, AccuracyWarning, stacklevel=2)
+        say(message)
     report = ForceConstantsReport(
         evaluations=(infos[0].n_evaluations, infos[1].n_evaluations),
         parameters=(infos[0].n_parameters, infos[1].n_parameters),

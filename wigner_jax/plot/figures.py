@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..crystal.elements import formula_of
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from .harmonic import plot_bands, plot_dos, plot_heat_capacity
 from .style import GREY, Data, group, need, new_figure, open_frame, temperature_index
 from .transport import plot_coherences, plot_cumulative, plot_free_paths, plot_kappa, plot_lifetimes, plot_spectrum
@@ -142,7 +141,7 @@ def _draw(panels: list[tuple[Axes, Callable[[Axes], None]]]) -> None:
         raise refused[0]
     if refused:
         message = f"not drawn: {'; '.join(error.found for error in refused)}"
-        warnings.warn(message, AccuracyWarning, stacklevel=4)
+        say(message)
 
 
 def _bands_and_dos(figure: Figure, place: SubplotSpec, data: Data, reference: Reference | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from ..crystal.elements import masses_of
 from ..crystal.symmetry import SYMPREC, space_group
 from ..crystal.validity import require_structure
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from ..potentials.base import Potential
 from ..potentials.calculator import WignerCalculator
 from ..types import Crystal
@@ -79,7 +78,7 @@ def relax_k_srme(
     )
     current.calc = None
     if report.message:
-        warnings.warn(f"relaxation: {report.message}", AccuracyWarning, stacklevel=2)
+        say(f"relaxation: {report.message}")
     return current, report
 
 

@@ -9,7 +9,6 @@ pure strain, without rotation), the order of the atoms and the space group are k
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -21,7 +20,7 @@ from ..checks import require_double_precision
 from ..crystal.elements import masses_of
 from ..crystal.symmetry import SYMPREC, SpaceGroup, space_group, symmetrized
 from ..crystal.validity import require_structure
-from ..errors import AccuracyWarning
+from ..errors import say
 from ..potentials.evaluate import energy_and_slopes
 from ..potentials.neighbor_list import Room, graph_of
 from ..types import Crystal
@@ -135,7 +134,7 @@ def relax(
     edges = bool(graph_of(state.lattice, state.positions, np.asarray(numbers), potential)[0].edge_mask.any())
     relaxed, report = _finish(atoms, crystal, group, state, steps, done(state), freedom, symprec, edges)
     if report.message:
-        warnings.warn(f"relaxation: {report.message}", AccuracyWarning, stacklevel=2)
+        say(f"relaxation: {report.message}")
     return relaxed, report
 
 
