@@ -27,17 +27,15 @@ def require_double_precision() -> None:
         raise ValueError('double precision is off: run jax.config.update("jax_enable_x64", True) before anything else')
 
 
-def positive_integers(values: Sequence, name: str, count: int = 3) -> tuple[int, ...]:
-    """`count` positive integers from as many numbers; raises InputError."""
+def positive_integers(values: Sequence, name: str, example: str = "11 11 11") -> tuple[int, ...]:
+    """Three positive integers from as many numbers; raises InputError, which shows `example`."""
     try:
         array = as_numbers(values).ravel()
     except ValueError:
         array = np.empty(0)
-    if len(array) != count or not np.isfinite(array).all() or np.any(array != np.rint(array)) or np.any(array < 1):
+    if len(array) != 3 or not np.isfinite(array).all() or np.any(array != np.rint(array)) or np.any(array < 1):
         given = " ".join(str(v) for v in np.asarray(values).ravel())
-        raise InputError(
-            f"{name} must be {count} positive integers, got {given!r}", f"give for example {name} 11 11 11"
-        )
+        raise InputError(f"{name} must be 3 positive integers, got {given!r}", f"give for example {name} {example}")
     return tuple(int(v) for v in array)
 
 

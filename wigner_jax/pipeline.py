@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     Derivatives = Literal["ad", "finite-displacement"]
 
+COMPILED = "derivatives for {} are compiled, or loaded"
 ASE = "ase:"  # ase:module:factory is any ASE calculator
 
 
@@ -225,7 +226,7 @@ def prepare(
         say_unusual(atoms, given)
     else:
         say_unusual(atoms)
-    with stages("force constants"):
+    with stages("force constants", COMPILED.format("Φ2") if route == "ad" else ""):
         (supercells, fc), how = make_force_constants(
             atoms,
             found,
@@ -328,9 +329,10 @@ def make_force_constants(
     route = derivatives_of(model, derivatives)
     supercells = default_supercells(atoms, fc2_supercell, fc3_supercell)
 
-    def show(_: str, done: int, total: int) -> None:
+    def show(part: str, done: int, total: int) -> None:
         if progress is not None:
-            progress.progress(done, total)
+            then = COMPILED.format("Φ3") if route == "ad" and part == "fc2" else ""
+            progress.progress(done, total, {"fc2": "Φ2", "fc3": "Φ3"}.get(part, part), then)
 
     listener = None if progress is None or progress.stream is None else show
     if route == "ad":

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._core.reading import reads
 from ..crystal.elements import masses_of
-from ..crystal.prototypes import available_prototypes, prototype
+from ..crystal.prototypes import available_prototypes, near_prototype, prototype
 from ..crystal.validity import require_structure
 from ..errors import InputError, say
 from .ase_files import MOST_ATOMS, read_frames
@@ -72,10 +72,10 @@ def structure_of(structure: str | Path | ase.Atoms) -> ase.Atoms:
         return read_structure(structure)
     if str(structure) in available_prototypes():
         return prototype(str(structure))
-    known = f"{len(available_prototypes())} are built in, such as Si, LiBr, GaAs, AlN"
-    raise InputError(
-        f"{str(structure)!r} is neither a file nor a crystal with a prototype ({known})", "give a structure file"
-    )
+    found = f"{str(structure)!r} is neither a file nor a built-in crystal"
+    if close := near_prototype(str(structure)):
+        raise InputError(found, f"did you mean {close}?")
+    raise InputError(found, "give a structure file, or a name that wigner-jax prototypes lists")
 
 
 def _frames(path: Path, format: str | None) -> list[ase.Atoms]:
