@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import jax
+import numpy as np
+
+from ._core.pretty_print import fields_printed
 from ._core.pytree import pytree
+from .crystal.elements import formula
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 class Solution:
     """Phonons, linewidths and conductivity, resolved by mode, with the crystal, mesh and force constants behind them.
 
-    A pytree, so that losses can see all of it. `save` and `plot` work on the host.
+    A pytree, so that losses can see all of it. `save` and `plot` work on the host. Prints as one line.
 
     Attributes:
         phonons: frequencies and eigenvectors on the mesh, velocity operator at its irreducible points.
@@ -57,6 +62,19 @@ class Solution:
     report: Any = None
     #: how far the force constants are from sum rules and symmetry; None inside transformations
     residuals: Residuals | None = None
+
+    def __repr__(self) -> str:
+        """Formula, mesh, κ and temperatures; inside transformations, and of parts alone, the fields."""
+        found = self.conductivity
+        numbers = [getattr(found, name, None) for name in ("temperatures", "kappa_P", "kappa_C")]
+        if not all(isinstance(x, (np.ndarray, jax.Array)) and not isinstance(x, jax.core.Tracer) for x in numbers):
+            return fields_printed(self)
+        T, total = np.asarray(found.temperatures), np.asarray(found.kappa_TOT)
+        if T.ndim != 1 or total.shape != (len(T), 6):
+            return fields_printed(self)
+        kappa = _few([f"{k:.4g}" for k in total[:, :3].mean(axis=1)])
+        mesh = "×".join(map(str, self.mesh.dims))
+        return f"Solution({formula(self.crystal)}, mesh {mesh}: κ {kappa} W/(m K) at {_few([f'{t:g}' for t in T])} K)"
 
     @property
     def crystal(self) -> Crystal:
@@ -109,6 +127,11 @@ class Solution:
         from .plot.figures import make_figure
 
         return make_figure(figure, self.datasets(), temperature)
+
+
+def _few(words: list[str]) -> str:
+    """With commas between them; the middle of a long list is left out."""
+    return ", ".join(words if len(words) <= 6 else [*words[:3], "…", words[-1]])
 
 
 __all__ = ["Solution"]

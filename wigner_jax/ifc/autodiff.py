@@ -136,7 +136,19 @@ class ForceConstantsPlan:
 
 @dataclasses.dataclass(frozen=True)
 class ForceConstantsReport:
-    """What it took, and the checks that come for free. Pairs are (Φ2, Φ3)."""
+    """What it took, and the checks that come for free. Pairs are (Φ2, Φ3).
+
+    Attributes:
+        evaluations: Hessian-vector products, and third directional derivatives.
+        parameters: independent force constants, n_b.
+        condition: cond(A).
+        residual: ‖A c − G‖/‖G‖; above 1e-10 something is wrong: see `warnings`.
+        scheme: "patterns" or "columns".
+        margin: Å, nearest pair to a cutoff (or another kink) of the potential.
+        warnings: what is said of them, a line each.
+        seconds_plan: wall time of planning.
+        seconds_evaluate: compilation included.
+    """
 
     evaluations: tuple[int, int]  #: Hessian-vector products, and third directional derivatives
     parameters: tuple[int, int]  #: independent force constants, n_b

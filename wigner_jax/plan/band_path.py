@@ -26,6 +26,12 @@ class BandPath:
 
     Segments follow each other; where the end of one is not the beginning of the next, the path jumps and the distance
     does not grow.
+
+    Attributes:
+        qpoints: (K, 3) fractional.
+        distance: (K,) 1/Å without 2π, along the path.
+        segment: (K,) int, ascending.
+        labels: of the two ends of each segment, seekpath's: GAMMA, X, SIGMA_0.
     """
 
     qpoints: np.ndarray  #: (K, 3) fractional

@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ProtocolReport:
-    """How a two-stage relaxation ended. Pairs are (with symmetry fixed, free). It never raises: look at the message."""
+    """How a two-stage relaxation ended. Pairs are (with symmetry fixed, free). It never raises: look at the message.
+
+    Attributes:
+        converged: whether the forces came below their limit.
+        steps: steps taken.
+        energy: eV of the cell that is returned.
+        max_force: eV/Å, largest norm of an atom's force.
+        max_stress: eV/Å³, largest component.
+        space_group: before, after the first stage, after the second.
+        reverted: the free stage changed the space group, and the result of the first stage is returned.
+        message: one line, empty if all is well.
+    """
 
     converged: tuple[bool, bool]
     steps: tuple[int, int]

@@ -38,7 +38,19 @@ ROOM_TO_MOVE = 0.15  # share of edges more than at the start before a relaxation
 
 @dataclasses.dataclass(frozen=True)
 class RelaxReport:
-    """How a relaxation ended. It never raises for failing to converge: look at `converged` and `space_group`."""
+    """How a relaxation ended. It never raises for failing to converge: look at `converged` and `space_group`.
+
+    Attributes:
+        converged: force and stress below their tolerances, at a minimum.
+        steps: Newton steps taken.
+        energy: eV of the cell.
+        max_force: eV/Å, largest component.
+        max_stress: eV/Å³, largest component of (1/V) dE/dε; of all components, also those that were not relaxed.
+        degrees_of_freedom: strains, displacements.
+        lowest_curvature: smallest eigenvalue of the Hessian in these degrees of freedom, eV/Å²; negative: a saddle.
+        space_group: before and after; a relaxation can only raise the symmetry.
+        message: one line, empty if all is well.
+    """
 
     converged: bool  #: force and stress below their tolerances, at a minimum
     steps: int  #: Newton steps taken
