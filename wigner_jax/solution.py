@@ -119,7 +119,7 @@ class Solution:
         write_datasets(path, self.datasets(bands))
 
     def plot(self, figure: str = "summary", temperature: float | None = None) -> Figure:
-        """A figure by its name in `wigner_jax.plot.FIGURES`. Needs matplotlib (extra `plot`).
+        """A figure by its name in `wigner_jax.plot.FIGURES`. Bands need seekpath (extra `plot`).
 
         Args:
             temperature: K, of what holds for one temperature; the one nearest to 300 K by default.

@@ -315,7 +315,7 @@ def test_help(capsys) -> None:
 
 def test_help_is_as_wide_as_the_terminal(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paragraphs and lists are filled; a command that is shown stays one line."""
-    for width in (60, 80, 120):
+    for width in (72, 80, 120):
         monkeypatch.setenv("COLUMNS", str(width))
         for command in ([], ["kappa"], ["screen"], ["plot"], ["train"], ["cache"], ["models"]):
             with pytest.raises(SystemExit):
@@ -331,6 +331,29 @@ def helped(capsys, command: str) -> str:
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])
     return capsys.readouterr().out
+
+
+SLOW = """
+import os, sys
+from wigner_jax.cli import app
+from wigner_jax.cli import models
+def run(_):
+    import jax, jax.numpy as jnp, numpy as np
+    table = np.random.default_rng(0).normal(size=(12, 60))
+    jax.jit(lambda x: x + jnp.ones((240_000, 12)) @ jnp.asarray(table))(jnp.zeros((240_000, 60)))
+models.run = run
+app.main(["models", *sys.argv[1:]])
+"""
+
+
+def test_what_the_compiler_says_of_itself_is_for_debugging() -> None:
+    """XLA's alarm at a constant that takes more than a second to compute."""
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"} | {
+        "JAX_ENABLE_COMPILATION_CACHE": "0"
+    }
+    for more in ([], ["--debug"]):
+        run = subprocess.run([sys.executable, "-c", SLOW, *more], capture_output=True, text=True, env=environment)
+        assert run.stderr.strip() == "" or (more and "slow_operation_alarm" in run.stderr)
 
 
 def test_the_crystals_that_go_by_name(capsys) -> None:

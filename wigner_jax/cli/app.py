@@ -189,9 +189,19 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end
 
 
+def _keep_xla_silent(arguments: Sequence[str]) -> None:
+    """XLA's lines about itself, such as slow compilations on a slow machine, are not for users; its errors are exceptions.
+
+    It reads the variable when JAX is imported, which is later. A user's own value stands, and ``--debug`` shows all.
+    """
+    if "--debug" not in arguments:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     debug = False
     try:
+        _keep_xla_silent(sys.argv if arguments is None else arguments)
         parsed = build_parser().parse_args(arguments)
         debug = parsed.debug
         if parsed.command not in ("models", "prototypes"):
