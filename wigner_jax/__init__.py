@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .physics.broadening.gaussian import AdaptiveGaussian, Gaussian
     from .physics.broadening.tetrahedron import Tetrahedron
     from .physics.conductivity import green_kubo_heat_capacity, wigner_heat_capacity
+    from .physics.diagnostics import Diagnostics
     from .physics.nac import GonzeLee, Wang, make_nac
     from .pipeline import Report, conductivity
     from .potentials.base import Potential
@@ -107,6 +108,7 @@ _MODULES = {
     "physics.broadening.gaussian": "AdaptiveGaussian Gaussian",
     "physics.broadening.tetrahedron": "Tetrahedron",
     "physics.conductivity": "green_kubo_heat_capacity wigner_heat_capacity",
+    "physics.diagnostics": "Diagnostics",
     "physics.nac": "GonzeLee Wang make_nac",
     "pipeline": "Report conductivity",
     "potentials.base": "Potential",
@@ -156,6 +158,7 @@ __all__ = [
     "CalculatorPool",
     "Conductivity",
     "Crystal",
+    "Diagnostics",
     "DisplacementReport",
     "FlaxPotential",
     "ForceConstants",

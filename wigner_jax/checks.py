@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, get_args
 
 import jax.numpy as jnp
 import numpy as np
 
 from ._core.as_numbers import as_numbers
-from .errors import AccuracyWarning, ImaginaryModes, InputError
+from .errors import ImaginaryModes, InputError, say
 from .types import Precision
 from .units import CUTOFF_FREQUENCY, K_B
 
@@ -35,17 +34,15 @@ def check_precision(precision: str) -> None:
         raise InputError(f"precision is {precision!r}", f"choose from {', '.join(get_args(Precision))}")
 
 
-def positive_integers(values: Sequence, name: str, count: int = 3) -> tuple[int, ...]:
-    """`count` positive integers from as many numbers; raises InputError."""
+def positive_integers(values: Sequence, name: str, example: str = "11 11 11") -> tuple[int, ...]:
+    """Three positive integers from as many numbers; raises InputError, which shows `example`."""
     try:
         array = as_numbers(values).ravel()
     except ValueError:
         array = np.empty(0)
-    if len(array) != count or not np.isfinite(array).all() or np.any(array != np.rint(array)) or np.any(array < 1):
+    if len(array) != 3 or not np.isfinite(array).all() or np.any(array != np.rint(array)) or np.any(array < 1):
         given = " ".join(str(v) for v in np.asarray(values).ravel())
-        raise InputError(
-            f"{name} must be {count} positive integers, got {given!r}", f"give for example {name} 11 11 11"
-        )
+        raise InputError(f"{name} must be 3 positive integers, got {given!r}", f"give for example {name} {example}")
     return tuple(int(v) for v in array)
 
 
@@ -91,7 +88,7 @@ def say_if_nothing_carries(conductivity: Conductivity, phonons: Phonons) -> None
         why = "no mode has a velocity, since neighbouring cells do not interact: is it a molecule in a box?"
     else:
         why = "modes that have a velocity are not excited, or scatter without limit"
-    warnings.warn(f"κ is zero at {T} K: {why}", AccuracyWarning, stacklevel=3)
+    say(f"κ is zero at {T} K: {why}")
 
 
 def can_name_a_file(text: str) -> bool:

@@ -6,6 +6,16 @@ the command line prints that line, with its own words for the remedy where it ha
 
 from __future__ import annotations
 
+import difflib
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 LONGEST = 1200  # characters of a message; lists of all models have 900
 
 
@@ -36,6 +46,17 @@ def one_line(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 200]} ... {text[-100:]}"
 
 
+def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """The name that was most likely meant: equal but for capitals, or alike; None if no name is near.
+
+    Args:
+        likeness: from 0 to 1, that a name must have (difflib's ratio).
+    """
+    names = {name.lower(): name for name in reversed([*known])}
+    close = difflib.get_close_matches(word.lower(), names, 1, likeness)
+    return names[close[0]] if close else None
+
+
 class ImaginaryModes(InputError):
     """The crystal has imaginary modes: it is not at a minimum of its energy."""
 
@@ -44,4 +65,12 @@ class AccuracyWarning(UserWarning):
     """A result is what was asked for, but less exact or less meaningful than its digits say."""
 
 
-__all__ = ["AccuracyWarning", "ImaginaryModes", "InputError", "one_line"]
+def say(message: str) -> None:
+    """Warn of less accuracy, at the line outside the package that called it: the user's own."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, AccuracyWarning, stacklevel=level)
+
+
+__all__ = ["AccuracyWarning", "ImaginaryModes", "InputError", "nearest", "one_line", "say"]

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     Derivatives = Literal["ad", "finite-displacement"]
     Model = str | Path | Potential | Calculator | Callable[[], Any]
 
+COMPILED = "derivatives for {} are compiled, or loaded"
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -235,7 +237,10 @@ def prepare(
         say_unusual(atoms, given)
     else:
         say_unusual(atoms)
-    with stages("force constants"), own_processes_end(found, model):
+    with (
+        stages("force constants", COMPILED.format("Φ2") if route == "ad" else ""),
+        own_processes_end(found, model),
+    ):
         (supercells, fc), how = make_force_constants(
             atoms,
             found,
@@ -356,9 +361,10 @@ def make_force_constants(
     route = derivatives_of(model, derivatives)
     supercells = default_supercells(atoms, fc2_supercell, fc3_supercell)
 
-    def show(_: str, done: int, total: int) -> None:
+    def show(part: str, done: int, total: int) -> None:
         if progress is not None:
-            progress.progress(done, total)
+            then = COMPILED.format("Φ3") if route == "ad" and part == "fc2" else ""
+            progress.progress(done, total, {"fc2": "Φ2", "fc3": "Φ3"}.get(part, part), then)
 
     listener = None if progress is None or progress.stream is None else show
     if route == "ad":

@@ -19,6 +19,19 @@ class Reference:
     """Conductivity of one solid on the irreducible points of its mesh. Host data.
 
     Mode values hold the star of each point: Σ mode_kappa / Σ weights = kappa.
+
+    Attributes:
+        mp_id: Materials Project number.
+        name: of the solid.
+        space_group: international number.
+        mesh: dimensions.
+        temperatures: (T,) K.
+        qpoints: (P, 3) fractional.
+        weights: (P,) int.
+        frequencies: (P, m) THz.
+        heat_capacity: (T, P, m) eV/K.
+        mode_kappa: (T, P, m) W/(m K), a third of the trace.
+        kappa: (T,) W/(m K), a third of the trace.
     """
 
     mp_id: str

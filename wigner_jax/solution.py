@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import jax
+import numpy as np
+
+from ._core.pretty_print import fields_printed
 from ._core.pytree import pytree
+from .crystal.elements import formula
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
 class Solution:
     """Phonons, linewidths and conductivity, resolved by mode, with the crystal, mesh and force constants behind them.
 
-    A pytree, so that losses can see all of it. `save` and `plot` work on the host.
+    A pytree, so that losses can see all of it. `save` and `plot` work on the host. Prints as one line.
 
     Attributes:
         phonons: frequencies and eigenvectors on the mesh, velocity operator at its irreducible points.
@@ -71,6 +76,19 @@ class Solution:
     residuals: Residuals | None = None
     #: of the matrix elements: "double", or single for "mixed"
     precision: Precision = "double"
+
+    def __repr__(self) -> str:
+        """Formula, mesh, κ and temperatures; inside transformations, and of parts alone, the fields."""
+        found = self.conductivity
+        numbers = [getattr(found, name, None) for name in ("temperatures", "kappa_P", "kappa_C")]
+        if not all(isinstance(x, (np.ndarray, jax.Array)) and not isinstance(x, jax.core.Tracer) for x in numbers):
+            return fields_printed(self)
+        T, total = np.asarray(found.temperatures), np.asarray(found.kappa_TOT)
+        if T.ndim != 1 or total.shape != (len(T), 6):
+            return fields_printed(self)
+        kappa = _few([f"{k:.4g}" for k in total[:, :3].mean(axis=1)])
+        mesh = "×".join(map(str, self.mesh.dims))
+        return f"Solution({formula(self.crystal)}, mesh {mesh}: κ {kappa} W/(m K) at {_few([f'{t:g}' for t in T])} K)"
 
     @property
     def crystal(self) -> Crystal:
@@ -115,7 +133,7 @@ class Solution:
         write_datasets(path, self.datasets(bands))
 
     def plot(self, figure: str = "summary", temperature: float | None = None) -> Figure:
-        """A figure by its name in `wigner_jax.plot.FIGURES`. Needs matplotlib (extra `plot`).
+        """A figure by its name in `wigner_jax.plot.FIGURES`. Bands need seekpath (extra `plot`).
 
         Args:
             temperature: K, of what holds for one temperature; the one nearest to 300 K by default.
@@ -123,6 +141,11 @@ class Solution:
         from .plot.figures import make_figure
 
         return make_figure(figure, self.datasets(), temperature)
+
+
+def _few(words: list[str]) -> str:
+    """With commas between them; the middle of a long list is left out."""
+    return ", ".join(words if len(words) <= 6 else [*words[:3], "…", words[-1]])
 
 
 __all__ = ["Solution"]

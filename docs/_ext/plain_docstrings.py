@@ -2,7 +2,7 @@
 
 They are written to be read in the source and in ``help()``: formulas such as ``|V|²`` and ``e*`` stand in them as they
 are, and single backticks mean code. This extension quotes what reStructuredText would take for markup, keeps indented
-formulas as they are laid out, and turns ``Args:``, ``Returns:`` and ``Raises:`` into lists.
+formulas as they are laid out, and turns ``Args:``, ``Returns:``, ``Attributes:`` and the like into lists.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ SECTIONS = {
     "Raises": "Raises",
     "Yields": "Yields",
     "Warns": "Warns",
+    "Attributes": "Attributes",
 }
 HEAD = re.compile(rf"^({'|'.join(SECTIONS)}):\s*(.*)$")
 CODE = re.compile(r"(``.+?``|`[^`]+`)")

@@ -58,9 +58,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--mesh", 11, 0, 11], "--mesh must be 3 positive integers, got '11 0 11'"),
         (["--mesh", 11, 11.5, 11], "--mesh must be 3 positive integers"),
         (["--mesh", "a", "b", "c"], "--mesh must be 3 positive integers"),
-        (["--mesh", 11, 11], "--mesh: expected 3 arguments"),
+        (["--mesh", 11, 11], "--mesh: expected 3 arguments, got 2"),
         (["--fc3-supercell", 2, 2, -2], "--fc3-supercell must be 3 positive integers"),
-        (["--fc2-supercell", 0, 2, 2], "--fc2-supercell must be 3 positive integers"),
+        (["--fc2-supercell", 0, 2, 2], "got '0 2 2': give for example --fc2-supercell 2 2 2"),
         (["-T", 0], "temperatures must be above 0 K, got 0"),
         (["-T", 300, -10], "temperatures must be above 0 K, got -10"),
         (["-T", "nan"], "temperatures must be above 0 K, got nan"),
@@ -68,14 +68,19 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--boundary-mfp", 0], "--boundary-mfp must be above zero"),
         (["--broadening", "gaussian", "--sigma", -1], "--sigma must be above zero"),
         (["--sigma", 0.1], "--sigma belongs to --broadening gaussian"),
-        (["--broadening", "sharp"], "invalid choice: 'sharp'"),
-        (["--potential", "nonsense"], "unknown potential 'nonsense'; available: "),
+        (["--broadening", "sharp"], "invalid choice: 'sharp': choose from tetrahedron, gaussian, adaptive"),
+        (["--broadening", "tetraeder"], "invalid choice: 'tetraeder': did you mean tetrahedron? (see wigner-jax kappa"),
+        (["--mehs", 3], "unrecognized arguments: --mehs 3: did you mean --mesh? (see wigner-jax kappa --help)"),
+        (["--index", 0], "--index is of a structure file, and Si is a built-in crystal: leave it out"),
+        (["--potential", "tersof-1989"], "unknown potential 'tersof-1989': did you mean tersoff-1989?"),
+        (["-o", "out.txt"], "-o out.txt: a kappa file is HDF5, not .txt: name it out.hdf5"),
+        (["--potential", "nonsense"], "unknown potential 'nonsense': wigner-jax models lists all"),
         (["--nac", "missing/BORN"], "no BORN file missing/BORN"),
         (
             ["-o", "missing/kappa.hdf5"],
             "cannot write missing/kappa.hdf5: there is no folder missing: make it, or choose another place with -o",
         ),
-        (["--threads", 0], "--threads must be a positive number"),
+        (["--threads", 0], "--threads must be a positive number, got 0: leave it out to use all cores"),
         (["--threads", 10**6], "--threads is 1000000, and this machine has"),
     ],
     ids=lambda v: " ".join(map(str, v)) if isinstance(v, list) else "",
@@ -86,7 +91,9 @@ def test_options(capsys, in_an_empty_folder: Path, arguments: list, says: str) -
 
 
 def test_sources(capsys, in_an_empty_folder: Path) -> None:
-    assert "'Unobtainium' is neither a file nor a crystal with a prototype" in refused(capsys, "kappa", "Unobtainium")
+    assert "'Unobtainium' is neither a file nor a built-in crystal: give" in refused(capsys, "kappa", "Unobtainium")
+    assert "built-in crystal: did you mean GaAs?" in refused(capsys, "kappa", "GaaS")
+    assert "did you mean" not in refused(capsys, "kappa", "PbO")  # PbS is another compound
     assert "no such file: missing.yaml" in refused(capsys, "kappa", "missing.yaml")
     Path("broken.cif").write_text("not a cif")
     assert "ASE cannot read broken.cif" in refused(capsys, "kappa", "broken.cif")

@@ -272,7 +272,10 @@ def test_a_cache_that_cannot_be_cleared(capsys, monkeypatch, in_an_empty_folder:
 def test_the_cache_of_an_unknown_potential(capsys) -> None:
     assert cli.main(["cache", "warm", "--potential", "nosuch"]) == 2
     error = capsys.readouterr().err
-    assert error == "wigner-jax: error: unknown potential 'nosuch': wigner-jax models lists all\n"
+    assert (
+        error
+        == "wigner-jax: error: unknown potential 'nosuch': wigner-jax models lists all; or give the path of a model's file\n"
+    )
 
 
 def test_configuration(monkeypatch: pytest.MonkeyPatch, in_an_empty_folder: Path) -> None:
@@ -326,6 +329,56 @@ def test_help(capsys) -> None:
         assert option in text
 
 
+def test_help_is_as_wide_as_the_terminal(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paragraphs and lists are filled; a command that is shown stays one line."""
+    for width in (72, 80, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        for command in ([], ["kappa"], ["screen"], ["plot"], ["train"], ["cache"], ["models"]):
+            with pytest.raises(SystemExit):
+                cli.main([*command, "--help"])
+            lines = capsys.readouterr().out.splitlines()
+            assert [x for x in lines if len(x) > width and not x.startswith("  wigner-jax ")] == []
+    assert "  a yaml       phono3py.yaml with fc2.hdf5 and fc3.hdf5 beside it, phono3py_params.yaml" in helped(
+        capsys, "kappa"
+    )
+
+
+def helped(capsys, command: str) -> str:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    return capsys.readouterr().out
+
+
+SLOW = """
+import os, sys
+from wigner_jax.cli import app
+from wigner_jax.cli import models
+def run(_):
+    import jax, jax.numpy as jnp, numpy as np
+    table = np.random.default_rng(0).normal(size=(12, 60))
+    jax.jit(lambda x: x + jnp.ones((240_000, 12)) @ jnp.asarray(table))(jnp.zeros((240_000, 60)))
+models.run = run
+app.main(["models", *sys.argv[1:]])
+"""
+
+
+def test_what_the_compiler_says_of_itself_is_for_debugging() -> None:
+    """XLA's alarm at a constant that takes more than a second to compute."""
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"} | {
+        "JAX_ENABLE_COMPILATION_CACHE": "0"
+    }
+    for more in ([], ["--debug"]):
+        run = subprocess.run([sys.executable, "-c", SLOW, *more], capture_output=True, text=True, env=environment)
+        assert run.stderr.strip() == "" or (more and "slow_operation_alarm" in run.stderr)
+
+
+def test_the_crystals_that_go_by_name(capsys) -> None:
+    assert cli.main(["prototypes"]) == 0
+    text = capsys.readouterr().out
+    assert set(wj.available_prototypes()) <= set(re.findall(r"\w+", text))
+    assert re.search(r"^mace-bundled +Si, ", text, re.MULTILINE)
+
+
 def test_an_internal_error_is_one_line(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     from wigner_jax.cli import kappa as commands
 
@@ -367,7 +420,7 @@ def test_progress_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown == ["", "conductivity ...", "conductivity: 25/100, 9.0 s left", "conductivity: 100/100", ""]
     assert stages.times == {"conductivity": 12.0}
     assert report.times_table({"plan": 0.5, "conductivity": 12.0}) == (
-        "time: plan 0.5 s, conductivity 12 s; in total 12 s"
+        "time: plan 0.5 s, conductivity 12 s; in total 12 s, without start-up"
     )
 
 
@@ -444,6 +497,19 @@ def test_conventional_cells() -> None:
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_seekpath(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file lacks bands, which is said with the remedy, and no time is counted for them."""
+    monkeypatch.setitem(sys.modules, "seekpath", None)
+    assert cli.main(["kappa", "Si", *map(str, SMALL), "-o", "si.hdf5"]) == 0
+    output = capsys.readouterr()
+    assert (
+        "si.hdf5 has no bands: seekpath is not installed (python -m pip install seekpath, or the extra plot)"
+        in output.err
+    )
+    assert "bands" not in output.out
+    assert "bands" not in read_kappa_hdf5("si.hdf5")
 
 
 def test_plot(capsys) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import re
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
+import ase.build
+import ase.io
 import jax
 
 import wigner_jax
@@ -44,6 +48,52 @@ def test_public_names_exist_and_are_documented() -> None:
     for name in wigner_jax.__all__:
         value = getattr(wigner_jax, name)
         assert name.startswith("__") or value.__doc__, f"{name} has no docstring"
+
+
+def test_help_shows_every_field_of_public_data() -> None:
+    """With its shape and unit, in the docstring."""
+    public = [*(getattr(wigner_jax, name) for name in wigner_jax.__all__), *vars(wigner_jax.types).values()]
+    data = {c for c in public if isinstance(c, type) and c.__module__.startswith("wigner_jax.")}
+    checked = 0
+    for cls in data:
+        fields = cls._fields if issubclass(cls, tuple) else getattr(cls, "__dataclass_fields__", {})
+        shown = (cls.__doc__ or "").partition("Attributes:")[2]
+        if cls is not wigner_jax.FlaxPotential:  # its other fields are Flax's
+            assert [f for f in fields if not re.search(rf"^ +(\w+, )*{f}(, \w+)*: \S", shown, re.MULTILINE)] == [], cls
+        checked += bool(fields)
+    assert checked > 25
+
+
+def test_a_solution_prints_as_a_line() -> None:
+    """With κ; inside a transformation there is none to print."""
+    potential = wigner_jax.load_potential("stillinger-weber-si")
+    cells = wigner_jax.default_supercells(wigner_jax.prototype("Si"), (1, 1, 1), (1, 1, 1))
+    fc, _ = wigner_jax.force_constants(cells, potential)
+    plan = wigner_jax.make_plan(cells, (3, 3, 3))
+    solution = wigner_jax.solve(plan, fc, (300.0, 600.0), allow_imaginary=True)
+    text = repr(solution)
+    assert re.fullmatch(r"Solution\(Si2, mesh 3×3×3: κ [\d.]+, [\d.]+ W/\(m K\) at 300, 600 K\)", text)
+    seen = []
+    jax.eval_shape(lambda x: seen.append(repr(x)) or x.conductivity.kappa_P, solution)
+    assert seen[0].startswith("Solution(\n  phonons=Phonons(")
+
+
+def test_warnings_point_at_the_line_of_the_user(tmp_path: Path) -> None:
+    """However deep in the package they come from."""
+    ase.io.write(tmp_path / "two.xyz", [ase.build.bulk("Si")] * 2, format="extxyz")
+    noisy = ase.build.bulk("Si", cubic=True)
+    noisy.rattle(1e-4, seed=0)
+    noisy.write(tmp_path / "noisy.vasp", direct=True)
+    for act in (
+        lambda: wigner_jax.read_structure(tmp_path / "two.xyz"),
+        lambda: wigner_jax.conductivity(tmp_path / "noisy.vasp", symprec=0.01, derivatives="nonsense"),
+    ):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with contextlib.suppress(wigner_jax.InputError):
+                act()
+        found = [w for w in said if issubclass(w.category, wigner_jax.AccuracyWarning)]
+        assert [(w.filename, w.lineno) for w in found] == [(__file__, act.__code__.co_firstlineno)]
 
 
 def test_version_has_one_home() -> None:

@@ -98,6 +98,8 @@ def test_hessians_are_mace_torchs(name):
 def test_few_elements_have_the_energies_of_all():
     potential, atoms = model(), structures()["crystal"]
     small = restrict(potential, atoms.numbers)
+    assert restrict(small, atoms.numbers) is small
+    assert restrict(small, atoms.numbers[:1]).name.count("[") == 1
     assert small.species == (8, 12)
     assert sum(np.size(p) for p in small.params.values()) < sum(np.size(p) for p in potential.params.values())
     np.testing.assert_allclose(energy(small, atoms), energy(potential, atoms), rtol=1e-13)

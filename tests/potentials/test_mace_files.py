@@ -290,11 +290,9 @@ def test_a_download_is_kept_and_checked(tmp_path, monkeypatch):
         load_potential("mace-mpa-0")
 
 
-def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(
-        ValueError, match=r"unknown potential 'mace'; available: mace-bundled, tersoff.*mace-mp-0-medium.*\.model file"
-    ):
-        load_potential("mace")
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(InputError, match=r"unknown potential 'mace-mp-0-medum': did you mean mace-mp-0-medium\?"):
+        load_potential("mace-mp-0-medum")
     assert "mace-mp-0b3-medium" in published_potentials()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from itertools import product
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
+from wigner_jax.potentials.layers.equivariant import spherical_harmonics
 from wigner_jax.potentials.neighbor_list import build_graph, padded_size
 from wigner_jax.potentials.registry import available_potentials, load_potential
 
@@ -268,3 +270,19 @@ def test_potential_is_a_pytree_of_its_parameters():
     np.testing.assert_allclose(float(value), energy(rattled("Si"), potential), rtol=1e-13)
     swapped = potential.with_params(doubled.params)
     assert float(swapped.energy(swapped.params, graph)) != float(value)
+
+
+def test_the_compiler_multiplies_out_no_table_for_all_edges() -> None:
+    """A product of constants as long as the edges takes XLA seconds while it compiles, and then it complains on stderr."""
+    units = jnp.ones((4000, 3)) / np.sqrt(3)
+
+    def second(x: jax.Array, v: jax.Array) -> jax.Array:
+        def first(y: jax.Array) -> jax.Array:
+            return jax.jvp(lambda z: spherical_harmonics((0, 1, 2, 3), z), (y,), (v,))[1]
+
+        return jax.jvp(first, (x,), (v,))[1]
+
+    text = jax.jit(second).lower(units, units).compile().as_text()
+    assert "f64[4000,3]" in text
+    assert not re.findall(r"= f64\[4000,\d+\]\S* constant\(", text)
+    np.testing.assert_array_equal(spherical_harmonics((0,), units), np.ones((4000, 1)))

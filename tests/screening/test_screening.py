@@ -337,6 +337,11 @@ def test_the_command(tmp_path, capsys, alone):
     out = capsys.readouterr().out
     assert "2 materials: 2 done" in out
     check(tmp_path / "o", alone, {"Si", "SiC"})
+    assert main(["plot", str(tmp_path / "o"), "-o", str(tmp_path / "o.png")]) == 2
+    assert (
+        f"is the folder of a screening, which is drawn material by material: give {tmp_path}/o/materials/Si.hdf5"
+        in (capsys.readouterr().err)
+    )
     ase.io.write(tmp_path / "bad.extxyz", [crystal("Si"), bulk("NaCl", "rocksalt", a=5.6)])
     assert main(["screen", str(tmp_path / "bad.extxyz"), *command[2:], "-o", str(tmp_path / "p")]) == 4
     assert main([*command, "-o", str(tmp_path / "many.extxyz")]) == 2

@@ -21,6 +21,7 @@ PIXELS = (
     b"MM\0*",
     b"GIF8",
 )
+OF_SCREENING = ("temperatures", "mesh_points")  # in the settings.json of a screening
 DRAWN = b"matplotlib"  # its mark in what it draws with lines, which other programs' documents lack
 WIGNER = ("velocity_operator", "kappa_C_map", "gamma_boundary")  # in our kappa files, and not in phono3py's
 
@@ -71,4 +72,4 @@ def read_settings(path: Path, *names: str) -> dict | None:
     return found if isinstance(found, dict) and all(name in found for name in names) else None
 
 
-__all__ = ["is_figure", "is_kappa_file", "is_matbench_table", "read_settings"]
+__all__ = ["OF_SCREENING", "is_figure", "is_kappa_file", "is_matbench_table", "read_settings"]

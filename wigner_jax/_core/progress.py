@@ -45,15 +45,20 @@ class Progress:
         self._name, self._start, self._shown = "", 0.0, 0.0
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """A stage: everything inside the block counts for `name`."""
+    def __call__(self, name: str, first: str = "") -> Iterator[None]:
+        """A stage: everything inside the block counts for `name`.
+
+        Args:
+            first: what is done before there is progress to show.
+        """
+        begin = f"{name}: {first} ..." if first else f"{name} ..."
         self._name, self._start, self._shown = name, time.perf_counter(), 0.0
         timer = None
         if self._terminal:
-            self._show(f"{name} ...")
+            self._show(begin)
         elif self.stream is not None:
             self._shown = self._start + FIRST_LINE - LINE_EVERY
-            timer = threading.Timer(FIRST_LINE, self._show, (f"{name} ...",))
+            timer = threading.Timer(FIRST_LINE, self._show, (begin,))
             timer.daemon = True
             timer.start()
         try:
@@ -72,8 +77,13 @@ class Progress:
             self.stream.write(f"{text}\n")
             self.stream.flush()
 
-    def progress(self, done: int, total: int) -> None:
-        """Callback between chunks of work: `done` of `total` units are finished."""
+    def progress(self, done: int, total: int, part: str = "", then: str = "") -> None:
+        """Callback between chunks of work: `done` of `total` units are finished.
+
+        Args:
+            part: which part of the stage the units are of.
+            then: what comes after the last of them.
+        """
         now = time.perf_counter()
         pause = 0.2 if self._terminal else LINE_EVERY
         if self.stream is None or (now - self._shown < pause and (done < total or not self._terminal)):
@@ -81,7 +91,8 @@ class Progress:
         self._shown = now
         elapsed = now - self._start
         rest = f", {duration(elapsed / done * (total - done))} left" if 0 < done < total else ""
-        self._show(f"{self._name}: {done}/{total}{rest}")
+        after = f"; {then} ..." if then and done == total else ""
+        self._show(f"{self._name}: {f'{part} ' if part else ''}{done}/{total}{rest}{after}")
 
     def _show(self, text: str) -> None:
         if self.stream is None:

@@ -7,13 +7,15 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
+import textwrap
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._core.interrupts import take_over_signals, wait_if_ending
 from .._core.version import __version__
-from ..errors import AccuracyWarning, ImaginaryModes, InputError, one_line
+from ..errors import AccuracyWarning, ImaginaryModes, InputError, nearest, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,8 +36,70 @@ examples:
 """
 
 
+COMMAND = "  wigner-jax "  # how a line begins that shows one
+
+
+class _Text(argparse.HelpFormatter):
+    """Help as wide as the terminal: paragraphs are filled, and so are the lines of a list beside their names."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for block in text.split("\n\n"):
+            filled: list[str] = []
+            for line in block.splitlines():
+                inside = len(line) - len(line.lstrip())
+                if (
+                    filled and inside == len(_head(filled[-1])) and not line.startswith(COMMAND)
+                ):  # the text above goes on
+                    filled[-1] += f" {line.strip()}"
+                else:
+                    filled.append(line)
+            lines += [*(_beside(line, width) for line in filled), ""]
+        return "\n".join(lines).rstrip()
+
+
+def _head(line: str) -> str:
+    """What stands before the text of a line: an indented name with two blanks or more behind it, else blanks."""
+    found = re.match(r" +\S.*? {2,}(?=\S)| *", line)
+    assert found is not None
+    return found[0]
+
+
+def _beside(line: str, width: int) -> str:
+    """A paragraph, or an entry of a list: its text beside the name, or below a long one."""
+    head = _head(line)
+    if len(line) <= width:
+        return line
+    if len(head) > width // 2 and head.strip():
+        below = " " * 6
+        return (
+            head.rstrip()
+            + "\n"
+            + textwrap.fill(line[len(head) :], width, initial_indent=below, subsequent_indent=below)
+        )
+    if line.startswith(COMMAND) and not head.strip():
+        return line  # it is copied
+    return textwrap.fill(line[len(head) :], width, initial_indent=head, subsequent_indent=" " * len(head))
+
+
 class _Parser(argparse.ArgumentParser):
     """Errors of usage in one line, like all others."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        close = nearest(str(value), map(str, action.choices))
+        hint = f"did you mean {close}?" if close else f"choose from {', '.join(map(str, action.choices))}"
+        raise argparse.ArgumentError(action, f"invalid choice: {value!r}: {hint}")
+
+    def _match_argument(self, action: argparse.Action, arg_strings_pattern: str) -> int:
+        try:
+            return super()._match_argument(action, arg_strings_pattern)
+        except argparse.ArgumentError as error:
+            if not isinstance(action.nargs, int):
+                raise
+            found = len(arg_strings_pattern) - len(arg_strings_pattern.lstrip("A"))
+            raise argparse.ArgumentError(action, f"expected {action.nargs} arguments, got {found}") from error
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         if action.option_strings and action.nargs is None and arg_strings == ["--"]:  # argparse makes a list of it
@@ -46,19 +110,32 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)\n")
 
 
+class _Command(_Parser):
+    """The parser of one command: it says itself what it does not know."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            option = unknown[0].partition("=")[0]
+            close = nearest(option, self._option_string_actions) if option.startswith("-") else None
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f": did you mean {close}?" if close else ""))
+        return parsed, unknown
+
+
 #: what follows `wigner-jax`: each has a module here with HELP, DESCRIPTION, add_arguments and run
-COMMANDS = ("kappa", "screen", "plot", "benchmark", "models", "train", "finetune", "cache")
+COMMANDS = ("kappa", "screen", "plot", "benchmark", "models", "prototypes", "train", "finetune", "cache")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each sets `run`, the function that does it."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="wigner-jax", description=DESCRIPTION, epilog=EPILOG, formatter_class=form)
+    parser = _Parser(prog="wigner-jax", description=DESCRIPTION, epilog=EPILOG, formatter_class=_Text)
     parser.add_argument("--version", action="version", version=f"wigner-jax {__version__}")
-    subparsers = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND", parser_class=_Command
+    )
     for name in COMMANDS:
         module = importlib.import_module(f".{name}", __package__)
-        command = subparsers.add_parser(name, help=module.HELP, description=module.DESCRIPTION, formatter_class=form)
+        command = subparsers.add_parser(name, help=module.HELP, description=module.DESCRIPTION, formatter_class=_Text)
         command.set_defaults(run=module.run)
         module.add_arguments(command)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -72,7 +149,7 @@ def configure_jax(threads: int | None) -> None:
     from .._core.compile_cache import enable_compilation_cache, trim_malloc_after_compilation
 
     if threads is not None and threads < 1:
-        raise InputError(f"--threads must be a positive number, got {threads}")
+        raise InputError(f"--threads must be a positive number, got {threads}", "leave it out to use all cores")
     if threads is not None and threads > (there := os.cpu_count() or threads):
         raise InputError(f"--threads is {threads}, and this machine has {there} cores", f"give at most {there}")
     jax.config.update("jax_enable_x64", True)
@@ -112,12 +189,22 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end
 
 
+def _keep_xla_silent(arguments: Sequence[str]) -> None:
+    """XLA's lines about itself, such as slow compilations on a slow machine, are not for users; its errors are exceptions.
+
+    It reads the variable when JAX is imported, which is later. A user's own value stands, and ``--debug`` shows all.
+    """
+    if "--debug" not in arguments:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     debug = False
     try:
+        _keep_xla_silent(sys.argv if arguments is None else arguments)
         parsed = build_parser().parse_args(arguments)
         debug = parsed.debug
-        if parsed.command != "models":
+        if parsed.command not in ("models", "prototypes"):
             configure_jax(getattr(parsed, "threads", None))
         with warnings.catch_warnings():
             warnings.showwarning = _notes()

@@ -61,18 +61,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shard", default="1/1", metavar="i/n", help="every n-th material, beginning with the i-th")
     parser.add_argument(
-        "--protocol", choices=PROTOCOLS, default="k_srme", help="of the relaxation (newton: exact, with derivatives)"
+        "--protocol",
+        choices=PROTOCOLS,
+        default="k_srme",
+        help="of the relaxation (default: k_srme; newton: exact, with derivatives)",
     )
-    parser.add_argument("--fmax", type=float, default=1e-4, metavar="eV/Å", help="where k_srme and matbench stop")
+    parser.add_argument(
+        "--fmax", type=float, default=1e-4, metavar="eV/Å", help="where k_srme and matbench stop (default: 1e-4)"
+    )
     parser.add_argument(
         "--derivatives",
         choices=DERIVATIVES,
         help="force constants by automatic differentiation, or by displacements of 0.03 Å as published numbers were made"
         " (needs phono3py; default: as `wigner-jax models` says)",
     )
-    parser.add_argument("--distance", type=float, default=0.03, metavar="Å", help="of finite displacements")
-    parser.add_argument("-T", "--temperatures", nargs="+", type=float, default=[300.0], metavar="K")
-    parser.add_argument("--broadening", choices=("tetrahedron", "adaptive"), default="tetrahedron")
+    parser.add_argument(
+        "--distance", type=float, default=0.03, metavar="Å", help="of finite displacements (default: 0.03)"
+    )
+    parser.add_argument(
+        "-T", "--temperatures", nargs="+", type=float, default=[300.0], metavar="K", help="default: 300"
+    )
+    parser.add_argument(
+        "--broadening", choices=("tetrahedron", "adaptive"), default="tetrahedron",
+        help="how energy conservation is integrated (default: tetrahedron)",
+    )  # fmt: skip
     parser.add_argument(
         "--gruneisen",
         nargs="?",

@@ -96,18 +96,13 @@ def _warm(arguments: argparse.Namespace) -> int:
     from .._solve import make_plan, solve
     from ..checks import positive_integers
     from ..crystal.defaults import default_mesh
-    from ..pipeline import ASE, any_model, prepare
+    from ..pipeline import any_model, prepare
     from ..potentials.base import Potential
-    from ..potentials.registry import canonical_name, path_of, restrict
+    from ..potentials.registry import restrict
 
     if arguments.potential is None:
         raise InputError("no potential is named", "give --potential")
     mesh = None if arguments.mesh is None else positive_integers(arguments.mesh, "--mesh")
-    if path_of(arguments.potential) is None and not arguments.potential.startswith(ASE):
-        try:
-            canonical_name(arguments.potential)
-        except ValueError:
-            raise InputError(f"unknown potential {arguments.potential!r}", "wigner-jax models lists all") from None
     potential = any_model(arguments.potential)
     if not isinstance(potential, Potential):
         raise InputError(f"{arguments.potential} has nothing to compile", "name a potential of JAX")

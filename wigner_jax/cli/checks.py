@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+HDF5 = (".hdf5", ".h5", ".hdf", ".he5")
 KINDS = {"a kappa file": is_kappa_file, "a figure": is_figure, "a table for matbench-discovery": is_matbench_table}
 
 
@@ -37,6 +38,12 @@ def writable(
         return None
     advice = f"choose another place with {option}"
     return check_output(path, what=what, ours=KINDS[what], inputs=inputs, need=need, advice=advice)
+
+
+def kappa_file(path: Path | None) -> None:
+    """Refuses an ending that says another format than HDF5."""
+    if path is not None and path.suffix and path.suffix.lower() not in HDF5:
+        raise InputError(f"-o {path}: a kappa file is HDF5, not {path.suffix}", f"name it {path.with_suffix('.hdf5')}")
 
 
 def positive(value: float | None, name: str) -> None:

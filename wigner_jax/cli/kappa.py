@@ -14,6 +14,7 @@ from .._solve import make_plan, solve
 from ..checks import positive_integers, temperatures_above_zero
 from ..crystal.defaults import default_mesh, default_supercells
 from ..crystal.elements import SYMBOLS, formula, has_natural_mass
+from ..crystal.prototypes import available_prototypes
 from ..crystal.snapping import snapped
 from ..crystal.symmetry import space_group
 from ..errors import InputError
@@ -25,9 +26,10 @@ from ..physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from ..physics.broadening.tetrahedron import Tetrahedron
 from ..physics.nac import Wang, make_nac
 from ..pipeline import model_of, prepare
+from ..plan.band_path import has_seekpath
 from ..plan.mesh import mesh_dims
 from ..types import Precision, Scattering
-from .checks import positive, writable
+from .checks import kappa_file, positive, writable
 from .report import kappa_table, times_table
 
 if TYPE_CHECKING:
@@ -38,13 +40,14 @@ if TYPE_CHECKING:
     from ..pipeline import Problem
     from ..types import Crystal, Plan
 
+NO_SEEKPATH = "seekpath is not installed (python -m pip install seekpath, or the extra plot)"
 HELP = "thermal conductivity of a crystal"
 DESCRIPTION = """\
 Thermal conductivity of a crystal in the relaxation-time approximation of the Wigner transport equation: populations
 (κ_P, the Boltzmann value) and coherences (κ_C).
 
 SOURCE is one of
-  a name       a crystal with a built-in prototype, for example Si
+  a name       a built-in crystal, for example Si: see `wigner-jax prototypes`
   a structure  any file that ASE reads (POSCAR, cif, extxyz, ...)
   a yaml       phono3py.yaml with fc2.hdf5 and fc3.hdf5 beside it, phono3py_params.yaml[.xz] with forces,
                or phono3py_disp.yaml with FORCES_FC3 beside it; with --potential, one without force constants
@@ -54,7 +57,7 @@ The force constants of a name or a structure come from a potential, by automatic
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the subcommand."""
-    parser.add_argument("source", metavar="SOURCE", help="prototype name, structure file, or phono3py yaml")
+    parser.add_argument("source", metavar="SOURCE", help="name of a crystal, structure file, or phono3py yaml")
     parser.add_argument(
         "--index", metavar="i", help="which structure of a file with several, from 0 (default: -1, the last)"
     )
@@ -100,7 +103,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mesh",
         nargs=3,
         metavar=("a", "b", "c"),
-        help="q-mesh of the primitive cell (default: 35 Å long, 11 11 11 for Si)",
+        help="q-mesh of the primitive cell (default: as many points along each reciprocal vector as 35 Å times its length"
+        " without 2π, 11 11 11 for Si: coarser than that of `screen`, so that a first look is quick)",
     )
     physics.add_argument(
         "-T", "--temperatures", nargs="+", type=float, default=[300.0], metavar="K", help="default: 300"
@@ -109,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--broadening",
         choices=("tetrahedron", "gaussian", "adaptive"),
         default="tetrahedron",
-        help="of energy conservation",
+        help="how energy conservation is integrated (default: tetrahedron)",
     )
     physics.add_argument(
         "--symmetrized",
@@ -151,14 +155,15 @@ def run(arguments: argparse.Namespace) -> int:
     """From a source to a table, and a file if one is asked for."""
     temperatures = temperatures_above_zero(arguments.temperatures)
     dims, fc2, fc3 = (
-        None if value is None else positive_integers(value, name)
-        for value, name in (
-            (arguments.mesh, "--mesh"),
-            (arguments.fc2_supercell, "--fc2-supercell"),
-            (arguments.fc3_supercell, "--fc3-supercell"),
+        None if value is None else positive_integers(value, name, example)
+        for value, name, example in (
+            (arguments.mesh, "--mesh", "11 11 11"),
+            (arguments.fc2_supercell, "--fc2-supercell", "2 2 2"),
+            (arguments.fc3_supercell, "--fc3-supercell", "2 2 2"),
         )
     )
     output = writable(arguments.out, "a kappa file", inputs=(arguments.source, arguments.potential, arguments.nac))
+    kappa_file(output)
     positive(arguments.boundary_mfp, "--boundary-mfp")
     positive(arguments.sigma, "--sigma")
     positive(arguments.processes, "--processes")
@@ -208,8 +213,11 @@ def run(arguments: argparse.Namespace) -> int:
     solution = dataclasses.replace(solution, report=problem.report)
     print(kappa_table(solution.conductivity))
     if output is not None:
-        with stages("bands"):
-            solution.save(output)
+        bands = has_seekpath()
+        with stages("bands" if bands else "file"):
+            solution.save(output, bands)
+        if not bands:
+            stages.say(f"note: {output} has no bands: {NO_SEEKPATH}")
     if not arguments.quiet:
         print(
             "\n"
@@ -250,6 +258,9 @@ def _source(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | None]
     if not has_constants(source, arguments.potential):
         if arguments.index is None and arguments.format is None:
             return source, arguments.potential
+        if not Path(source).exists() and source in available_prototypes():
+            name = "--format" if arguments.index is None else "--index"
+            raise InputError(f"{name} is of a structure file, and {source} is a built-in crystal", "leave it out")
         return read_structure(source, arguments.index, arguments.format), arguments.potential
     for option in (
         "potential", "fc2_supercell", "fc3_supercell", "relax", "derivatives", "index", "format", "processes",

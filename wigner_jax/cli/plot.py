@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._core.atomic_write import write_bytes
+from .._core.own_files import OF_SCREENING, read_settings
 from .._core.reading import reading
 from ..checks import temperatures_above_zero
 from ..errors import InputError
@@ -64,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     if Path(arguments.file).is_dir():
         from ..evaluation.figures import campaign_figure, read_table
 
+        _refuse_screening(Path(arguments.file))
         for option in ("figure", "reference", "material"):
             if getattr(arguments, option) is not None:
                 raise InputError(
@@ -76,6 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
     save(figure, output)
     print(f"written: {output}")
     return 0
+
+
+def _refuse_screening(folder: Path) -> None:
+    """InputError, with one of its files, if the folder is that of a screening."""
+    if read_settings(folder / "settings.json", *OF_SCREENING) is None:
+        return
+    file = min((folder / "materials").glob("*.hdf5"), default=folder / "materials" / "NAME.hdf5")
+    raise InputError(f"{folder} is the folder of a screening, which is drawn material by material", f"give {file}")
 
 
 def _of_file(arguments: argparse.Namespace) -> Figure:

@@ -37,6 +37,6 @@ def kappa_table(conductivity: Conductivity) -> str:
 
 
 def times_table(times: dict[str, float]) -> str:
-    """One line: the stages with their times, and the sum."""
+    """One line: the stages with their times, and the sum, in which Python's and JAX's start is not counted."""
     stages = ", ".join(f"{name} {duration(t)}" for name, t in times.items())
-    return f"time: {stages}; in total {duration(sum(times.values()))}"
+    return f"time: {stages}; in total {duration(sum(times.values()))}, without start-up"

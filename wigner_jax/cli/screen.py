@@ -39,13 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the subcommand."""
     parser.add_argument("input", metavar="INPUT", help="folder, file of structures, or ASE database")
     parser.add_argument("--potential", required=True, metavar="NAME|FILE|ase:module:factory")
-    parser.add_argument("-o", "--out", metavar="FOLDER", help="made if it is not there, continued if it is")
+    parser.add_argument(
+        "-o", "--out", metavar="FOLDER", help="made if it is not there, continued if it is; required unless --dry-run"
+    )
 
     rules = parser.add_argument_group("rules")
-    rules.add_argument("--mesh", nargs=3, metavar=("a", "b", "c"), help="the same q-mesh for all")
+    rules.add_argument(
+        "--mesh", nargs=3, metavar=("a", "b", "c"), help="the same q-mesh for all (default: by --mesh-points)"
+    )
     rules.add_argument(
         "--mesh-points", type=int, default=POINTS, metavar="N",
-        help=f"q-points times atoms of the primitive cell (default: {POINTS}, 19×19×19 for two atoms)",
+        help=f"q-points times atoms of the primitive cell (default: {POINTS}, 19×19×19 for two atoms: finer than that of"
+        " `kappa`, for a table whose numbers can be compared)",
     )  # fmt: skip
     supercell = "in units of the given cells (default: what the info says, else conventional cells to a thickness of"
     rules.add_argument("--fc2-supercell", nargs=3, metavar=("a", "b", "c"), help=f"{supercell} 10 Å)")
@@ -59,7 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--relax", action=argparse.BooleanOptionalAction, default=True, help="cell and atoms first (default)"
     )
     rules.add_argument("-T", "--temperatures", nargs="+", type=float, default=[300.0], metavar="K", help="default: 300")
-    rules.add_argument("--broadening", choices=BROADENINGS, default="tetrahedron", help="of energy conservation")
+    rules.add_argument(
+        "--broadening",
+        choices=BROADENINGS,
+        default="tetrahedron",
+        help="how energy conservation is integrated (default: tetrahedron)",
+    )
     rules.add_argument(
         "--precision", choices=get_args(Precision), default="double",
         help="mixed: third derivatives of the potential and matrix elements in single precision (default: double)",
@@ -92,10 +102,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do what is missing, then print the table."""
     mesh, fc2, fc3 = (
-        None if value is None else positive_integers(value, name)
-        for value, name in (
-            (arguments.mesh, "--mesh"), (arguments.fc2_supercell, "--fc2-supercell"),
-            (arguments.fc3_supercell, "--fc3-supercell"),
+        None if value is None else positive_integers(value, name, example)
+        for value, name, example in (
+            (arguments.mesh, "--mesh", "11 11 11"), (arguments.fc2_supercell, "--fc2-supercell", "2 2 2"),
+            (arguments.fc3_supercell, "--fc3-supercell", "2 2 2"),
         )
     )  # fmt: skip
     for name in ("boundary_mfp", "symprec", "max_time", "max_memory", "mesh_points"):

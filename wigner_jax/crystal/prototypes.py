@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import InputError, nearest
+
 if TYPE_CHECKING:
     import ase
 
@@ -57,8 +59,16 @@ def available_prototypes() -> tuple[str, ...]:
     return tuple(_PROTOTYPES)
 
 
+def near_prototype(word: str) -> str | None:
+    """The built-in crystal that was most likely meant: only capitals, or a letter of a long name, may be wrong.
+
+    Most formulas that are one element off are other compounds, and nobody's mistake.
+    """
+    return nearest(word, _PROTOTYPES, 0.8)
+
+
 def prototype(name: str) -> ase.Atoms:
-    """The conventional cell (8 atoms; wurtzite: 4) of a built-in crystal; ValueError for an unknown name.
+    """The conventional cell (8 atoms; wurtzite: 4) of a built-in crystal; InputError for an unknown name.
 
     `atoms.info` carries ``name``, ``fc2_supercell`` and ``fc3_supercell``, the default supercells of this cell, as the
     structures of a benchmark set do.
@@ -67,9 +77,9 @@ def prototype(name: str) -> ase.Atoms:
     from ase.symbols import string2symbols
 
     if name not in _PROTOTYPES:
-        raise ValueError(
-            f"no built-in structure {name!r}; available: {', '.join(_PROTOTYPES)}, or give a structure file"
-        )
+        close = near_prototype(name)
+        hint = f"did you mean {close}?" if close else "wigner-jax prototypes lists all"
+        raise InputError(f"no built-in crystal {name!r}", hint)
     structure, constants = _PROTOTYPES[name]
     cell, sites = _wurtzite(*constants) if structure == "wurtzite" else _cubic(structure, *constants)
     elements = string2symbols(name) * (2 // len(string2symbols(name)))

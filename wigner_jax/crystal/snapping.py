@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numbers
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from ..types import Crystal
 from .elements import masses_of
 from .symmetry import SYMPREC, operations_found, space_group, symmetrized
@@ -65,7 +64,7 @@ def snapped(atoms: ase.Atoms, symprec: float | None = None) -> ase.Atoms:
             f"the structure is {group.international} ({len(group.rotations)} operations) within {symprec:g} Å; cell and"
             f" atoms are moved by up to {moved:.1g} Å onto it"
         )
-        warnings.warn(message, AccuracyWarning, stacklevel=2)
+        say(message)
     return result
 
 
@@ -83,14 +82,14 @@ def _say_lost(crystal: Crystal) -> None:
         f"the structure is {default[1]} within {SYMPREC:g} Å, but {best[1]} within {tolerance:g} Å"
         f" ({best[0]} operations instead of {default[0]}): if the difference is noise, symprec {tolerance:g} removes it and makes the work much less"
     )
-    warnings.warn(message, AccuracyWarning, stacklevel=3)
+    say(message)
 
 
 def _say_moments(atoms: ase.Atoms) -> None:
     """Warns of magnetic moments, which a potential does not know."""
     if atoms.has("initial_magmoms") and np.any(atoms.get_initial_magnetic_moments()):
         message = "the structure has magnetic moments, which no potential here knows: they are ignored"
-        warnings.warn(message, AccuracyWarning, stacklevel=3)
+        say(message)
 
 
 __all__ = ["snapped"]

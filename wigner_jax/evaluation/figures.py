@@ -1,4 +1,4 @@
-"""The figure of a campaign: κ against the reference, and the scores. Needs matplotlib (extra `plot`)."""
+"""The figure of a campaign: κ against the reference, and the scores."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from .._core.atomic_write import atomic_hdf5, check_folder, check_output, write_
 from .._core.own_files import read_settings
 from .._core.reading import reading
 from .._core.temporaries import remove_forgotten
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from ..io.kappa_hdf5 import kappa_datasets, put_datasets
 from .contents import NAMES, POTENTIAL, SETTINGS, changed
 from .settings import EvaluationSettings
@@ -173,10 +172,8 @@ def missing_records(folder: str | Path, contents: Mapping[str, Contents], *, res
             "name another folder, or --restart, which makes these records again",
         )
     if unknown:
-        warnings.warn(
+        say(
             f"{unknown} records of an earlier version do not say what they were made from: they are taken as they are",
-            AccuracyWarning,
-            stacklevel=2,
         )
     return missing
 

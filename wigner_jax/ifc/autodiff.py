@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +14,7 @@ import numpy as np
 from .._core.programs import program
 from .._core.pytree import Array, pytree
 from ..checks import check_precision, require_double_precision
-from ..errors import AccuracyWarning
+from ..errors import say
 from ..potentials.neighbor_list import supercell_graph
 from ..types import ForceConstants, Precision, Supercell, Supercells
 from .displacement_patterns import Fit, FitInfo, plan_fit
@@ -103,7 +102,19 @@ class ForceConstantsPlan:
 
 @dataclasses.dataclass(frozen=True)
 class ForceConstantsReport:
-    """What it took, and the checks that come for free. Pairs are (Φ2, Φ3)."""
+    """What it took, and the checks that come for free. Pairs are (Φ2, Φ3).
+
+    Attributes:
+        evaluations: Hessian-vector products, and third directional derivatives.
+        parameters: independent force constants, n_b.
+        condition: cond(A).
+        residual: ‖A c − G‖/‖G‖; above 1e-10 something is wrong: see `warnings`.
+        scheme: "patterns" or "columns".
+        margin: Å, nearest pair to a cutoff (or another kink) of the potential.
+        warnings: what is said of them, a line each.
+        seconds_plan: wall time of planning.
+        seconds_evaluate: compilation included.
+    """
 
     evaluations: tuple[int, int]  #: Hessian-vector products, and third directional derivatives
     parameters: tuple[int, int]  #: independent force constants, n_b
@@ -240,7 +251,7 @@ def force_constants(
     limits = tuple(SINGLE_RESIDUAL if order in single else RESIDUAL for order in (2, 3))
     messages = _warnings(supercells, potential, (residuals[0], residuals[1]), (limits[0], limits[1]), margin)
     for message in messages:
-        warnings.warn(message, AccuracyWarning, stacklevel=2)
+        say(message)
     report = ForceConstantsReport(
         evaluations=(infos[0].n_evaluations, infos[1].n_evaluations),
         parameters=(infos[0].n_parameters, infos[1].n_parameters),

@@ -38,7 +38,12 @@ DISTANCE = 0.03  # Å: that of κ_SRME and of phono3py
 
 @dataclasses.dataclass(frozen=True)
 class DisplacementReport:
-    """What it took. Pairs are (Φ2, Φ3)."""
+    """What it took. Pairs are (Φ2, Φ3).
+
+    Attributes:
+        calls: evaluations of the forces.
+        distance: Å.
+    """
 
     calls: tuple[int, int]  #: evaluations of the forces
     distance: float  #: Å

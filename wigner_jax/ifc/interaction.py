@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 
 if TYPE_CHECKING:
     import ase
@@ -50,12 +49,12 @@ def say_unusual(atoms: ase.Atoms, before: ase.Atoms | None = None) -> None:
         message = (
             f"{pair} are {distances[k]:.2f} Å apart, where covalent bonds have {bond:.2f}: few potentials know such"
         )
-        warnings.warn(f"{message} distances", AccuracyWarning, stacklevel=3)
+        say(f"{message} distances")
     if before is not None:
         ratio = atoms.cell.volume / before.cell.volume
         if not 1 / CHANGED_VOLUME < ratio < CHANGED_VOLUME:
             message = f"the relaxation took the cell from {before.cell.volume:.4g} to {atoms.cell.volume:.4g} Å³"
-            warnings.warn(f"{message}: the result is another crystal's", AccuracyWarning, stacklevel=3)
+            say(f"{message}: the result is another crystal's")
 
 
 def require_interaction(crystal: Crystal, fc: ForceConstants, model: Any) -> None:

@@ -12,7 +12,6 @@ cell, are in another order of atoms, or obey a smaller group (magnetic moments) 
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy as np
 from .._core.pytree import host_data
 from ..checks import require_finite
 from ..crystal.symmetry import space_group as space_group_of
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from ..plan.mesh import addresses, images
 from ..types import Residuals
 from .symmetry_basis import operations_on, translation_table
@@ -170,7 +169,7 @@ def _judge(value: float, share: str, remedy: str, refused: float = REFUSED) -> N
             f"{share}: the force constants are damaged, belong to another supercell, or obey less symmetry", remedy
         )
     if value > SAID:
-        warnings.warn(f"{share}; κ is no more exact than that", AccuracyWarning, stacklevel=4)
+        say(f"{share}; κ is no more exact than that")
 
 
 def require_some(fc: ForceConstants) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._core.reading import reads
 from ..crystal.symmetry import SYMPREC, space_group
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from ..plan.dipoles import require_charges
 from ..types import BornCharges, Crystal
 
@@ -83,7 +82,7 @@ def _checked(charges: np.ndarray, dielectric: np.ndarray, factor: float | None, 
             f"{where} has a unit factor of {float(born.factor):.4g} eV Å for the Born charges, where e²/4πε0 is"
             f" {NAC_FACTOR:.2f}: the correction is {float(born.factor) / NAC_FACTOR:.3g} times that of nature"
         )
-        warnings.warn(message, AccuracyWarning, stacklevel=3)
+        say(message)
     return born
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from .._core.reading import read_bytes, reading, reads
 from ..checks import require_finite
 from ..crystal.supercells import nine_numbers, primitive_matrix_of, reduce_to_primitive
 from ..crystal.symmetry import SYMPREC, space_group, symmetrized
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from ..ifc.phono3py_bridge import _with_home, make_supercell_map, peer_constants
 from ..ifc.residuals import check_force_constants, require_some
 from ..types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
@@ -105,11 +104,9 @@ def _say_if_folded(crystal: Crystal, path: Path, symprec: float) -> None:
     rotations = space_group(crystal, symprec).rotations
     copies = int(np.sum(np.all(rotations == np.eye(3, dtype=int), axis=(1, 2))))
     if copies > 1:
-        warnings.warn(
+        say(
             f"the primitive cell of {path} holds {copies} smaller ones: its bands are folded, which takes"
             f" {copies} times as many, tetrahedra resolve worse, and phono3py gives lower velocities (primitive_matrix: auto)",
-            AccuracyWarning,
-            stacklevel=3,
         )
 
 

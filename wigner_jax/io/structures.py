@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,9 @@ import numpy as np
 
 from .._core.reading import reads
 from ..crystal.elements import masses_of
-from ..crystal.prototypes import available_prototypes, prototype
+from ..crystal.prototypes import available_prototypes, near_prototype, prototype
 from ..crystal.validity import require_structure
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from .ase_files import MOST_ATOMS, read_frames
 from .yaml_cells import is_yaml, structure_of_yaml
 
@@ -53,7 +52,7 @@ def read_structure(path: str | Path, index: int | str | None = None, format: str
     frames = _frames(path, ESPRESSO if format is None and _is_espresso(path) else format)
     if index is None and len(frames) > 1:
         message = f"{path} holds {len(frames)} structures, and the last one is read: choose one by its index"
-        warnings.warn(message, AccuracyWarning, stacklevel=2)
+        say(message)
     try:
         atoms = frames[-1 if index is None else int(index)]
     except (ValueError, IndexError):
@@ -73,10 +72,10 @@ def structure_of(structure: str | Path | ase.Atoms) -> ase.Atoms:
         return read_structure(structure)
     if str(structure) in available_prototypes():
         return prototype(str(structure))
-    known = f"{len(available_prototypes())} are built in, such as Si, LiBr, GaAs, AlN"
-    raise InputError(
-        f"{str(structure)!r} is neither a file nor a crystal with a prototype ({known})", "give a structure file"
-    )
+    found = f"{str(structure)!r} is neither a file nor a built-in crystal"
+    if close := near_prototype(str(structure)):
+        raise InputError(found, f"did you mean {close}?")
+    raise InputError(found, "give a structure file, or a name that wigner-jax prototypes lists")
 
 
 def _frames(path: Path, format: str | None) -> list[ase.Atoms]:

@@ -23,7 +23,12 @@ NEAR_CENTRE = 1e-3  # of a segment: so near Γ the non-analytic term is taken, i
 
 @host_data
 class Bands:
-    """Frequencies along a path. Host data."""
+    """Frequencies along a path. Host data.
+
+    Attributes:
+        path: the points, with the names of the ends of its segments.
+        frequencies: (K, m) THz, ascending; imaginary ones are negative.
+    """
 
     path: BandPath
     frequencies: np.ndarray  #: (K, m) THz, ascending; imaginary ones are negative

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import warnings
 from math import pi
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import spglib
 
 from ..checks import NO_CONDUCTIVITY
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from ..types import Residuals
 from ..units import K_B
 from .conductivity import boundary_linewidth
@@ -171,7 +170,7 @@ def judge_unlimited(conductivity: Conductivity, linewidths: Linewidths, phonons:
     remedy = "take larger supercells or a finer mesh, or let isotopes or boundaries (boundary_mfp) scatter"
     if thawed[worst] and shares[worst] > REFUSED_SHARE:
         raise InputError(found, remedy)
-    warnings.warn(f"{found}; {remedy}", AccuracyWarning, stacklevel=3)
+    say(f"{found}; {remedy}")
 
 
 def next_to_gamma(crystal: Crystal, mesh: Mesh) -> np.ndarray:

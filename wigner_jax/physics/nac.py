@@ -63,6 +63,11 @@ class GonzeLee:
     with K = q + G over the vectors of the plan, Λ² = -G_c² tr ε / (12 ln 1e-10): Λ is so small that the real-space sum
     vanishes. The supercell's force constants contain this interaction at their commensurate points q_c: its Fourier
     transform Φ(R) = Σ_c w_c C(q_c) exp(-2πi q_c·(r_j + R - r_i)) is taken out of them before they are interpolated.
+
+    Attributes:
+        born: charges and dielectric tensor.
+        plan: the vectors of the sum, and the supercell it is taken out of.
+        direction: (3,) fractional, direction in which Γ is approached.
     """
 
     born: BornCharges
@@ -109,6 +114,10 @@ class Wang:
     C_ia,jb(q) = P (q·Z_i)_a (q·Z_j)_b / (q·ε·q) S_ij(q),   S_ij(q) = (1/N) Σ_R w_ij(R) exp(2πi q·(r_j + R - r_i))
 
     S is 1 at Γ and 0 at the other commensurate points, where the force constants are exact as they are.
+
+    Attributes:
+        born: charges and dielectric tensor.
+        direction: (3,) fractional, direction in which Γ is approached.
     """
 
     born: BornCharges

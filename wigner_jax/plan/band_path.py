@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,23 @@ class BandPath:
 
     Segments follow each other; where the end of one is not the beginning of the next, the path jumps and the distance
     does not grow.
+
+    Attributes:
+        qpoints: (K, 3) fractional.
+        distance: (K,) 1/Å without 2π, along the path.
+        segment: (K,) int, ascending.
+        labels: of the two ends of each segment, seekpath's: GAMMA, X, SIGMA_0.
     """
 
     qpoints: np.ndarray  #: (K, 3) fractional
     distance: np.ndarray  #: (K,) 1/Å without 2π, along the path
     segment: np.ndarray  #: (K,) int, ascending
     labels: tuple[tuple[str, str], ...]  #: of the two ends of each segment, seekpath's: GAMMA, X, SIGMA_0
+
+
+def has_seekpath() -> bool:
+    """Whether there can be a path at all."""
+    return importlib.util.find_spec("seekpath") is not None
 
 
 def high_symmetry_path(crystal: Crystal, points: int = POINTS) -> BandPath | None:

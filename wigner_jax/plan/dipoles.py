@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from math import pi
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from .._core.pytree import Array, pytree
 from ..crystal.elements import SYMBOLS
 from ..crystal.symmetry import SYMPREC, space_group
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from ..types import BornCharges, Crystal, Supercell
 from .mesh import first_zone
 
@@ -136,7 +135,7 @@ def _say_large(charges: np.ndarray, crystal: Crystal) -> None:
     if abs(value) > LARGEST_CHARGE:
         name = SYMBOLS[int(crystal.numbers[atom])]
         message = f"the Born charge of atom {atom + 1} ({name}) is {value:.4g} e, beyond ±{LARGEST_CHARGE:g} e"
-        warnings.warn(f"{message}: check its number and unit", AccuracyWarning, stacklevel=4)
+        say(f"{message}: check its number and unit")
 
 
 def _say_changes(charges: np.ndarray, averaged: np.ndarray) -> None:
@@ -151,7 +150,7 @@ def _say_changes(charges: np.ndarray, averaged: np.ndarray) -> None:
         if not change <= REFUSED_CHANGE * largest:
             raise InputError(found, "check their signs and the order of the atoms, or leave the correction out")
         if change > SAID_CHANGE * largest:
-            warnings.warn(f"{found}; they are projected onto charges that do", AccuracyWarning, stacklevel=4)
+            say(f"{found}; they are projected onto charges that do")
     if not np.abs(averaged - averaged.mean(axis=0)).max() > NO_CHARGE:
         message = "the Born charges vanish" + (" by symmetry" if np.any(charges) else "")
-        warnings.warn(f"{message}: the non-analytic correction is zero", AccuracyWarning, stacklevel=4)
+        say(f"{message}: the non-analytic correction is zero")

@@ -1,4 +1,4 @@
-"""Figures of a conductivity, and of how it compares with a reference. They need matplotlib (extra `plot`).
+"""Figures of a conductivity, and of how it compares with a reference. Matplotlib draws them, which ASE brings.
 
 Every function takes `data`, the datasets of a kappa file by name: ``read_kappa_hdf5(path)`` (ours or phono3py's), or
 ``io.kappa_hdf5.kappa_datasets(crystal, mesh, solution)`` without a file. `make_figure` makes whole figures by name; the

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..crystal.elements import formula_of
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from .harmonic import plot_bands, plot_dos, plot_heat_capacity
 from .style import GREY, Data, group, need, new_figure, open_frame, temperature_index
 from .transport import plot_coherences, plot_cumulative, plot_free_paths, plot_kappa, plot_lifetimes, plot_spectrum
@@ -34,6 +33,7 @@ FIGURES = {
     "heat-capacity": "C_V against temperature",
     "all": "bands, C_V, lifetimes, κ, spectrum and coherences on one page",
 }
+NO_BANDS = "bands, which are in files made where seekpath is installed"
 SINGLE = (4.6, 3.6)  # inches, of one panel
 
 
@@ -121,8 +121,11 @@ def _row_of(*panels: Callable[[Axes], None]) -> Figure:
     return figure
 
 
-def _draw(panels: list[tuple[Axes, Callable[[Axes], None]]]) -> None:
+def _draw(panels: list[tuple[Axes, Callable[[Axes], None]]], lacking: tuple[str, ...] = ()) -> None:
     """Draw each panel in its place; what the file lacks for one is said there, and in one warning for all.
+
+    Args:
+        lacking: what else is not drawn.
 
     Raises:
         InputError: none of them can be drawn.
@@ -140,9 +143,8 @@ def _draw(panels: list[tuple[Axes, Callable[[Axes], None]]]) -> None:
             )
     if len(refused) == len(panels):
         raise refused[0]
-    if refused:
-        message = f"not drawn: {'; '.join(error.found for error in refused)}"
-        warnings.warn(message, AccuracyWarning, stacklevel=4)
+    if missing := [*lacking, *(error.found for error in refused)]:
+        say(f"not drawn: {'; '.join(missing)}")
 
 
 def _bands_and_dos(figure: Figure, place: SubplotSpec, data: Data, reference: Reference | None) -> None:
@@ -154,7 +156,7 @@ def _bands_and_dos(figure: Figure, place: SubplotSpec, data: Data, reference: Re
 
 
 def _all(data: Data, temperature: float | None, reference: Reference | None) -> Figure:
-    """Six panels. Without bands the density of states stands alone; without coherences, mean free paths."""
+    """Six panels. Without bands, which is said, the density of states stands alone; without coherences, mean free paths."""
     figure = new_figure(13, 7.4)
     grid = figure.add_gridspec(2, 3)
     panels: list[Callable[[Axes], None]] = [
@@ -171,7 +173,8 @@ def _all(data: Data, temperature: float | None, reference: Reference | None) -> 
         _bands_and_dos(figure, grid[0, 0], data, reference)
     else:
         plot_dos(figure.add_subplot(grid[0, 0]), data, reference)
-    _draw([(figure.add_subplot(grid[k // 3, k % 3]), panel) for k, panel in enumerate(panels, 1)])
+    lacking = () if group(data, "bands") is not None else (NO_BANDS,)
+    _draw([(figure.add_subplot(grid[k // 3, k % 3]), panel) for k, panel in enumerate(panels, 1)], lacking)
     return figure
 
 

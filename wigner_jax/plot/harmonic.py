@@ -156,7 +156,8 @@ def plot_heat_capacity(ax: Axes, data: Data, reference: Reference | None = None)
     ax.annotate("3R", (T[-1], 3 * MOLAR * K_B), xytext=(-2, 3), textcoords="offset points", ha="right", c=GREY)
     ax.set(xlabel="temperature (K)", ylabel=r"$C_V$ (J/K per mole of atoms)", xlim=(0, T[-1]), ylim=(0, 28))
     ax.set_title("heat capacity", loc="left")
-    ax.legend(frameon=False, loc="lower right")
+    if reference is not None:
+        ax.legend(frameon=False, loc="lower right")
 
 
 __all__ = [

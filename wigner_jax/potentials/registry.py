@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._core.reading import positive_number, reading
-from ..errors import InputError
+from ..errors import InputError, nearest
 from . import bundled, chgnet, empirical, m3gnet, mace, nequix, sevennet
 from .base import LONGEST
 from .downloads import checksum, fetch, locate
@@ -69,10 +69,18 @@ def default_potential(numbers: Sequence[int]) -> Potential | None:
     The bundled MACE model for the compounds that it was trained on, else the first empirical potential that knows the
     elements.
     """
+    name = default_potential_name(numbers)
+    return None if name is None else restrict(load_potential(name), numbers)
+
+
+def default_potential_name(numbers: Sequence[int]) -> str | None:
+    """The name of `default_potential`."""
     if bundled.covers(numbers):
-        return restrict(load_potential(bundled.NAME), numbers)
-    candidates = (load_potential(name) for name in available_potentials() if name != bundled.NAME)
-    return next((c for c in candidates if set(map(int, numbers)) <= set(c.species)), None)
+        return bundled.NAME
+    known = {card.name: card.elements for family in registered_families() for card in family.cards}
+    names = (name for name in available_potentials() if name != bundled.NAME)
+    wanted = set(map(int, numbers))
+    return next((name for name in names if wanted <= set(known.get(name) or load_potential(name).species)), None)
 
 
 def load_potential(name: str | os.PathLike[str], *, head: str | None = None) -> Potential:
@@ -89,7 +97,7 @@ def load_potential(name: str | os.PathLike[str], *, head: str | None = None) -> 
         head: of a MACE model with several; by default the only one, or the one named "default".
 
     Raises:
-        ValueError: for an unknown name (it lists the names), for a model that is neither on this machine nor can be
+        ValueError: for an unknown name (it names the nearest), for a model that is neither on this machine nor can be
             downloaded (it says which file to put where), for a file that is not that of the model named (it says which
             it is, if known), and for a file that cannot be used (it says why).
     """
@@ -125,15 +133,13 @@ def path_of(name: str) -> Path | None:
 
 
 def canonical_name(name: str) -> str:
-    """The model that a name or an alias means; ValueError for an unknown one (it lists the names)."""
+    """The model that a name or an alias means; InputError for an unknown one (it names the nearest)."""
     key = _aliases().get(name.lower(), name.lower())
     if key in available_potentials() or key in published_potentials():
         return key
-    aliases = ", ".join(f"{alias} = {full}" for alias, full in _aliases().items())
-    raise ValueError(
-        f"unknown potential {name!r}; available: {', '.join(available_potentials())}; published, to download:"
-        f" {', '.join(published_potentials())} ({aliases}); or the path of a .nqx, .pth or .model file"
-    )
+    if close := nearest(name, (*available_potentials(), *published_potentials(), *_aliases())):
+        raise InputError(f"unknown potential {name!r}", f"did you mean {close}? (all names: wigner-jax models)")
+    raise InputError(f"unknown potential {name!r}", "wigner-jax models lists all; or give the path of a model's file")
 
 
 def locate_model(name: str) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from ..crystal.elements import masses_of
 from ..crystal.symmetry import SYMPREC, space_group
 from ..crystal.validity import require_structure
-from ..errors import AccuracyWarning, InputError
+from ..errors import InputError, say
 from ..potentials.base import Potential
 from ..potentials.calculator import WignerCalculator
 from ..types import Crystal
@@ -24,7 +23,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ProtocolReport:
-    """How a two-stage relaxation ended. Pairs are (with symmetry fixed, free). It never raises: look at the message."""
+    """How a two-stage relaxation ended. Pairs are (with symmetry fixed, free). It never raises: look at the message.
+
+    Attributes:
+        converged: whether the forces came below their limit.
+        steps: steps taken.
+        energy: eV of the cell that is returned.
+        max_force: eV/Å, largest norm of an atom's force.
+        max_stress: eV/Å³, largest component.
+        space_group: before, after the first stage, after the second.
+        reverted: the free stage changed the space group, and the result of the first stage is returned.
+        message: one line, empty if all is well.
+    """
 
     converged: tuple[bool, bool]
     steps: tuple[int, int]
@@ -79,7 +89,7 @@ def relax_k_srme(
     )
     current.calc = None
     if report.message:
-        warnings.warn(f"relaxation: {report.message}", AccuracyWarning, stacklevel=2)
+        say(f"relaxation: {report.message}")
     return current, report
 
 

@@ -9,7 +9,6 @@ pure strain, without rotation), the order of the atoms and the space group are k
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -21,7 +20,7 @@ from ..checks import require_double_precision
 from ..crystal.elements import masses_of
 from ..crystal.symmetry import SYMPREC, SpaceGroup, space_group, symmetrized
 from ..crystal.validity import require_structure
-from ..errors import AccuracyWarning
+from ..errors import say
 from ..potentials.evaluate import energy_and_slopes
 from ..potentials.neighbor_list import Room, graph_of
 from ..types import Crystal
@@ -39,7 +38,19 @@ ROOM_TO_MOVE = 0.15  # share of edges more than at the start before a relaxation
 
 @dataclasses.dataclass(frozen=True)
 class RelaxReport:
-    """How a relaxation ended. It never raises for failing to converge: look at `converged` and `space_group`."""
+    """How a relaxation ended. It never raises for failing to converge: look at `converged` and `space_group`.
+
+    Attributes:
+        converged: force and stress below their tolerances, at a minimum.
+        steps: Newton steps taken.
+        energy: eV of the cell.
+        max_force: eV/Å, largest component.
+        max_stress: eV/Å³, largest component of (1/V) dE/dε; of all components, also those that were not relaxed.
+        degrees_of_freedom: strains, displacements.
+        lowest_curvature: smallest eigenvalue of the Hessian in these degrees of freedom, eV/Å²; negative: a saddle.
+        space_group: before and after; a relaxation can only raise the symmetry.
+        message: one line, empty if all is well.
+    """
 
     converged: bool  #: force and stress below their tolerances, at a minimum
     steps: int  #: Newton steps taken
@@ -135,7 +146,7 @@ def relax(
     edges = bool(graph_of(state.lattice, state.positions, np.asarray(numbers), potential)[0].edge_mask.any())
     relaxed, report = _finish(atoms, crystal, group, state, steps, done(state), freedom, symprec, edges)
     if report.message:
-        warnings.warn(f"relaxation: {report.message}", AccuracyWarning, stacklevel=2)
+        say(f"relaxation: {report.message}")
     return relaxed, report
 
 

@@ -21,7 +21,7 @@ from .._core.arrays_in import open_hdf5
 from .._core.atomic_write import atomic_hdf5, check_folder, check_output, replacing, write_text
 from .._core.fingerprint import fingerprint
 from .._core.folder_lock import locked
-from .._core.own_files import read_settings
+from .._core.own_files import OF_SCREENING, read_settings
 from .._core.reading import reading
 from .._core.temporaries import remove_forgotten
 from ..errors import InputError
@@ -55,7 +55,7 @@ def open_folder(folder: str | Path, settings: ScreenSettings, contents: Mapping[
     folder = check_folder(folder, 0.0, ADVICE)
     path = folder / "settings.json"
     asked = settings.deciding() | dict(contents)
-    there = read_settings(path, "temperatures", "mesh_points")
+    there = read_settings(path, *OF_SCREENING)
     if there is None and path.is_file() and path.stat().st_size:
         raise InputError(f"{path} is not of a screening", ADVICE)
     if folder.is_dir():

@@ -73,6 +73,9 @@ def screen(
         progress: shows the stages of each material.
         on_record: called as on_record(record, number, of how many, estimate of the time left) after each material.
 
+    Returns:
+        the screening: `records` of all materials, `ranked()` by κ, `failed`, and the table's `rows`. κ is in W/(m K).
+
     Raises:
         InputError: bad input, or a folder that belongs to something else; ValueError: double precision is off.
     """

@@ -36,7 +36,18 @@ EV_A3_TO_GPA = 160.21766208
 
 @pytree()
 class Expansion:
-    """Thermal expansion of a crystal. Voigt order xx, yy, zz, yz, xz, xy; strains and α carry 2ε_yz as usual."""
+    """Thermal expansion of a crystal. Voigt order xx, yy, zz, yz, xz, xy; strains and α carry 2ε_yz as usual.
+
+    Attributes:
+        temperatures: (T,) K.
+        mode_gruneisen: (P, m, 6) at the irreducible points.
+        gruneisen: (T, 6) weighted by heat capacity.
+        heat_capacity: (T,) eV/K per primitive cell, at constant volume.
+        heat_capacity_pressure: (T,) eV/K, at constant pressure.
+        alpha: (T, 6) 1/K.
+        bulk_modulus: () GPa, Reuss.
+        elastic: (6, 6) GPa, relaxed ions.
+    """
 
     temperatures: Array  #: (T,) K
     mode_gruneisen: Array  #: (P, m, 6) at the irreducible points

@@ -56,7 +56,14 @@ GAMMA_CUTOFF = 1e-3  # THz: modes below have no part in γ(T) (gamma_SRME)
 
 @pytree()
 class ModeGruneisen:
-    """Volume Grüneisen parameters on the irreducible points of a mesh."""
+    """Volume Grüneisen parameters on the irreducible points of a mesh.
+
+    Attributes:
+        qpoints: (P, 3) fractional.
+        weights: (P,) sizes of the stars.
+        frequencies: (P, m) THz, ascending.
+        modes: (P, m) -∂ ln f/∂ ln V, averages over degenerate blocks.
+    """
 
     qpoints: Array  #: (P, 3) fractional
     weights: Array  #: (P,) sizes of the stars
@@ -85,7 +92,14 @@ class ModeGruneisen:
 
 @dataclasses.dataclass(frozen=True)
 class VolumeSteps:
-    """How `gruneisen_by_volumes` goes about it. The defaults are gamma_SRME's."""
+    """How `gruneisen_by_volumes` goes about it. The defaults are gamma_SRME's.
+
+    Attributes:
+        step: ΔV/V to either side.
+        distance: Å, of displacements; None: Φ2 by automatic differentiation.
+        fmax: eV/Å, of the relaxation at constant volume.
+        max_steps: of each of its stages.
+    """
 
     step: float = 0.01  #: ΔV/V to either side
     distance: float | None = 0.03  #: Å, of displacements; None: Φ2 by automatic differentiation
@@ -101,7 +115,14 @@ class VolumeSteps:
 
 @dataclasses.dataclass(frozen=True)
 class VolumesReport:
-    """What was met at the volumes V (1 - h), V, V (1 + h)."""
+    """What was met at the volumes V (1 - h), V, V (1 + h).
+
+    Attributes:
+        volumes: Å³, of the primitive cell.
+        imaginary: whether there are imaginary modes.
+        calls: evaluations of the forces by displacements, or of Hessian-vector products, in all.
+        message: of the relaxations; empty if all is well.
+    """
 
     volumes: tuple[float, ...]  #: Å³, of the primitive cell
     imaginary: tuple[bool, ...]  #: whether there are imaginary modes

@@ -51,7 +51,14 @@ DEGREE = 4  # of the polynomials in V, at most
 
 @pytree()
 class Volumes:
-    """Static energies and frequencies of a crystal at several volumes, per primitive cell."""
+    """Static energies and frequencies of a crystal at several volumes, per primitive cell.
+
+    Attributes:
+        volumes: (v,) Å³, ascending.
+        energies: (v,) eV.
+        frequencies: (v, P, m) THz, real.
+        weights: (P,) sizes of the stars.
+    """
 
     volumes: Array  #: (v,) Å³, ascending
     energies: Array  #: (v,) eV
@@ -61,7 +68,19 @@ class Volumes:
 
 @pytree()
 class QuasiHarmonic:
-    """A crystal at zero pressure in the quasi-harmonic approximation, per primitive cell."""
+    """A crystal at zero pressure in the quasi-harmonic approximation, per primitive cell.
+
+    Attributes:
+        temperatures: (T,) K.
+        volumes: (v,) Å³.
+        free_energies: (v, T) eV, F(V, T).
+        free_energy: (T,) eV, its minimum.
+        volume: (T,) Å³, V(T).
+        alpha_volume: (T,) 1/K.
+        bulk_modulus: (T,) GPa, isothermal.
+        heat_capacity: (T,) eV/K, at constant volume V(T).
+        heat_capacity_pressure: (T,) eV/K, at constant pressure.
+    """
 
     temperatures: Array  #: (T,) K
     volumes: Array  #: (v,) Å³

@@ -11,7 +11,6 @@ writes the reference page anew.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 import sys
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._core.reading import read_yaml as reading_yaml
 from .._core.reading import reading
-from ..errors import InputError
+from ..errors import InputError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -454,11 +453,11 @@ def misplaced(key: str, table: str, shown: str, command: str) -> str:
             )
         return f"{where} belongs under {_joined(above)}: {' or '.join(k.name for k in places)}"
     known = children(table, command)
-    if close := difflib.get_close_matches(key, known, 1):
-        return f"unknown key {where}: did you mean {close[0]}?"
+    if close := nearest(key, known):
+        return f"unknown key {where}: did you mean {close}?"
     others = {k.name.rpartition(".")[2]: k.name for k in reversed(KEYS) if command in k.commands}
-    if close := difflib.get_close_matches(key, others, 1, 0.75):
-        return f"unknown key {where}: did you mean {others[close[0]]}?"
+    if close := nearest(key, others, 0.75):
+        return f"unknown key {where}: did you mean {others[close]}?"
     return f"unknown key {where}: known are {', '.join(sorted(known))}"
 
 

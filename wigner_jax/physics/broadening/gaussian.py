@@ -95,7 +95,11 @@ class _Smooth:
 
 @pytree()
 class Gaussian(_Smooth):
-    """δ(x) → exp(-x²/2σ²)/(√(2π) σ) with one σ for all, no cut-off (phono3py's ``--sigma``)."""
+    """δ(x) → exp(-x²/2σ²)/(√(2π) σ) with one σ for all, no cut-off (phono3py's ``--sigma``).
+
+    Attributes:
+        sigma: () THz.
+    """
 
     sigma: Array = 0.1  #: () THz
 
@@ -125,6 +129,10 @@ class AdaptiveGaussian(_Smooth):
     s_μ = b_μ/N_μ: the same for a rectangular micro-cell, but else not invariant under the choice of the reciprocal
     vectors, nor under the point group. Velocities are block averages. σ's own derivative is kept: the value
     differentiated is the value reported.
+
+    Attributes:
+        scale: () dimensionless.
+        floor: () THz, where both velocities vanish.
     """
 
     scale: Array = 1.0  #: () dimensionless

@@ -48,7 +48,12 @@ SIGN_T, SIGN_U = (1.0, -1.0, 1.0), (1.0, 1.0, -1.0)
 
 @pytree("capacity")
 class Tetrahedron:
-    """Linear tetrahedron method with the tetrahedra of plan/tetrahedra.py."""
+    """Linear tetrahedron method with the tetrahedra of plan/tetrahedra.py.
+
+    Attributes:
+        tetrahedra: how the neighbourhood of a point is cut.
+        capacity: per bucket; None until measured.
+    """
 
     tetrahedra: Tetrahedra
     capacity: tuple[Capacity, ...] | None = None  #: per bucket; None until measured

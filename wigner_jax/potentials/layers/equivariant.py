@@ -161,14 +161,18 @@ def harmonic_polynomials(l: int) -> np.ndarray:
 
 def direction_monomials(degree: int, unit: Array) -> Array:
     """All monomials of the components of unit vectors up to a degree, in the order of `monomials`. (E, 3) -> (E, K)"""
-    powers = [jnp.ones_like(unit)]
-    for _ in range(degree):
-        powers.append(powers[-1] * unit)
-    # one product with a table of zeros and ones picks the powers: few kernels, which compile quickly
     exponents = np.array([e for d in range(degree + 1) for e in monomials(d)])
-    pick = np.arange(degree + 1)[:, None, None] == exponents.T  # (power, axis, monomial)
-    pick = (pick[:, :, None] & np.eye(3, dtype=bool)[:, :, None]).reshape(3 * (degree + 1), -1)
-    x, y, z = jnp.split(jnp.concatenate(powers, axis=-1) @ jnp.asarray(pick, unit.dtype), 3, axis=-1)
+    if degree == 0:
+        return jnp.ones((unit.shape[0], 1), unit.dtype)
+    powers = [unit]
+    for _ in range(degree - 1):
+        powers.append(powers[-1] * unit)
+    # One product with a table of zeros and ones picks the powers: few kernels, which compile quickly. The power 0 is added
+    # as a row: XLA multiplies a column of ones, or its tangent, with the table of all edges while it compiles, for seconds.
+    pick = np.arange(1, degree + 1)[:, None, None] == exponents.T  # (power, axis, monomial)
+    pick = (pick[:, :, None] & np.eye(3, dtype=bool)[:, :, None]).reshape(3 * degree, -1)
+    picked = jnp.concatenate(powers, axis=-1) @ jnp.asarray(pick, unit.dtype)
+    x, y, z = jnp.split(picked + (exponents.T == 0).ravel().astype(unit.dtype), 3, axis=-1)
     return x * y * z
 
 

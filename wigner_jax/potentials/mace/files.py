@@ -170,6 +170,8 @@ def restrict(potential: Potential, numbers: Sequence[int]) -> Potential:
         raise TypeError(f"{potential.name!r} is not a MACE model")
     config = energy.config
     wanted = sorted(set(potential.species_of(numbers)))
+    if len(wanted) == len(config.numbers):
+        return potential
 
     def selector(spec: Selector | Linear) -> Selector | Linear:
         if not isinstance(spec, Selector):
@@ -186,8 +188,8 @@ def restrict(potential: Potential, numbers: Sequence[int]) -> Potential:
         numbers=pick,
         interactions=tuple(dataclasses.replace(b, skip=selector(b.skip)) for b in config.interactions),
     )
-    label = "".join(SYMBOLS[z] for z in pick)
-    return _potential(Mace(small), params, f"{potential.name}[{label}]")
+    before, label = ("".join(SYMBOLS[z] for z in which) for which in (config.numbers, pick))
+    return _potential(Mace(small), params, f"{potential.name.removesuffix(f'[{before}]')}[{label}]")
 
 
 def _rows(config: MaceConfig, name: str, value: np.ndarray, wanted: list[int]) -> np.ndarray:

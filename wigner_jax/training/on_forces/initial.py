@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import AccuracyWarning, InputError
+from ...errors import InputError, say
 from ...potentials.family import resolve
 from ...potentials.registry import family_of, registered_families
 
@@ -67,7 +66,7 @@ def with_atom_energies(potential: Potential, known: Mapping[int, float]) -> Pote
         return potential
     if family is None or family.atom_energies is None:
         message = f"the energies of isolated atoms are not used: {potential.name} has none of its own to replace"
-        warnings.warn(message, AccuracyWarning, stacklevel=2)
+        say(message)
         return potential
     energies = np.array(potential.params[family.atom_energies], float)
     for k, z in enumerate(potential.species):
