@@ -65,12 +65,16 @@ class AccuracyWarning(UserWarning):
     """A result is what was asked for, but less exact or less meaningful than its digits say."""
 
 
-def say(message: str) -> None:
-    """Warn of less accuracy, at the line outside the package that called it: the user's own."""
+class MemoryWarning(UserWarning):
+    """A device has too little memory for what would be fastest; the result is the same."""
+
+
+def say(message: str, category: type[Warning] = AccuracyWarning) -> None:
+    """Warn, of less accuracy unless told otherwise, at the line outside the package that called it: the user's own."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, AccuracyWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
-__all__ = ["AccuracyWarning", "ImaginaryModes", "InputError", "nearest", "one_line", "say"]
+__all__ = ["AccuracyWarning", "ImaginaryModes", "InputError", "MemoryWarning", "nearest", "one_line", "say"]

@@ -1,5 +1,7 @@
 """Every data structure that crosses a module border: frozen pytrees, shapes in the comment, units with them.
 
+More than 350 lines: one definition after the other, most of it what their fields mean.
+
 Index alphabet, used in every docstring and einsum of the package:
 
     i j k    atoms of the primitive cell          n   number of them

@@ -15,6 +15,7 @@ from solved_problems import problem
 import wigner_jax as wj
 from wigner_jax import _solve
 from wigner_jax._core.tiling import ACCELERATOR, CPU, tiling_for
+from wigner_jax.errors import MemoryWarning
 from wigner_jax.ifc.evaluations import ATOM_BYTES, DEVICE_BYTES, devices_for
 
 PROGRAM = """
@@ -95,7 +96,7 @@ def test_out_of_memory(monkeypatch, most, groups):
     if len(groups) == 1:
         found = wj.solve(plan, material.constants)
     else:
-        with pytest.warns(RuntimeWarning, match="out of memory"):
+        with pytest.warns(MemoryWarning, match="out of memory"):
             found = wj.solve(plan, material.constants)
     assert list(dict.fromkeys(device.asked)) == groups
     np.testing.assert_allclose(found.conductivity.kappa_TOT, expected.conductivity.kappa_TOT, rtol=1e-12)
@@ -104,7 +105,7 @@ def test_out_of_memory(monkeypatch, most, groups):
 def test_out_of_memory_for_good(monkeypatch):
     plan, material, _, _ = problem("si-tersoff_m5")
     monkeypatch.setattr(_solve, "linewidths_of", Memory(0, _solve.linewidths_of))
-    with pytest.warns(RuntimeWarning), pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+    with pytest.warns(MemoryWarning), pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
         wj.solve(plan, material.constants)
 
 

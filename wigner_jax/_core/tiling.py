@@ -7,10 +7,11 @@ same, and the results are up to rounding.
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+
+from ..errors import MemoryWarning, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +73,7 @@ def in_fitting_pieces(run: Callable[[Tiling], Any]) -> Any:
     """``run(tiling)`` with the tiling of JAX's default device, and with smaller ones as long as its memory is too small.
 
     Warns:
-        RuntimeWarning: each time.
+        MemoryWarning: each time.
     """
     tiling = tiling_for()
     while True:
@@ -84,4 +85,4 @@ def in_fitting_pieces(run: Callable[[Tiling], Any]) -> Any:
                 raise
         tiling = smaller
         device = jax.devices()[0].device_kind
-        warnings.warn(f"out of memory on {device}: {tiling.group} q-points at a time now", RuntimeWarning, stacklevel=4)
+        say(f"out of memory on {device}: {tiling.group} q-points at a time now", MemoryWarning)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._core.interrupts import take_over_signals, wait_if_ending
 from .._core.version import __version__
-from ..errors import AccuracyWarning, ImaginaryModes, InputError, nearest, one_line
+from ..errors import AccuracyWarning, ImaginaryModes, InputError, MemoryWarning, nearest, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,14 +126,16 @@ class _Command(_Parser):
 COMMANDS = ("kappa", "screen", "plot", "benchmark", "models", "prototypes", "train", "finetune", "cache")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each sets `run`, the function that does it."""
+def build_parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands, or of the one that the arguments begin with, since the modules of the others take time to
+    import. Each sets `run`, the function that does it."""
+    names = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
     parser = _Parser(prog="wigner-jax", description=DESCRIPTION, epilog=EPILOG, formatter_class=_Text)
     parser.add_argument("--version", action="version", version=f"wigner-jax {__version__}")
     subparsers = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND", parser_class=_Command
     )
-    for name in COMMANDS:
+    for name in names:
         module = importlib.import_module(f".{name}", __package__)
         command = subparsers.add_parser(name, help=module.HELP, description=module.DESCRIPTION, formatter_class=_Text)
         command.set_defaults(run=module.run)
@@ -201,14 +203,16 @@ def _keep_xla_silent(arguments: Sequence[str]) -> None:
 def _run(arguments: Sequence[str] | None) -> int:
     debug = False
     try:
-        _keep_xla_silent(sys.argv if arguments is None else arguments)
-        parsed = build_parser().parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        _keep_xla_silent(given)
+        parsed = build_parser(given).parse_args(given)
         debug = parsed.debug
         if parsed.command not in ("models", "prototypes"):
             configure_jax(getattr(parsed, "threads", None))
         with warnings.catch_warnings():
             warnings.showwarning = _notes()
-            warnings.simplefilter("always", AccuracyWarning)
+            for category in (AccuracyWarning, MemoryWarning):
+                warnings.simplefilter("always", category)
             code = parsed.run(parsed)
         sys.stdout.flush()
         return code
@@ -232,7 +236,7 @@ def _notes() -> Callable[..., None]:
     said: set[str] = set()
 
     def note(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if issubclass(category, AccuracyWarning) and str(message) not in said:
+        if issubclass(category, (AccuracyWarning, MemoryWarning)) and str(message) not in said:
             said.add(str(message))
             print(f"note: {message}", file=sys.stderr)
 
