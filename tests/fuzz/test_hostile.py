@@ -19,6 +19,7 @@ import ase.build
 import h5py
 import numpy as np
 import pytest
+from fuzz.pace import pace
 from fuzz.targets import MACE
 from small_models import NEQUIX, write_nequix
 
@@ -44,7 +45,8 @@ def refused(read: Callable[[Path], object], path: Path) -> str:
     start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError) as caught:
         read(path)
-    assert time.process_time() - start < 1
+    took = time.process_time() - start
+    assert took < 1 or took < pace()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20
     line = str(caught.value)
     assert path.name in line

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from ..potentials.graph import Graph
 
 
-RESIDUAL, SINGLE_RESIDUAL = (
-    1e-10,
-    1e-4,
-)  # of the symmetric fits of double and of single precision: above it something is wrong
+RESIDUAL = 1e-10  # ‖A c − G‖/‖G‖ of a symmetric fit: above it something is wrong
+SINGLE_RESIDUAL = 1e-4  # the same, of evaluations in single precision
 Progress = Any  # Callable[[str, int, int], None]: stage, evaluations done, evaluations in all
 
 

@@ -24,7 +24,7 @@ def index_of(address: Array, dims: tuple[int, int, int]) -> Array:
 
 def third_point(q: Array, q1: Array, dims: tuple[int, int, int]) -> Array:
     """Index of q'' = -q - q'."""
-    address = zip(_address(q, dims), _address(q1, dims), dims, strict=True)
+    address = zip(_address(jnp.asarray(q), dims), _address(jnp.asarray(q1), dims), dims, strict=True)
     x, y, z = (jnp.where(a + b > n, 2 * n, n) - a - b for a, b, n in address)
     x, y, z = (jnp.where(i == n, 0, i) for i, n in zip((x, y, z), dims, strict=True))
     return x + dims[0] * (y + dims[1] * z)
