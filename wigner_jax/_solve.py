@@ -259,7 +259,7 @@ def solve(
         progress: called with (q-points done, q-points in all).
         tiling: sizes of pieces; those of JAX's default device unless given, and smaller ones if its memory is too small.
         precision: "mixed" computes the matrix elements in single precision, for accelerators that are slow in double: phonons,
-            energy conservation and κ stay in double. κ moves by less than 1e-4 of itself (docs/performance).
+            energy conservation and κ stay in double. κ moves by some 1e-6 of itself (benchmarks/precision.py).
 
     Raises:
         InputError: bad input, force constants that are zero or do not obey the crystal's symmetry
