@@ -274,19 +274,9 @@ def solve(
     T = temperature_array(temperatures)
     residuals = _check_constants(plan, fc)
     run = partial(
-        _solution,
-        plan,
-        fc,
-        T,
-        residuals,
-        broadening,
-        scattering,
-        nac,
-        heat_capacity_matrix,
-        allow_imaginary,
-        progress,
+        _solution, plan, fc, T, residuals, broadening, scattering, nac, heat_capacity_matrix, allow_imaginary, progress,
         precision,
-    )
+    )  # fmt: skip
     return in_fitting_pieces(run) if tiling is None else run(tiling)
 
 

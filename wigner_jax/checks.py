@@ -34,14 +34,15 @@ def check_precision(precision: str) -> None:
         raise InputError(f"precision is {precision!r}", f"choose from {', '.join(get_args(Precision))}")
 
 
-def positive_integers(values: Sequence, name: str, example: str = "11 11 11") -> tuple[int, ...]:
-    """Three positive integers from as many numbers; raises InputError, which shows `example`."""
+def positive_integers(values: Sequence, name: str) -> tuple[int, ...]:
+    """Three positive integers from as many numbers; raises InputError."""
     try:
         array = as_numbers(values).ravel()
     except ValueError:
         array = np.empty(0)
     if len(array) != 3 or not np.isfinite(array).all() or np.any(array != np.rint(array)) or np.any(array < 1):
         given = " ".join(str(v) for v in np.asarray(values).ravel())
+        example = "2 2 2" if "supercell" in name else "11 11 11"
         raise InputError(f"{name} must be 3 positive integers, got {given!r}", f"give for example {name} {example}")
     return tuple(int(v) for v in array)
 

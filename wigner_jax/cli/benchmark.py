@@ -22,6 +22,7 @@ from ..io.kappa_hdf5 import rough_size
 from ..io.phonondb import read_phonondb, read_phonondb_structures
 from ..pipeline import any_model, derivatives_of, model_of
 from .checks import positive, writable
+from .options import add_processes
 from .report import times_table
 
 if TYPE_CHECKING:
@@ -101,12 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="make records again that were made with something else than is asked for now",
     )
-    parser.add_argument(
-        "--processes",
-        type=int,
-        metavar="n",
-        help="of an ASE calculator, which share the displaced supercells (default: this one)",
-    )
+    add_processes(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but the summary")
 

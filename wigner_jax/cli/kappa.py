@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._core.progress import Progress, progress_stream
 from .._solve import make_plan, solve
-from ..checks import positive_integers, temperatures_above_zero
+from ..checks import temperatures_above_zero
 from ..crystal.defaults import default_mesh, default_supercells
 from ..crystal.elements import SYMBOLS, formula, has_natural_mass
 from ..crystal.prototypes import available_prototypes
@@ -28,8 +28,9 @@ from ..physics.nac import Wang, make_nac
 from ..pipeline import model_of, prepare
 from ..plan.band_path import has_seekpath
 from ..plan.mesh import mesh_dims
-from ..types import Precision, Scattering
+from ..types import Scattering
 from .checks import kappa_file, positive, writable
+from .options import add_precision, add_processes, mesh_and_supercells
 from .report import kappa_table, times_table
 
 if TYPE_CHECKING:
@@ -91,12 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="relax cell and atoms within the symmetry first (default)",
     )
-    model.add_argument(
-        "--processes",
-        type=int,
-        metavar="n",
-        help="of an ASE calculator, which share the displaced supercells (default: this one)",
-    )
+    add_processes(model)
 
     physics = parser.add_argument_group("scattering and transport")
     physics.add_argument(
@@ -143,10 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--dry-run", action="store_true", help="print supercells, mesh, evaluations and memory, and do nothing"
     )
-    run.add_argument(
-        "--precision", choices=get_args(Precision), default="double",
-        help="mixed: third derivatives of the potential and matrix elements in single precision (default: double)",
-    )  # fmt: skip
+    add_precision(run)
     run.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
     run.add_argument("--quiet", action="store_true", help="print nothing but the table of results")
 
@@ -154,14 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """From a source to a table, and a file if one is asked for."""
     temperatures = temperatures_above_zero(arguments.temperatures)
-    dims, fc2, fc3 = (
-        None if value is None else positive_integers(value, name, example)
-        for value, name, example in (
-            (arguments.mesh, "--mesh", "11 11 11"),
-            (arguments.fc2_supercell, "--fc2-supercell", "2 2 2"),
-            (arguments.fc3_supercell, "--fc3-supercell", "2 2 2"),
-        )
-    )
+    dims, fc2, fc3 = mesh_and_supercells(arguments)
     output = writable(arguments.out, "a kappa file", inputs=(arguments.source, arguments.potential, arguments.nac))
     kappa_file(output)
     positive(arguments.boundary_mfp, "--boundary-mfp")

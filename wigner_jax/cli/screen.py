@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from .._core.progress import Progress, duration, progress_stream
-from ..checks import positive_integers, temperatures_above_zero
+from ..checks import temperatures_above_zero
 from ..crystal.validity import require_structure
 from ..errors import InputError
 from ..pipeline import any_model, model_of
@@ -16,9 +16,9 @@ from ..screening.material import DONE, IMAGINARY
 from ..screening.run import screen
 from ..screening.settings import BROADENINGS, POINTS, ScreenSettings
 from ..screening.sources import structures_from
-from ..types import Precision
 from .benchmark import shard_of
 from .checks import positive
+from .options import add_precision, mesh_and_supercells
 
 if TYPE_CHECKING:
     from ..screening.job import Screening
@@ -70,10 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="tetrahedron",
         help="how energy conservation is integrated (default: tetrahedron)",
     )
-    rules.add_argument(
-        "--precision", choices=get_args(Precision), default="double",
-        help="mixed: third derivatives of the potential and matrix elements in single precision (default: double)",
-    )  # fmt: skip
+    add_precision(rules)
     rules.add_argument("--boundary-mfp", type=float, metavar="µm", help="add boundary scattering of this length")
 
     work = parser.add_argument_group("running")
@@ -101,13 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what is missing, then print the table."""
-    mesh, fc2, fc3 = (
-        None if value is None else positive_integers(value, name, example)
-        for value, name, example in (
-            (arguments.mesh, "--mesh", "11 11 11"), (arguments.fc2_supercell, "--fc2-supercell", "2 2 2"),
-            (arguments.fc3_supercell, "--fc3-supercell", "2 2 2"),
-        )
-    )  # fmt: skip
+    mesh, fc2, fc3 = mesh_and_supercells(arguments)
     for name in ("boundary_mfp", "symprec", "max_time", "max_memory", "mesh_points"):
         positive(getattr(arguments, name), f"--{name.replace('_', '-')}")
     if arguments.coarse is not None and arguments.coarse < 1:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from .._core.devices import dealt_out
 from .._core.programs import program
 from .._core.taylor_mode import second_derivative
 from ..plan.memory import physical_memory
@@ -63,21 +64,12 @@ def evaluate(energy: Energy, params: Params, graph: Graph, patterns: Array, orde
 def evaluate_dealt(
     energy: Energy, params: Params, graph: Graph, patterns: Array, order: int, devices: int = 1
 ) -> Array:
-    """`evaluate`, the patterns dealt out to the first `devices` of the default backend (GPUs, or CPU devices:
-    ``jax.config.update("jax_num_cpu_devices", cores)``), which divide their number."""
-    if devices == 1:
+    """`evaluate`, the patterns dealt out to `devices`, which divide their number."""
+
+    def some(patterns: Array, params: Params, graph: Graph) -> Array:
         return evaluate(energy, params, graph, patterns, order)
-    each, everywhere = jax.sharding.PartitionSpec("pattern"), jax.sharding.PartitionSpec()
-    spread = jax.shard_map(
-        lambda params, graph, patterns: evaluate(energy, params, graph, patterns, order),
-        mesh=jax.make_mesh(
-            (devices,), ("pattern",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices]
-        ),
-        in_specs=(everywhere, everywhere, each),
-        out_specs=each,
-        check_vma=False,
-    )
-    return spread(params, graph, patterns)
+
+    return dealt_out(some, devices, patterns, params, graph)
 
 
 def devices_for(patterns: int, atoms: int) -> int:

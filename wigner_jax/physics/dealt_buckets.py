@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._core.devices import dealt_out
 from .._core.programs import Effort, program
 from .linewidths import bucket_linewidths, group_size
 
@@ -31,22 +32,10 @@ def _bucket_effort(bucket: TripletBucket, state: State, *_: Any) -> Effort:
 def linewidths_of(
     bucket: TripletBucket, state: State, plan: Plan, variances: Array | None, broadening: Broadening
 ) -> tuple[Array, Array, Array]:
-    """`bucket_linewidths` of a bucket, its q-points dealt out to all devices of the default backend (GPUs, or CPU devices:
-    ``jax.config.update("jax_num_cpu_devices", cores)``). Members come in order of cost, so they are dealt like cards."""
+    """`bucket_linewidths`, the q-points dealt out to all devices. Members come in order of cost: they are dealt like cards."""
     devices = jax.device_count()
-    if devices == 1:
-        return bucket_linewidths(bucket, state, plan, variances, broadening)
-    each = jax.sharding.PartitionSpec("q")
-    everywhere = jax.sharding.PartitionSpec()
-    spread = jax.shard_map(
-        bucket_linewidths,
-        mesh=jax.make_mesh((devices,), ("q",), axis_types=(jax.sharding.AxisType.Auto,)),
-        in_specs=(each, everywhere, everywhere, everywhere, everywhere),
-        out_specs=each,
-        check_vma=False,
-    )
     dealt = jax.tree.map(lambda x: x.reshape(-1, devices, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape), bucket)
-    results = spread(dealt, state, plan, variances, broadening)
+    results = dealt_out(bucket_linewidths, devices, dealt, state, plan, variances, broadening)
     return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape), results)
 
 

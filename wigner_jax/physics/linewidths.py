@@ -95,15 +95,15 @@ def prepare(
         precision: "mixed" has the matrix elements in single precision: entries of Φ3 and rotations, and what is made of them.
     """
     f = phonons.frequencies
-    single = jnp.float32 if precision == "mixed" else jnp.float64
+    dtype = jnp.float32 if precision == "mixed" else jnp.float64
     projectors = jnp.where(takes_part(f).T, site_projectors(phonons.eigenvectors), 0.0)
     if broadening.averages:
         projectors = jnp.einsum("qst,jptq->jpsq", degenerate_averages(f), projectors)
     return State(
         f,
-        mode_transforms(f, phonons.eigenvectors, plan.mesh, plan.crystal).astype(single),
+        mode_transforms(f, phonons.eigenvectors, plan.mesh, plan.crystal).astype(dtype),
         projectors.reshape(-1, f.size),
-        gather_third(third, plan.fc3_table, single),
+        gather_third(third, plan.fc3_table, dtype),
         bose_einstein(f, jnp.asarray(temperatures)),
         broadening.prepare(f, velocities, plan.mesh, tiling),
         tiling,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def address_of(index: Array, dims: tuple[int, int, int]) -> Array:
     """Integer coordinates of mesh points. (...) → (..., 3)"""
-    return jnp.stack(_address(jnp.asarray(index), dims), axis=-1)
+    return jnp.stack(_address(index, dims), axis=-1)
 
 
 def index_of(address: Array, dims: tuple[int, int, int]) -> Array:
@@ -24,7 +24,7 @@ def index_of(address: Array, dims: tuple[int, int, int]) -> Array:
 
 def third_point(q: Array, q1: Array, dims: tuple[int, int, int]) -> Array:
     """Index of q'' = -q - q'."""
-    address = zip(_address(jnp.asarray(q), dims), _address(jnp.asarray(q1), dims), dims, strict=True)
+    address = zip(_address(q, dims), _address(q1, dims), dims, strict=True)
     x, y, z = (jnp.where(a + b > n, 2 * n, n) - a - b for a, b, n in address)
     x, y, z = (jnp.where(i == n, 0, i) for i, n in zip((x, y, z), dims, strict=True))
     return x + dims[0] * (y + dims[1] * z)
@@ -32,6 +32,7 @@ def third_point(q: Array, q1: Array, dims: tuple[int, int, int]) -> Array:
 
 def _address(index: Array, dims: tuple[int, int, int]) -> tuple[Array, Array, Array]:
     """Coordinates of indices ≥ 0: jnp's division also rounds negative numbers, which makes three kernels of one."""
+    index = jnp.asarray(index)
     rest = jax.lax.div(index, jnp.asarray(dims[0], index.dtype))
     z = jax.lax.div(rest, jnp.asarray(dims[1], index.dtype))
     return index - dims[0] * rest, rest - dims[1] * z, z

@@ -60,9 +60,9 @@ class ScreenSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "temperatures", tuple(float(t) for t in temperatures_above_zero(self.temperatures)))
-        for name, example in (("mesh", "11 11 11"), ("fc2_supercell", "2 2 2"), ("fc3_supercell", "2 2 2")):
+        for name in ("mesh", "fc2_supercell", "fc3_supercell"):
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, positive_integers(value, name, example))
+                object.__setattr__(self, name, positive_integers(value, name))
         check_precision(self.precision)
         if self.broadening not in BROADENINGS:
             raise InputError(f"unknown broadening {self.broadening!r}", f"choose from {', '.join(BROADENINGS)}")

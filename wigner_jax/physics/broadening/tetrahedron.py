@@ -186,9 +186,9 @@ class Tetrahedron:
         length, most_degenerate, _ = self.capacity[0]
         start, count = self.windows(tables, pairs, f0)
         needed = self.count_of(count, tables, pairs)
-        items = expand(start, count, _fields(pairs, tables), length, tables.tiling)
         power = self._averaged(tables, pairs, strength.all(), most_degenerate)
         parts = Parts(power, pairs, f0, tables, self.tetrahedra)
+        items = expand(start, count, parts.fields, length, tables.tiling)
         gamma = with_derivative_of(_item_by_item, _table_by_table, parts, items)
         return gamma, (needed[0] > length) | (needed[1] > most_degenerate)
 
@@ -246,16 +246,16 @@ class Parts(NamedTuple):
     tables: TetrahedronTables
     tetrahedra: Tetrahedra
 
+    @property
+    def fields(self) -> Fields:
+        """Of the windows: chunk of triplets, channel, t, u."""
+        m, lanes = len(self.tables.low), _triplet_chunk(self.pairs, self.tables.tiling)
+        return Fields((-(-len(self.pairs.first) // lanes), 3, m, m), lanes)
+
 
 def _triplet_chunk(pairs: Pairs, tiling: Tiling) -> int:
     """Triplets in a chunk of windows."""
     return tiling.pieces(len(pairs.first), tiling.triplets)
-
-
-def _fields(pairs: Pairs, tables: TetrahedronTables) -> Fields:
-    """Of the windows: chunk of triplets, channel, t, u."""
-    m, lanes = len(tables.low), _triplet_chunk(pairs, tables.tiling)
-    return Fields((-(-len(pairs.first) // lanes), 3, m, m), lanes)
 
 
 def _in_blocks(items: tuple[Array, ...], tiling: Tiling) -> tuple[Array, ...]:
@@ -266,10 +266,9 @@ def _in_blocks(items: tuple[Array, ...], tiling: Tiling) -> tuple[Array, ...]:
 def _item_by_item(parts: Parts, items: Items) -> Array:
     """γ (T, s) of the items, each block of them looked up by itself."""
     (label, windows), tiling = items, parts.tables.tiling
-    fields = _fields(parts.pairs, parts.tables)
     blocks = _in_blocks((label, jnp.arange(len(label), dtype=jnp.int32)), tiling)
     weighed = map_nonempty(
-        lambda *b: _weigh(parts, *_look_up(parts, windows.at(fields, *b))),
+        lambda *b: _weigh(parts, *_look_up(parts, windows.at(parts.fields, *b))),
         blocks[1][:, 0] < windows.total, blocks, vectorised=tiling.vectorised,
     )  # fmt: skip
     return jnp.sum(weighed, axis=0)
@@ -278,7 +277,7 @@ def _item_by_item(parts: Parts, items: Items) -> Array:
 def _table_by_table(parts: Parts, items: Items) -> Array:
     """The same, all items looked up at once."""
     (label, windows), tiling = items, parts.tables.tiling
-    listed = windows.at(_fields(parts.pairs, parts.tables), label, jnp.arange(len(label), dtype=jnp.int32))
+    listed = windows.at(parts.fields, label, jnp.arange(len(label), dtype=jnp.int32))
     blocks = _in_blocks(_look_up(parts, listed), tiling)
     live = _in_blocks(listed[-1:], tiling)[0][:, 0]
     return jnp.sum(map_nonempty(lambda *b: _weigh(parts, *b), live, blocks, vectorised=tiling.vectorised), axis=0)
@@ -312,11 +311,10 @@ class ElasticParts(NamedTuple):
 
 def _elastic_item_by_item(parts: ElasticParts, items: Items) -> Array:
     (label, windows), tiling = items, parts.tables.tiling
-    fields = parts.fields
     blocks = _in_blocks((label, jnp.arange(len(label), dtype=jnp.int32)), tiling)
 
     def weigh(*block: Array) -> Array:
-        (t,), q, mode, valid = windows.at(fields, *block)
+        (t,), q, mode, valid = windows.at(parts.fields, *block)
         return parts.weigh(parts.at(t, q, mode, valid), t, q, mode)
 
     return jnp.sum(map_nonempty(weigh, blocks[1][:, 0] < windows.total, blocks, vectorised=tiling.vectorised), axis=0)
