@@ -21,12 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import jax
 import numpy as np
-from fuzz.pace import pace
+from fuzz.pace import too_long
 from fuzz.targets import TARGETS, Target
 
 from wigner_jax.errors import AccuracyWarning, InputError
 
-SECONDS = 1.0  # of CPU time for one file
 MEMORY = 2**30  # bytes beyond what the process has when it starts to read
 
 
@@ -88,7 +87,7 @@ def one(target: Target, source: Path, place: Path, number: int) -> str | None:
     ]
     if wrong is None and leaked:
         wrong = f"warning {leaked[0].category.__name__}: {leaked[0].message} ({leaked[0].filename}:{leaked[0].lineno})"
-    if wrong is None and took > SECONDS and took > SECONDS * pace():
+    if wrong is None and too_long(took, lambda: read(target, place / target.name)):
         wrong = f"took {took:.1f} s"
     return wrong if wrong or grown < MEMORY else f"took {grown / 1e6:.0f} MB"
 
