@@ -13,6 +13,8 @@ from ..errors import InputError
 from .validity import require_cell
 
 if TYPE_CHECKING:
+    import ase
+
     from ..types import Crystal
 
 SYMPREC = 1e-5  # Å, phonopy's default
@@ -83,6 +85,12 @@ class _Operations(NamedTuple):
 def space_group_number(crystal: Crystal, symprec: float = SYMPREC) -> int:
     """The international number alone, without moments: of a large cell too; 0 if none is found."""
     found = _dataset((np.asarray(crystal.lattice), np.asarray(crystal.positions), species(crystal)), symprec)
+    return 0 if found is None else int(found.number)
+
+
+def space_group_of_atoms(atoms: ase.Atoms) -> int:
+    """`space_group_number` of a structure as ASE holds it, whatever its masses."""
+    found = _dataset((atoms.cell.array, atoms.get_scaled_positions(wrap=False), atoms.numbers), SYMPREC)
     return 0 if found is None else int(found.number)
 
 

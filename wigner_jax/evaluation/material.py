@@ -16,7 +16,7 @@ import numpy as np
 
 from .._solve import make_plan, phonons, solve
 from ..checks import imaginary_modes
-from ..crystal.symmetry import space_group
+from ..crystal.symmetry import space_group_of_atoms
 from ..errors import AccuracyWarning, ImaginaryModes, InputError
 from ..ifc.autodiff import ForceConstantsReport
 from ..metrics import WORST, average, frequency_distance, mode_kappa, sre, srme
@@ -27,7 +27,7 @@ from ..physics.taking_part import takes_part
 from ..pipeline import make_force_constants
 from ..potentials.base import Potential
 from ..relaxation.ase_protocols import relax_k_srme
-from ..types import Crystal, Scattering
+from ..types import Scattering
 from .gruneisen import gamma_of, gamma_start
 from .records import plain
 
@@ -143,16 +143,10 @@ def relax_by(
             "steps": sum(report.steps),
             "reverted": report.reverted,
         }
-    record["space_groups"] = [_space_group(atoms), _space_group(relaxed)]
+    record["space_groups"] = [space_group_of_atoms(atoms), space_group_of_atoms(relaxed)]
     record["lattice"] = relaxed.cell.array
     relaxed.info = dict(atoms.info)
     return relaxed
-
-
-def _space_group(atoms: ase.Atoms) -> int:
-    """International number."""
-    scaled, numbers = atoms.get_scaled_positions(wrap=False), tuple(int(z) for z in atoms.numbers)
-    return int(space_group(Crystal(atoms.cell.array, scaled, np.ones(len(atoms)), numbers)).number)
 
 
 def _constants(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..potentials.base import Energy, Params
     from ..potentials.graph import Graph
 
-DEVICE_BYTES, ATOM_BYTES = 0.3e9, 3e6  # of one evaluation, and for each atom: generous, 1.8 GB for 512 atoms
+DEVICE_BYTES, ATOM_BYTES = 0.3e9, 3e6  # of one evaluation, and for each atom, at most: 1.8 GB for 512 atoms
 
 
 def directional_forces(energy: Energy, params: Params, graph: Graph, directions: Array, order: int) -> Array:

@@ -53,6 +53,8 @@ class Solved(Protocol):
     def nac(self) -> Any: ...
     @property
     def report(self) -> Any: ...
+    @property
+    def precision(self) -> str: ...
     def diagnostics(self) -> Diagnostics: ...
 
 
@@ -255,6 +257,7 @@ def _attributes(solution: Solved) -> dict[str, Any]:
         "theory": "Wigner transport equation, relaxation-time approximation",
         "broadening": type(broadening).__name__,
         "isotope_scattering": isotope,
+        "precision": solution.precision,
         "non_analytic_correction": "none" if solution.nac is None else type(solution.nac).__name__,
     }
     if solution.report is not None:

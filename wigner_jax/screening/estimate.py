@@ -12,6 +12,7 @@ from ..checks import positive_integers
 from ..crystal.defaults import default_supercells
 from ..errors import InputError
 from ..ifc.displacement_patterns import DENSE_LIMIT
+from ..ifc.evaluations import devices_for
 from ..ifc.symmetry_basis import operations_on, symmetric_basis
 from ..io.ase_files import MOST_ATOMS
 from ..plan.memory import bytes_of_mesh, physical_memory
@@ -63,7 +64,10 @@ def estimate(atoms: ase.Atoms, model: Potential | Calculator, settings: ScreenSe
     N2, N3 = cells.fc2_supercell.n_atoms, cells.fc3_supercell.n_atoms
     constants = 8.0 * n * (9 * N2 + 27 * N3**2)
     dense = 8.0 * max(p for p, _ in found if p <= DENSE_LIMIT) ** 2 if any(p <= DENSE_LIMIT for p, _ in found) else 0.0
-    layers = _bytes_of_potential(model, max(N2, N3))
+    layers = max(
+        _bytes_of_potential(model, N) * devices_for(evaluations, N)
+        for N, (_, evaluations) in zip((N2, N3), found, strict=True)
+    )
     return Estimate(
         (n, N2, N3), mesh, (found[0][1], found[1][1]),
         max(memory_of_solver(cells.crystal, mesh, 4 * constants), memory_of_solver(cells.crystal, None, dense + 12 * constants + layers)),

@@ -15,12 +15,13 @@ from .._core.compile_cache import evict_compiled_programs
 from .._core.fingerprint import fingerprint
 from .._core.folder_lock import claimed
 from .._core.progress import Progress, duration
+from ..crystal.symmetry import space_group_of_atoms
 from ..evaluation.contents import GEOMETRY, POTENTIAL, potential_contents
 from ..io.ase_files import MOST_ATOMS
 from ..pipeline import any_model
 from .dealing import LIVES, deal
 from .folder import read_prepared, read_record, rows_of, write_outcome, write_tables
-from .material import DONE, FAILED, SKIPPED, Outcome, screen_material, space_group_of
+from .material import DONE, FAILED, SKIPPED, Outcome, screen_material
 from .settings import ScreenSettings
 from .sources import structures_from
 
@@ -214,7 +215,7 @@ class Job:
             if isinstance(structure, str) or not 0 < len(structure) <= MOST_ATOMS:
                 return (0, 0)
             try:
-                return len(structure), space_group_of(structure)
+                return len(structure), space_group_of_atoms(structure)
             except Exception:  # its turn will say why
                 return (0, 0)
 

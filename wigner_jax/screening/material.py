@@ -13,7 +13,7 @@ import numpy as np
 
 from .._solve import make_plan, phonons, solve
 from ..checks import positive_integers, refuse_imaginary, require_finite
-from ..crystal.symmetry import space_group_number
+from ..crystal.symmetry import space_group_number, space_group_of_atoms
 from ..crystal.validity import require_structure
 from ..errors import AccuracyWarning, ImaginaryModes, InputError
 from ..io.ase_files import MOST_ATOMS
@@ -115,7 +115,7 @@ def _solved(
     report: Report | None = None
     plan: Plan | None = None
     if prepared is None:
-        record["space_groups"] = [space_group_of(atoms), None]
+        record["space_groups"] = [space_group_of_atoms(atoms), None]
         fitting = model_of(model, atoms)
         with stages("estimate"):
             about = estimate(atoms, fitting, settings)
@@ -204,13 +204,6 @@ def _converged(report: Any) -> bool:
     return bool(np.all(report.converged))
 
 
-def space_group_of(atoms: ase.Atoms) -> int:
-    """International number."""
-    numbers = tuple(int(z) for z in atoms.numbers)
-    crystal = Crystal(atoms.cell.array, atoms.get_scaled_positions(wrap=False), np.ones(len(atoms)), numbers)
-    return space_group_number(crystal)
-
-
 __all__ = [
     "DONE",
     "FAILED",
@@ -220,5 +213,4 @@ __all__ = [
     "Outcome",
     "Prepared",
     "screen_material",
-    "space_group_of",
 ]
