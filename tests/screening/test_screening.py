@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -214,6 +215,28 @@ def test_nothing_is_begun_that_cannot_end(tmp_path):
     result = wj.screen({"Si": crystal("Si")}, "tersoff-1989", out=tmp_path / "o", max_time=-1.0, **SMALL)
     assert result.records == []
     assert result.missing == ["Si"]
+    assert not result.complete
+
+
+def test_what_is_finished_is_in_the_tables_whatever_ends_the_run(tmp_path):
+    def stop(record: dict, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    structures = {name: crystal(name) for name in ("Si", "SiC")}
+    with pytest.raises(KeyboardInterrupt):
+        wj.screen(structures, "tersoff-1989", out=tmp_path / "o", on_record=stop, **SMALL)
+    with (tmp_path / "o/table.csv").open() as file:
+        assert len({row["name"] for row in csv.DictReader(file)}) == 1
+
+
+@pytest.mark.parametrize("place", ["materials/SiC.hdf5", "materials", "coarse"])
+def test_places_of_records_are_looked_at_before_the_work(tmp_path, place):
+    taken = tmp_path / "o" / place
+    taken.parent.mkdir(parents=True)
+    taken.mkdir() if place.endswith("5") else taken.write_text("mine\n")
+    with pytest.raises(InputError, match="move it away"):
+        wj.screen({"SiC": crystal("SiC")}, "tersoff-1989", out=tmp_path / "o", **SMALL)
+    assert not (tmp_path / "o/settings.json").exists()
 
 
 def test_without_a_folder(alone):
@@ -347,6 +370,8 @@ def test_the_command(tmp_path, capsys, alone):
     assert main([*command, "-o", str(tmp_path / "many.extxyz")]) == 2
     assert main([*command, "-o", str(tmp_path / "o"), "--lowest"]) == 2
     assert main([*command, "-o", str(tmp_path / "o"), "--processes", "0"]) == 2
+    assert main([*command, "-o", str(tmp_path / "r"), "--max-time", "1e-9"]) == 5
+    assert "2 have no record yet: the same command goes on" in capsys.readouterr().out
     (tmp_path / "q").mkdir()
     (tmp_path / "q" / "table.csv").write_text("mine\n")
     assert main([*command, "-o", str(tmp_path / "q")]) == 2
@@ -452,3 +477,14 @@ def test_ray(tmp_path, alone):
     assert result.failed == []
     check(tmp_path / "o", alone, set(GOOD))
     assert json.loads((tmp_path / "o" / "settings.json").read_text())["mesh"] == [3, 3, 3]
+
+
+def test_a_ray_cluster_that_does_not_answer(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    assert not ray.is_initialized()
+    ase.io.write(tmp_path / "Si.cif", crystal("Si"))
+    with socket.socket() as free:  # a port where nobody listens
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free.getsockname()[1]}")
+        with pytest.raises(InputError, match="no Ray cluster answers"):
+            wj.screen(tmp_path / "Si.cif", "tersoff-1989", out=tmp_path / "o", ray=1, **SMALL)

@@ -33,6 +33,7 @@ INPUT is a folder of structure files, a file of many structures (extxyz, cif, tr
 In the folder of -o: table.csv and screen.db (an ASE database), and materials/NAME.hdf5 for each material. The same command
 continues an interrupted screening. A material that fails is a row with its status and reason, and nothing to the others."""
 CODE = 4  # some materials have no κ for another reason than imaginary modes
+UNFINISHED = 5  # the time was over before the last
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
         on_record=None if arguments.quiet else lambda *found: print(line_of(*found), flush=True),
     )  # fmt: skip
     print(summary(result, Path(arguments.out), not arguments.lowest))
+    if not result.complete:
+        return UNFINISHED
     return CODE if any(r["status"] not in (DONE, IMAGINARY) for r in result.records) else 0
 
 

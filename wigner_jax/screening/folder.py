@@ -46,8 +46,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def open_folder(folder: str | Path, settings: ScreenSettings, contents: Mapping[str, str], restart: bool) -> Path:
-    """Make the folders, or check that they belong to the same settings and potential.
+def open_folder(
+    folder: str | Path, names: Iterable[str], settings: ScreenSettings, contents: Mapping[str, str], restart: bool
+) -> Path:
+    """Make the folders, or check that they belong to the same settings and potential, and have room for these materials.
 
     Raises:
         InputError: another screening, files of others in its places, or nothing can be written.
@@ -61,6 +63,12 @@ def open_folder(folder: str | Path, settings: ScreenSettings, contents: Mapping[
     if folder.is_dir():
         for name in TABLES:
             check_output(folder / name, what="a table of a screening", ours=lambda _: there is not None, advice=ADVICE)
+    for stage in STAGES:
+        if (folder / stage).is_symlink() or ((folder / stage).exists() and not (folder / stage).is_dir()):
+            raise InputError(f"{folder / stage} is not a folder", "move it away, or " + ADVICE)
+        for name in names:
+            if (record := path_of(folder, name, stage)).exists() and not record.is_file():
+                raise InputError(f"{record} is not a file", "move it away, or " + ADVICE)
     (folder / "materials").mkdir(parents=True, exist_ok=True)
     for place in (folder, *(folder / name for name in STAGES)):
         if place.is_dir():

@@ -44,10 +44,12 @@ class Screening:
     Attributes:
         records: of all materials that have one, in the order of the structures; see `screen_material`.
         missing: names of those that have none yet: other shards', or left when the time was over.
+        complete: whether all that this call was to do is done; False when the time was over before.
     """
 
     records: list[dict[str, Any]]
     missing: list[str]
+    complete: bool = True
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -76,7 +78,7 @@ class Job:
         self.folder, self.progress, self.on_record = folder, progress, on_record
         self.ends = None if max_time is None else time.monotonic() + max_time
         self.kept: dict[tuple[str, str], dict[str, Any]] = {}  # by stage and name, of this run and before
-        self.written = time.monotonic()
+        self.written = -np.inf  # the first record is in the tables at once
         self.pool: Pool | None = None
 
     def contents(self, name: str, settings: ScreenSettings) -> dict[str, str]:
@@ -238,12 +240,12 @@ class Job:
         write_tables(self.folder, self.records())
         self.written = time.monotonic()
 
-    def finish(self) -> Screening:
+    def finish(self, complete: bool) -> Screening:
         if self.folder is not None:
             self._write_tables()
         records = self.records()
         have = {r["name"] for r in records}
-        return Screening(records, [n for n in self.structures if n not in have])
+        return Screening(records, [n for n in self.structures if n not in have], complete)
 
 
 def contents_of_model(model: Any, potential: Potential | Calculator) -> str:

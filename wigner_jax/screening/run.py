@@ -91,19 +91,31 @@ def screen(
     found = structures_from(structures)
     potential = any_model(model)
     weights = contents_of_model(model, potential)
-    folder = None if out is None else open_folder(out, settings, {POTENTIAL: weights}, restart)
+    folder = None if out is None else open_folder(out, found, settings, {POTENTIAL: weights}, restart)
     job = Job(found, potential, settings, weights, folder, progress, on_record, max_time)
     job.pool = _pool(structures, model, folder, settings, processes, ray)
     mine = list(found)[shard[0] - 1 :: shard[1]]
+    complete = False
+    try:
+        complete = _stages(job, mine, coarse, highest)
+    finally:  # what is finished is in the tables, whatever ended the rest
+        result = job.finish(complete)
+    return result
+
+
+def _stages(job: Job, mine: list[str], coarse: int | None, highest: bool) -> bool:
+    """Do what is missing; False if the time was over before."""
     if coarse is None:
-        job.run(mine, "materials", settings)
-    elif job.run(mine, "coarse", settings.coarser()):
-        first = {n: r for n in found if (r := job.current(n, "coarse", settings.coarser())) is not None}
-        if len(first) == len(found):
-            best = Screening(list(first.values()), []).ranked(highest)[:coarse]
-            chosen = {r["name"] for r in best}
-            job.run([n for n in mine if n in chosen], "materials", settings)
-    return job.finish()
+        return job.run(mine, "materials", job.settings)
+    rough = job.settings.coarser()
+    if not job.run(mine, "coarse", rough):
+        return False
+    first = {n: r for n in job.structures if (r := job.current(n, "coarse", rough)) is not None}
+    if len(first) < len(job.structures):
+        return True  # other shards' turn
+    best = Screening(list(first.values()), []).ranked(highest)[:coarse]
+    chosen = {r["name"] for r in best}
+    return job.run([n for n in mine if n in chosen], "materials", job.settings)
 
 
 def _require_workers(structures: Any, model: Any, out: Any, processes: int | None, ray: int | None) -> None:

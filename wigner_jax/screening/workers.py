@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import select
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .dealing import Task
+
+ANSWERS = 10.0  # s, until a Ray cluster answers
 
 
 class LocalPool:
@@ -74,6 +77,7 @@ class RayPool:
             raise InputError("Ray is not installed", "pip install 'wigner-jax[ray]'") from None
         self.ray, self.task, self.count = ray, task, count
         if not ray.is_initialized():
+            _require_head(os.environ.get("RAY_ADDRESS", ""))
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         self.actor = ray.remote(num_cpus=cores, max_restarts=0)(Materials)
         self.cores = cores
@@ -84,6 +88,18 @@ class RayPool:
     def wait(self, busy: Sequence[RayWorker]) -> list[tuple[RayWorker, dict[str, Any] | None]]:
         ready, _ = self.ray.wait([w.reference for w in busy], num_returns=1)
         return [(w, w.result()) for w in busy if w.reference in ready]
+
+
+def _require_head(address: str) -> None:
+    """Raises InputError unless somebody listens where a cluster is said to be: Ray itself waits for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # none, "auto" or "local"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS).close()
+    except (OSError, OverflowError) as error:
+        advice = "start the cluster (ray start --head), or unset RAY_ADDRESS for one of this machine"
+        raise InputError(f"no Ray cluster answers at RAY_ADDRESS={address} ({error})", advice) from error
 
 
 class RayWorker:
