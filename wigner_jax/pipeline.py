@@ -31,9 +31,9 @@ from .ifc.interaction import require_interaction, say_unusual
 from .ifc.residuals import check_force_constants
 from .ifc.symmetry_basis import require_parameters, work_ahead
 from .io.born import born_tensors, read_born
-from .io.phono3py import read_phono3py
+from .io.constants.formats import has_constants, read_force_constants
+from .io.constants.given import GivenConstants
 from .io.structures import structure_of
-from .io.yaml_cells import has_constants
 from .physics.domain import check_options, temperature_array
 from .physics.nac import make_nac
 from .plan.mesh import mesh_dims
@@ -110,6 +110,13 @@ class Problem(NamedTuple):
     mesh: tuple[int, ...] | None
     report: Report
 
+    @property
+    def given(self) -> GivenConstants:
+        """For `write_force_constants`: the force constants, with where they come from in words."""
+        report = self.report
+        origin = report.origin if report.derivatives == "given" else f"{report.structure}, {report.origin}"
+        return GivenConstants(self.supercells, self.force_constants, self.born, self.mesh, origin, report.reach)
+
 
 def conductivity(
     structure: str | Path | ase.Atoms,
@@ -138,7 +145,7 @@ def conductivity(
 
     Args:
         structure: an ASE structure, the name of a prototype (`available_prototypes`), a structure file that ASE reads, or
-            a phono3py yaml with its force constants, in which case there is no model.
+            force constants in any way that `read_force_constants` knows, in which case there is no model.
         model: a `Potential`, the name or file of one (`load_potential`), any ASE calculator, a torch-sim model, or a factory
             of either: "ase:module:factory", or a function or class without arguments. None takes a built-in potential that
             is meant for the compound.
@@ -218,9 +225,9 @@ def prepare(
             if value is not None:
                 raise InputError(f"{name} does not go with {structure}, which has force constants", "leave it out")
         with stages("read"):
-            data = read_phono3py(cast("str | Path", structure), born=born, symprec=symprec)
-        report = Report(f"force constants of {structure}", "", "given")
-        return Problem(data.supercells, data.force_constants, data.born, None, report)
+            data = read_force_constants(cast("str | Path", structure), born=born, symprec=symprec)
+        report = Report(data.origin, "", "given", reach=data.reach)
+        return Problem(data.supercells, data.force_constants, data.born, data.mesh, report)
     atoms = snapped(structure_of(structure), symprec)
     found = model_of(model, atoms, processes)
     route = derivatives_of(found, derivatives)

@@ -9,6 +9,7 @@ import numpy as np
 from .._core.atomic_write import check_output
 from .._core.own_files import is_figure, is_kappa_file, is_matbench_table
 from ..errors import InputError
+from ..io.constants.own import is_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
 
 HDF5 = (".hdf5", ".h5", ".hdf", ".he5")
-KINDS = {"a kappa file": is_kappa_file, "a figure": is_figure, "a table for matbench-discovery": is_matbench_table}
+CONSTANTS = "a file of force constants"
+KINDS = {
+    "a kappa file": is_kappa_file,
+    CONSTANTS: is_own,
+    "a figure": is_figure,
+    "a table for matbench-discovery": is_matbench_table,
+}
 
 
 def writable(

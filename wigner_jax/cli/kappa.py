@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +13,13 @@ from .._solve import make_plan, solve
 from ..checks import temperatures_above_zero
 from ..crystal.defaults import default_mesh, default_supercells
 from ..crystal.elements import SYMBOLS, formula, has_natural_mass
-from ..crystal.prototypes import available_prototypes
 from ..crystal.snapping import snapped
 from ..crystal.symmetry import space_group
 from ..errors import InputError
+from ..io.constants.formats import has_constants, read_force_constants
+from ..io.constants.own import write_own
 from ..io.kappa_hdf5 import rough_size
-from ..io.phono3py import read_phono3py
-from ..io.structures import read_structure, structure_of
-from ..io.yaml_cells import has_constants
+from ..io.structures import structure_of
 from ..physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from ..physics.broadening.tetrahedron import Tetrahedron
 from ..physics.nac import Wang, make_nac
@@ -29,11 +27,14 @@ from ..pipeline import model_of, prepare
 from ..plan.band_path import has_seekpath
 from ..plan.mesh import mesh_dims
 from ..types import Scattering
-from .checks import kappa_file, positive, writable
-from .options import add_precision, add_processes, mesh_and_supercells
+from .checks import CONSTANTS, kappa_file, positive, writable
+from .options import add_precision, mesh_and_supercells
 from .report import kappa_table, times_table
+from .sources import SOURCES, add_model, add_source, source_of
 
 if TYPE_CHECKING:
+    import argparse
+
     import ase
 
     from ..physics.pairs import Broadening
@@ -43,57 +44,20 @@ if TYPE_CHECKING:
 
 NO_SEEKPATH = "seekpath is not installed (python -m pip install seekpath, or the extra plot)"
 HELP = "thermal conductivity of a crystal"
-DESCRIPTION = """\
+DESCRIPTION = (
+    """\
 Thermal conductivity of a crystal in the relaxation-time approximation of the Wigner transport equation: populations
 (κ_P, the Boltzmann value) and coherences (κ_C).
 
-SOURCE is one of
-  a name       a built-in crystal, for example Si: see `wigner-jax prototypes`
-  a structure  any file that ASE reads (POSCAR, cif, extxyz, ...)
-  a yaml       phono3py.yaml with fc2.hdf5 and fc3.hdf5 beside it, phono3py_params.yaml[.xz] with forces,
-               or phono3py_disp.yaml with FORCES_FC3 beside it; with --potential, one without force constants
-               is a structure
-The force constants of a name or a structure come from a potential, by automatic differentiation."""
+"""
+    + SOURCES
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the subcommand."""
-    parser.add_argument("source", metavar="SOURCE", help="name of a crystal, structure file, or phono3py yaml")
-    parser.add_argument(
-        "--index", metavar="i", help="which structure of a file with several, from 0 (default: -1, the last)"
-    )
-    parser.add_argument(
-        "--format", metavar="NAME", help="ASE's name of the file's format, such as espresso-in (default: by its name)"
-    )
-    parser.add_argument(
-        "--symprec",
-        type=float,
-        metavar="Å",
-        help="snap the structure onto the space group that it has within this tolerance (default: 1e-5)",
-    )
-
-    model = parser.add_argument_group("force constants (from a name or a structure)")
-    model.add_argument(
-        "--potential",
-        metavar="NAME|FILE",
-        help="default: a built-in one that is meant for the compound; ase:module:factory takes any ASE calculator, from a"
-        " function or class of an installed module or of one in the current folder",
-    )
-    model.add_argument(
-        "--derivatives",
-        choices=("ad", "finite-displacement"),
-        help="automatic differentiation, or phono3py's displacements of 0.03 Å (default: as `wigner-jax models` says)",
-    )
-    supercell = "in units of the given cell (default: what the file says, else conventional cells to a thickness of"
-    model.add_argument("--fc2-supercell", nargs=3, metavar=("a", "b", "c"), help=f"{supercell} 10 Å)")
-    model.add_argument("--fc3-supercell", nargs=3, metavar=("a", "b", "c"), help=f"{supercell} 8 Å)")
-    model.add_argument(
-        "--relax",
-        action=argparse.BooleanOptionalAction,
-        help="relax cell and atoms within the symmetry first (default)",
-    )
-    add_processes(model)
-
+    add_source(parser)
+    add_model(parser)
     physics = parser.add_argument_group("scattering and transport")
     physics.add_argument(
         "--mesh",
@@ -135,7 +99,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     run = parser.add_argument_group("running")
-    run.add_argument("-o", "--out", metavar="FILE.hdf5", help="write everything, in phono3py's kappa HDF5 schema")
+    run.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE.hdf5",
+        help="write everything, in phono3py's kappa HDF5 schema; force constants that a"
+        " potential made are kept in FILE-fc.hdf5 beside it, for --fc",
+    )
     run.add_argument(
         "--dry-run", action="store_true", help="print supercells, mesh, evaluations and memory, and do nothing"
     )
@@ -150,6 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     dims, fc2, fc3 = mesh_and_supercells(arguments)
     output = writable(arguments.out, "a kappa file", inputs=(arguments.source, arguments.potential, arguments.nac))
     kappa_file(output)
+    kept = None if output is None else writable(output.with_name(f"{output.stem}-fc.hdf5"), CONSTANTS)
     positive(arguments.boundary_mfp, "--boundary-mfp")
     positive(arguments.sigma, "--sigma")
     positive(arguments.processes, "--processes")
@@ -165,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"no BORN file {arguments.nac}", "check the name, or give --nac none")
     stages = Progress(progress_stream(arguments.quiet))
 
-    source, model = _source(arguments)
+    source, model = source_of(arguments)
     if arguments.dry_run:
         print(_ahead(source, model, arguments, dims, fc2, fc3))
         return 0
@@ -175,6 +146,9 @@ def run(arguments: argparse.Namespace) -> int:
         born=None if arguments.nac == "none" else arguments.nac, precision=arguments.precision, progress=stages,
     )  # fmt: skip
     crystal = problem.supercells.crystal
+    made = problem.report.derivatives != "given"
+    if kept is not None and made:  # at once: a run that is killed has them
+        write_own(kept, problem.given)
     with stages("plan"):
         plan = make_plan(problem.supercells, dims or problem.mesh or default_mesh(crystal))
         born = None if arguments.nac == "none" else problem.born
@@ -211,7 +185,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         print(f"\n{times_table(stages.times)}")
         if output is not None:
-            print(f"written: {output}")
+            print(f"written: {output}" + (f", and force constants for --fc: {kept}" if made else ""))
     return 0
 
 
@@ -224,37 +198,17 @@ def _ahead(
     from ..screening.settings import ScreenSettings
 
     if has_constants(source, model):
-        crystal = read_phono3py(str(source), symprec=arguments.symprec).supercells.crystal
-        mesh = mesh_dims(dims or default_mesh(crystal))
+        given = read_force_constants(str(source), symprec=arguments.symprec)
+        crystal = given.supercells.crystal
+        mesh = mesh_dims(dims or given.mesh or default_mesh(crystal))
         memory = memory_of_solver(crystal, mesh) / 1e9
-        return (
-            f"{formula(crystal)}: force constants of {source}, mesh {'×'.join(map(str, mesh))}, about {memory:.1f} GB"
-        )
+        return f"{formula(crystal)}: {given.origin}, mesh {'×'.join(map(str, mesh))}, about {memory:.1f} GB"
     atoms = snapped(structure_of(source), arguments.symprec)
     found = model_of(model, atoms, arguments.processes or 1)
     crystal = default_supercells(atoms, fc2, fc3).crystal
     chosen = dims or (None if "q_mesh" in atoms.info else default_mesh(crystal))
     settings = ScreenSettings(mesh=chosen, fc2_supercell=fc2, fc3_supercell=fc3)
     return f"{formula(crystal)}: {estimate(atoms, found, settings).line().strip()}"
-
-
-def _source(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | None]:
-    """The structure and the name of the model; a phono3py yaml stands for itself."""
-    source = str(arguments.source)
-    if not has_constants(source, arguments.potential):
-        if arguments.index is None and arguments.format is None:
-            return source, arguments.potential
-        if not Path(source).exists() and source in available_prototypes():
-            name = "--format" if arguments.index is None else "--index"
-            raise InputError(f"{name} is of a structure file, and {source} is a built-in crystal", "leave it out")
-        return read_structure(source, arguments.index, arguments.format), arguments.potential
-    for option in (
-        "potential", "fc2_supercell", "fc3_supercell", "relax", "derivatives", "index", "format", "processes",
-    ):  # fmt: skip
-        if getattr(arguments, option) is not None:
-            name = "--no-relax" if option == "relax" and not arguments.relax else "--" + option.replace("_", "-")
-            raise InputError(f"{name} does not go with {source}, which has force constants", "leave it out")
-    return source, None
 
 
 def _broadening(arguments: argparse.Namespace, plan: Plan) -> Broadening:

@@ -31,9 +31,17 @@ def add_processes(group: argparse._ActionsContainer) -> None:
 
 def mesh_and_supercells(arguments: argparse.Namespace) -> tuple[tuple[int, ...] | None, ...]:
     """--mesh, --fc2-supercell and --fc3-supercell, None where they are not given; raises InputError."""
-    names = ("--mesh", "--fc2-supercell", "--fc3-supercell")
-    given = ((getattr(arguments, name[2:].replace("-", "_")), name) for name in names)
-    return tuple(None if value is None else positive_integers(value, name) for value, name in given)
+    return (_integers(arguments, "--mesh"), *supercells(arguments))
 
 
-__all__ = ["add_precision", "add_processes", "mesh_and_supercells"]
+def supercells(arguments: argparse.Namespace) -> tuple[tuple[int, ...] | None, ...]:
+    """--fc2-supercell and --fc3-supercell, None where they are not given; raises InputError."""
+    return _integers(arguments, "--fc2-supercell"), _integers(arguments, "--fc3-supercell")
+
+
+def _integers(arguments: argparse.Namespace, name: str) -> tuple[int, ...] | None:
+    value = getattr(arguments, name[2:].replace("-", "_"))
+    return None if value is None else positive_integers(value, name)
+
+
+__all__ = ["add_precision", "add_processes", "mesh_and_supercells", "supercells"]

@@ -10,7 +10,6 @@ OUT/screen.db             an ASE database: a row for each material, κ at the fi
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -19,15 +18,15 @@ import numpy as np
 
 from .._core.arrays_in import open_hdf5
 from .._core.atomic_write import atomic_hdf5, check_folder, check_output, replacing, write_text
-from .._core.fingerprint import fingerprint
 from .._core.folder_lock import locked
 from .._core.own_files import OF_SCREENING, read_settings
 from .._core.reading import reading
 from .._core.temporaries import remove_forgotten
 from ..errors import InputError
 from ..evaluation.records import plain
+from ..io.constants.given import GivenConstants
+from ..io.constants.own import constants_in, put_constants
 from ..io.kappa_hdf5 import kappa_datasets, put_datasets
-from ..types import Crystal, ForceConstants, Supercell, Supercells
 from .material import DONE, STATUSES, Outcome, Prepared
 
 if TYPE_CHECKING:
@@ -99,7 +98,9 @@ def write_outcome(folder: Path, stage: str, outcome: Outcome, keep_constants: bo
         if outcome.solution is not None:
             put_datasets(file, kappa_datasets(outcome.solution))
         if keep_constants and outcome.prepared is not None:
-            _put(file.create_group("prepared"), outcome.prepared)
+            made = outcome.prepared
+            given = GivenConstants(made.supercells, made.force_constants, mesh=made.mesh)
+            put_constants(file.create_group("prepared"), given)
 
 
 def read_record(folder: Path, name: str, stage: str) -> dict[str, Any] | None:
@@ -153,42 +154,13 @@ def _require_sound(record: Any, name: str) -> None:
             numbers(record[key], (count, 6))
 
 
-def _parts(prepared: Prepared) -> dict[str, np.ndarray]:
-    """All arrays by their names in the file."""
-    cells = prepared.supercells
-    parts: tuple[tuple[str, Any], ...] = (
-        ("crystal", cells.crystal), ("fc2_supercell", cells.fc2_supercell), ("fc3_supercell", cells.fc3_supercell),
-        ("constants", prepared.force_constants),
-    )  # fmt: skip
-    found = {} if prepared.mesh is None else {"mesh": np.asarray(prepared.mesh)}
-    for name, part in parts:
-        for field in dataclasses.fields(part):
-            if (value := getattr(part, field.name)) is not None:
-                found[f"{name}/{field.name}"] = np.asarray(value)
-    return found
-
-
-def _put(group: Any, prepared: Prepared) -> None:
-    parts = _parts(prepared)
-    for name, array in parts.items():
-        group.create_dataset(name, data=array)
-    group.file.attrs["prepared"] = fingerprint(parts)
-
-
 def read_prepared(folder: Path, name: str) -> Prepared | None:
     """Force constants of the first stage; None if there are none, or not those that were written."""
     path = path_of(folder, name, "coarse")
     try:
         with reading(path, "force constants of a screening"), open_hdf5(path) as file:
-            tree = file.tree()["prepared"]
-            flat = {f"{k}/{n}": x for k, part in tree.items() if isinstance(part, dict) for n, x in part.items()}
-            flat |= {k: x for k, x in tree.items() if not isinstance(x, dict)}
-            if fingerprint({k: np.asarray(x) for k, x in flat.items()}) != file.attributes()["prepared"]:
-                return None
-        crystal = tree["crystal"] | {"numbers": tuple(int(z) for z in tree["crystal"]["numbers"])}
-        cells = Supercells(Crystal(**crystal), Supercell(**tree["fc2_supercell"]), Supercell(**tree["fc3_supercell"]))
-        mesh = tuple(int(n) for n in tree["mesh"]) if "mesh" in tree else None
-        return Prepared(cells, ForceConstants(**tree["constants"]), mesh)
+            given = constants_in(file.tree()["prepared"], file.attributes())
+        return Prepared(given.supercells, given.force_constants, given.mesh)
     except (InputError, KeyError, TypeError):
         return None
 

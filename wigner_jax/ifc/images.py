@@ -1,0 +1,163 @@
+"""Folded force constants taken apart into images, and folded into another supercell.
+
+A supercell holds the sum over images of what couples two or three atoms; a Fourier sum gives each entry to its nearest images,
+to equal parts where several are equally near (`shortest_vectors`), for each of the other atoms by itself. Written out,
+
+    Φ2: (i, 0) (j, R) with Φ_iJ / m(i, J)        Φ3: (i, 0) (j, R) (k, S) with Φ_iJK / (m(i, J) m(i, K))
+
+m the number of equally near images, are force constants that need no supercell: what codes without one write down, and what is
+folded into any supercell that is large enough to hold every image at its nearest place. The Fourier sums are the same.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..crystal.supercells import shortest_vectors
+from ..errors import InputError
+from ..types import ForceConstants, Supercell, Supercells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..types import Crystal
+
+LARGEST_MULTIPLE = 12  # of a primitive vector, in a supercell that is looked for
+SAME = (
+    1e-9  # of the largest force constant: images that are equally near and carry no more than this difference are equal
+)
+
+
+class Images(NamedTuple):
+    """Force constants of one order without a supercell, home atoms in cell 0.
+
+    Attributes:
+        atoms: (E, order) int, atoms of the primitive cell.
+        cells: (E, order - 1, 3) int, lattice vectors of the second (and third).
+        values: (E, 3, 3) eV/Å² or (E, 3, 3, 3) eV/Å³.
+    """
+
+    atoms: np.ndarray
+    cells: np.ndarray
+    values: np.ndarray
+
+    @property
+    def order(self) -> int:
+        return self.atoms.shape[1]
+
+
+def unfolded(crystal: Crystal, supercell: Supercell, array: np.ndarray) -> Images:
+    """The images of compact force constants, those that vanish left out. (n, N, 3, 3) or (n, N, N, 3, 3, 3)"""
+    array, order = np.asarray(array), np.asarray(array).ndim // 2
+    nearest, kinds = shortest_vectors(crystal, supercell), supercell.primitive_index
+    atoms: list[np.ndarray] = []
+    cells: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+    for i in range(crystal.n_atoms):
+        owner = np.repeat(np.arange(len(kinds)), [len(r) for r in nearest[i]])
+        vectors = np.concatenate(nearest[i])
+        share = 1 / np.bincount(owner)[owner]
+        if order == 2:
+            kept = np.flatnonzero(np.any(array[i, owner] != 0, axis=(1, 2)))
+            atoms.append(np.stack([np.full(len(kept), i), kinds[owner[kept]]], 1))
+            cells.append(vectors[kept][:, None])
+            values.append(array[i, owner[kept]] * share[kept, None, None])
+            continue
+        there = np.any(array[i] != 0, axis=(2, 3, 4))
+        for a, J in enumerate(owner):
+            b = np.flatnonzero(there[J, owner])
+            atoms.append(np.stack([np.full(len(b), i), np.full(len(b), kinds[J]), kinds[owner[b]]], 1))
+            cells.append(np.stack([np.broadcast_to(vectors[a], (len(b), 3)), vectors[b]], 1))
+            values.append(array[i, J, owner[b]] * (share[a] * share[b])[:, None, None, None])
+    return Images(np.concatenate(atoms), np.concatenate(cells), np.concatenate(values))
+
+
+def folded(images: Images, supercell: Supercell) -> np.ndarray:
+    """The sum over images, in a supercell. (n, N, 3, 3) or (n, N, N, 3, 3, 3)"""
+    n, N = len(supercell.p2s_map), supercell.n_atoms
+    array = np.zeros((n,) + (N,) * (images.order - 1) + (3,) * images.order)
+    home = images.atoms[:, 0]
+    others = [atom_at(supercell, home, images.atoms[:, k], images.cells[:, k - 1]) for k in range(1, images.order)]
+    np.add.at(array, (home, *others), images.values)
+    return array
+
+
+def atom_at(supercell: Supercell, home: np.ndarray, atoms: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """The supercell atoms at lattice vectors `cells` seen from the home atoms of `home`. (E,)"""
+    matrix = supercell.matrix
+    adjugate = np.rint(np.linalg.inv(matrix) * np.linalg.det(matrix)).astype(int)
+    period = round(abs(np.linalg.det(matrix)))
+
+    def key(kind: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        a, b, c = np.moveaxis((cell @ adjugate) % period, -1, 0)
+        return ((kind * period + a) * period + b) * period + c
+
+    keys = key(supercell.primitive_index, supercell.lattice_vector)
+    order = np.argsort(keys)
+    wanted = key(atoms, cells + supercell.lattice_vector[supercell.p2s_map[home]])
+    return order[np.searchsorted(keys[order], wanted)]
+
+
+def refolded(images: Images, crystal: Crystal, supercell: Supercell) -> np.ndarray | None:
+    """`folded`, or None if the supercell is too small: its own images would not be those that were given."""
+    found = folded(images, supercell)
+    return found if _equal(unfolded(crystal, supercell, found), images) else None
+
+
+def _equal(one: Images, other: Images) -> bool:
+    def table(images: Images) -> dict[tuple[int, ...], np.ndarray]:
+        keys = np.concatenate([images.atoms, images.cells.reshape(len(images.cells), -1)], axis=1)
+        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+        sums = np.zeros((len(unique), *images.values.shape[1:]))
+        np.add.at(sums, inverse.ravel(), images.values)
+        return {tuple(k): v for k, v in zip(unique.tolist(), sums, strict=True)}
+
+    a, b = table(one), table(other)
+    most = SAME * max((float(np.abs(v).max()) for v in b.values()), default=0.0)
+    empty = np.zeros(one.values.shape[1:])
+    return all(np.abs(a.get(k, empty) - b.get(k, empty)).max() <= most for k in a.keys() | b.keys())
+
+
+def diagonal_supercell(crystal: Crystal, dims: Sequence[int]) -> Supercell:
+    """n1×n2×n3 primitive cells, first atom slowest, then n3, n2, n1: phonopy's and ShengBTE's order."""
+    cells = np.array([(x, y, z) for z, y, x in product(*(range(k) for k in reversed(list(dims))))])
+    n = crystal.n_atoms
+    return Supercell(
+        np.diag(list(dims)), np.repeat(np.arange(n), len(cells)), np.tile(cells, (n, 1)), np.arange(n) * len(cells)
+    )
+
+
+def enough(images: Images, crystal: Crystal, least: Sequence[int] = (1, 1, 1)) -> tuple[Supercell, np.ndarray]:
+    """The smallest supercell of multiples of the primitive vectors that holds all images, and the folded array.
+
+    Raises:
+        InputError: there is none of at most twelve cells along each vector.
+    """
+    reach = np.abs(images.cells).reshape(-1, 3).max(axis=0, initial=0)
+    dims = np.maximum(least, 1 + reach)
+    while np.all(dims <= LARGEST_MULTIPLE):
+        supercell = diagonal_supercell(crystal, tuple(int(x) for x in dims))
+        if (array := refolded(images, crystal, supercell)) is not None:
+            return supercell, array
+        grown = dims * np.linalg.norm(np.asarray(crystal.lattice), axis=1)
+        dims[int(np.argmin(grown))] += 1  # the shortest edge
+    raise InputError(
+        f"the force constants reach {reach.tolist()} cells far, which no supercell of {LARGEST_MULTIPLE} cells holds",
+        "make them anew with a cutoff",
+    )
+
+
+def with_diagonal(supercells: Supercells, fc: ForceConstants) -> tuple[Supercells, ForceConstants]:
+    """The same force constants in supercells of multiples of the primitive vectors, as small as they can be."""
+    crystal = supercells.crystal
+    second, fc2 = enough(unfolded(crystal, supercells.fc2_supercell, np.asarray(fc.fc2)), crystal)
+    third, fc3 = enough(unfolded(crystal, supercells.fc3_supercell, np.asarray(fc.fc3)), crystal)
+    return Supercells(crystal, second, third), ForceConstants(fc2, fc3)
+
+
+__all__ = [
+    "Images", "atom_at", "diagonal_supercell", "enough", "folded", "refolded", "unfolded", "with_diagonal",
+]  # fmt: skip
