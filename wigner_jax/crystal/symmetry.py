@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,12 +11,11 @@ import spglib
 
 from .._core.pytree import host_data
 from ..errors import InputError
+from ..types import Crystal
 from .validity import require_cell
 
 if TYPE_CHECKING:
     import ase
-
-    from ..types import Crystal
 
 SYMPREC = 1e-5  # Å, phonopy's default
 
@@ -48,25 +48,39 @@ def space_group(crystal: Crystal, symprec: float = SYMPREC) -> SpaceGroup:
     as phonopy takes them, since force constants do not see the sign of all moments. `number` and `international` are
     those of the group that the operations form on the atoms.
     """
-    lattice, positions = np.asarray(crystal.lattice), np.asarray(crystal.positions)
-    require_cell(lattice, positions, crystal.numbers, crystal.masses, "the crystal")  # spglib crashes on NaN
-    cell = (lattice, positions, species(crystal))
-    magnetic = crystal.moments is not None and bool(np.any(np.asarray(crystal.moments)))
-    dataset = _magnetic_dataset(cell, crystal.moments, symprec) if magnetic else _dataset(cell, symprec)
+    parts = (crystal.lattice, crystal.positions, crystal.masses, crystal.moments)
+    arrays = tuple(None if x is None else np.ascontiguousarray(x, float) for x in parts)
+    key = tuple(None if x is None else (x.shape, x.tobytes()) for x in arrays)
+    return _space_group(key, tuple(int(z) for z in crystal.numbers), float(symprec))
+
+
+@functools.lru_cache(maxsize=64)
+def _space_group(key: tuple[Any, ...], numbers: tuple[int, ...], symprec: float) -> SpaceGroup:
+    """`space_group` by the bytes of its arrays: it is asked for a dozen times on the way to κ of one crystal."""
+    arrays = [None if x is None else np.frombuffer(x[1]).reshape(x[0]) for x in key]
+    lattice, positions, masses, moments = arrays
+    assert lattice is not None
+    assert positions is not None
+    assert masses is not None
+    require_cell(lattice, positions, numbers, masses, "the crystal")  # spglib crashes on NaN
+    cell = (lattice, positions, species(Crystal(lattice, positions, masses, numbers)))
+    magnetic = moments is not None and bool(np.any(moments))
+    dataset = _magnetic_dataset(cell, moments, symprec) if magnetic else _dataset(cell, symprec)
     if dataset is None:
         raise InputError(
             f"spglib finds no space group at symprec {symprec:g} Å: two atoms may coincide, or the lattice be singular"
         )
-    permutations = np.empty((len(dataset.rotations), crystal.n_atoms), dtype=int)
+    permutations = np.empty((len(dataset.rotations), len(numbers)), dtype=int)
     for g, (W, w) in enumerate(zip(dataset.rotations, dataset.translations, strict=True)):
         image = positions @ W.T + w
         difference = image[:, None] - positions[None]
         distance = np.linalg.norm((difference - np.rint(difference)) @ lattice, axis=-1)
         distance[cell[2][:, None] != cell[2][None]] = np.inf
         permutations[g] = distance.argmin(axis=1)
-    return SpaceGroup(
-        dataset.rotations, dataset.translations, permutations, int(dataset.number), str(dataset.international)
-    )
+    found = (dataset.rotations, dataset.translations, permutations)
+    for array in found:
+        array.flags.writeable = False  # all who ask share them
+    return SpaceGroup(*found, int(dataset.number), str(dataset.international))
 
 
 def operations_found(crystal: Crystal, symprec: float) -> tuple[int, str]:
