@@ -102,7 +102,9 @@ def measured(source: str, trees: dict[str, Path], repeats: int, core: int, scrat
 
 def one_run(source: str, tree: Path, cache: Path, core: int, scratch: Path) -> dict[str, Any]:
     """One process from start to end."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    # without bytecode every process would compile the package's sources again, which no installation does
+    ignored = ("JAX_", "XLA_", "PYTHONDONTWRITEBYTECODE")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ignored)}
     variables = {"PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(cache)}
     facts = scratch / "facts.json"
     command = [sys.executable, "-c", WORKER, str(facts), "kappa", source, "--threads", "1", "--quiet"]
