@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._core.compile_cache import enable_compilation_cache
     from ._core.progress import Progress
     from ._solve import kappa, linewidths, make_plan, phonons, solve
+    from .adapters import solve_phono3py
     from .crystal.defaults import default_mesh, default_supercells
     from .crystal.elements import formula, natural_isotopes
     from .crystal.from_ase import supercells_from_atoms
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from .ifc.finite_displacement import DisplacementReport, finite_displacements
     from .ifc.torch_sim_calculator import TorchSimCalculator
     from .io.born import read_born
+    from .io.constants.formats import read_force_constants, write_force_constants
+    from .io.constants.given import GivenConstants
+    from .io.constants.peer import from_phono3py, to_phono3py
     from .io.kappa_hdf5 import read_kappa_hdf5, write_kappa_hdf5
     from .io.phono3py import read_phono3py
     from .io.structures import read_structure
@@ -89,6 +93,7 @@ _MODULES = {
     "_core.compile_cache": "enable_compilation_cache",
     "_core.progress": "Progress",
     "_solve": "kappa linewidths make_plan phonons solve",
+    "adapters": "solve_phono3py",
     "crystal.defaults": "default_mesh default_supercells",
     "crystal.elements": "formula natural_isotopes",
     "crystal.from_ase": "supercells_from_atoms",
@@ -102,6 +107,9 @@ _MODULES = {
     "ifc.torch_sim_calculator": "TorchSimCalculator",
     "io.born": "read_born",
     "io.kappa_hdf5": "read_kappa_hdf5 write_kappa_hdf5",
+    "io.constants.formats": "read_force_constants write_force_constants",
+    "io.constants.given": "GivenConstants",
+    "io.constants.peer": "from_phono3py to_phono3py",
     "io.phono3py": "read_phono3py",
     "io.structures": "read_structure",
     "physics.bands": "phonon_bands",
@@ -164,6 +172,7 @@ __all__ = [
     "ForceConstants",
     "ForceConstantsReport",
     "Gaussian",
+    "GivenConstants",
     "GonzeLee",
     "Graph",
     "ImaginaryModes",
@@ -207,6 +216,7 @@ __all__ = [
     "force_constants",
     "force_constants_fn",
     "formula",
+    "from_phono3py",
     "green_kubo_heat_capacity",
     "gruneisen_by_strain",
     "gruneisen_by_third_order",
@@ -225,6 +235,7 @@ __all__ = [
     "published_potentials",
     "quasi_harmonic",
     "read_born",
+    "read_force_constants",
     "read_kappa_hdf5",
     "read_phono3py",
     "read_structure",
@@ -235,9 +246,12 @@ __all__ = [
     "save_potential",
     "screen",
     "solve",
+    "solve_phono3py",
     "supercells_from_atoms",
     "thermal_expansion",
+    "to_phono3py",
     "volumes_of",
     "wigner_heat_capacity",
+    "write_force_constants",
     "write_kappa_hdf5",
 ]

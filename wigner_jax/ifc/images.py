@@ -6,7 +6,9 @@ to equal parts where several are equally near (`shortest_vectors`), for each of 
     Φ2: (i, 0) (j, R) with Φ_iJ / m(i, J)        Φ3: (i, 0) (j, R) (k, S) with Φ_iJK / (m(i, J) m(i, K))
 
 m the number of equally near images, are force constants that need no supercell: what codes without one write down, and what is
-folded into any supercell that is large enough to hold every image at its nearest place. The Fourier sums are the same.
+folded into any supercell that is large enough to hold every image at its nearest place. The images of Φ3 depend on which of the
+three atoms the others are near to; matrix elements take the mean of the three choices (plan/fc3_table.py), and so does the list,
+which is symmetric under exchange of atoms then, as Φ3 is. The Fourier sums are the same.
 """
 
 from __future__ import annotations
@@ -51,6 +53,11 @@ class Images(NamedTuple):
 
 def unfolded(crystal: Crystal, supercell: Supercell, array: np.ndarray) -> Images:
     """The images of compact force constants, those that vanish left out. (n, N, 3, 3) or (n, N, N, 3, 3, 3)"""
+    images = _seen_from_the_first(crystal, supercell, array)
+    return images if images.order == 2 else _mean_of_anchors(images)
+
+
+def _seen_from_the_first(crystal: Crystal, supercell: Supercell, array: np.ndarray) -> Images:
     array, order = np.asarray(array), np.asarray(array).ndim // 2
     nearest, kinds = shortest_vectors(crystal, supercell), supercell.primitive_index
     atoms: list[np.ndarray] = []
@@ -73,6 +80,27 @@ def unfolded(crystal: Crystal, supercell: Supercell, array: np.ndarray) -> Image
             cells.append(np.stack([np.broadcast_to(vectors[a], (len(b), 3)), vectors[b]], 1))
             values.append(array[i, J, owner[b]] * (share[a] * share[b])[:, None, None, None])
     return Images(np.concatenate(atoms), np.concatenate(cells), np.concatenate(values))
+
+
+def _mean_of_anchors(images: Images) -> Images:
+    """Of Φ3: with the two other atoms near the first, near the second, and near the third, to a third each."""
+    (i, j, k), (R, S) = images.atoms.T, np.swapaxes(images.cells, 0, 1)
+    seen = (
+        (np.stack([i, j, k], 1), np.stack([R, S], 1), images.values),
+        (np.stack([j, i, k], 1), np.stack([-R, S - R], 1), images.values.transpose(0, 2, 1, 3)),
+        (np.stack([k, j, i], 1), np.stack([R - S, -S], 1), images.values.transpose(0, 3, 2, 1)),
+    )
+    atoms, cells, values = (np.concatenate(x) for x in zip(*seen, strict=True))
+    return _merged(Images(atoms, cells, values / 3))
+
+
+def _merged(images: Images) -> Images:
+    """Each group of atoms once."""
+    keys = np.concatenate([images.atoms, images.cells.reshape(len(images.cells), -1)], axis=1)
+    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+    sums = np.zeros((len(unique), *images.values.shape[1:]))
+    np.add.at(sums, inverse.ravel(), images.values)
+    return Images(unique[:, : images.order], unique[:, images.order :].reshape(len(unique), -1, 3), sums)
 
 
 def folded(images: Images, supercell: Supercell) -> np.ndarray:
@@ -108,17 +136,11 @@ def refolded(images: Images, crystal: Crystal, supercell: Supercell) -> np.ndarr
 
 
 def _equal(one: Images, other: Images) -> bool:
-    def table(images: Images) -> dict[tuple[int, ...], np.ndarray]:
-        keys = np.concatenate([images.atoms, images.cells.reshape(len(images.cells), -1)], axis=1)
-        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-        sums = np.zeros((len(unique), *images.values.shape[1:]))
-        np.add.at(sums, inverse.ravel(), images.values)
-        return {tuple(k): v for k, v in zip(unique.tolist(), sums, strict=True)}
-
-    a, b = table(one), table(other)
-    most = SAME * max((float(np.abs(v).max()) for v in b.values()), default=0.0)
-    empty = np.zeros(one.values.shape[1:])
-    return all(np.abs(a.get(k, empty) - b.get(k, empty)).max() <= most for k in a.keys() | b.keys())
+    difference = _merged(
+        Images(*(np.concatenate(x) for x in zip(one, other._replace(values=-other.values), strict=True)))
+    )
+    most = SAME * float(np.abs(_merged(other).values).max(initial=0.0))
+    return bool(np.abs(difference.values).max(initial=0.0) <= most)
 
 
 def diagonal_supercell(crystal: Crystal, dims: Sequence[int]) -> Supercell:

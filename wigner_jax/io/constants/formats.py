@@ -181,7 +181,7 @@ def _write_hiphive(folder: Path, given: GivenConstants) -> list[Path]:
 def check_places(folder: str | Path, format: str) -> Path:
     """Raises InputError unless the files of a format can be written: nothing that is there is replaced, but ours."""
     folder = check_folder(folder, 0.0, ADVICE)
-    for name in FILES[format]:
+    for name in FILES[format] if folder.is_dir() else ():
         check_output(folder / name, what="a file of force constants", ours=is_own, advice=ADVICE)
     return folder
 

@@ -71,7 +71,8 @@ def write_hiphive(folder: Path, given: GivenConstants) -> list[Path]:
     N = supercell.n_atoms
     if N * (N + 1) * (N + 2) // 6 > MOST:
         raise InputError(
-            f"hiPhive's format holds every triplet of the {N} atoms of the supercell", "choose a smaller one"
+            f"hiPhive's format holds every triplet of the {N} atoms that one supercell for both orders needs",
+            "make Φ2 and Φ3 in the same supercell, or in smaller ones",
         )
     there = _moved(supercell)
     kinds, found = supercell.primitive_index, {}

@@ -313,12 +313,14 @@ def _third_lines(images: Images, lattice: np.ndarray) -> Iterator[str]:
 
 def _numbers(text: str) -> np.ndarray:
     """All numbers of a text, Fortran's exponents too."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # NumPy's, where a text has something else than numbers
-        try:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "error", DeprecationWarning
+            )  # older NumPy's, where a text has something else than numbers
             return np.fromstring(text.replace("D", "E").replace("d", "e"), dtype=float, sep=" ")
-        except DeprecationWarning:
-            raise InputError("it has something else than numbers") from None
+    except (DeprecationWarning, ValueError):
+        raise InputError("it has something else than numbers") from None
 
 
 __all__ = ["read_shengbte", "write_shengbte"]
