@@ -102,7 +102,7 @@ def test_a_potential_against_itself(whole):
         assert record["frequency_error"] < 1e-9
         assert record["beyond_wigner"] == record["beyond_ioffe_regel"] == [0.0, 0.0]
         with h5py.File(record_path(whole, mp_id)) as file:
-            total = file["mode_kappa"][...].sum(axis=(1, 2)) / np.prod(MESH)
+            total = file["mode_kappa_TOT"][...].sum(axis=(1, 2)) / np.prod(MESH)
             np.testing.assert_allclose(total, file["kappa_TOT_RTA"][...], rtol=1e-9)
             assert file["bands/frequency"].shape == (240, 6)
     summary = json.loads((whole / "summary.json").read_text())
@@ -140,7 +140,7 @@ def test_a_record_that_is_damaged_in_the_middle(whole, tmp_path):
     shutil.copytree(whole / "records", tmp_path / "records")
     path = record_path(tmp_path, "mp-2")
     with h5py.File(path) as file:
-        place = file["mode_kappa"].id.get_chunk_info(0)
+        place = file["mode_kappa_TOT"].id.get_chunk_info(0)
     content = bytearray(path.read_bytes())
     content[place.byte_offset : place.byte_offset + place.size] = bytes(place.size)
     path.write_bytes(content)

@@ -196,7 +196,7 @@ def test_spectra_are_the_parts_of_kappa(file, reference):
     ax = new_figure(4, 3).subplots()
     plot_spectrum(ax, data, 300.0, reference)
     total, populations, coherent, expected = (np.trapezoid(line.get_ydata(), line.get_xdata()) for line in ax.lines)
-    kappa = [data[k][0, :3].mean() for k in ("kappa", "kappa_P_RTA", "kappa_C")]
+    kappa = [data[k][0, :3].mean() for k in ("kappa_TOT_RTA", "kappa_P_RTA", "kappa_C")]
     np.testing.assert_allclose([total, populations, coherent], kappa, rtol=2e-3)  # on 400 points
     np.testing.assert_allclose(expected, total, rtol=1e-6)
     *_, paths = make_figure("spectral", data, 300.0).axes
@@ -216,7 +216,7 @@ def test_the_reference_lies_on_its_own_curves(file, reference):
         data["frequency"], data["weight"], data["temperature"]), rtol=1e-9)  # fmt: skip
     assert 23.5 < stored.get_ydata()[-1] < 3 * 8.3145
     (kappa,) = make_figure("kappa", data, None, reference).axes
-    np.testing.assert_allclose(kappa.lines[-1].get_ydata(), data["kappa"][:, :3].mean(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(kappa.lines[-1].get_ydata(), data["kappa_TOT_RTA"][:, :3].mean(axis=1), rtol=1e-9)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def lacking(file, tmp_path):
 
 
 ALWAYS = ("bands", "crystal", "velocity_operator", "mode_kappa_C", "kappa_C_map", "kappa_C_map_edges", "gamma_boundary")
-OF_PHONO3PY = (*ALWAYS, "kappa_P_RTA", "kappa_C", "kappa_TOT_RTA", "mode_kappa_P_RTA")
+OF_PHONO3PY = (*ALWAYS, "kappa_P_RTA", "kappa_C", "kappa_TOT_RTA", "mode_kappa_P_RTA", "mode_kappa_TOT")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ..types import Crystal, Plan
 
 NO_SEEKPATH = "seekpath is not installed (python -m pip install seekpath, or the extra plot)"
+LONGEST = 100  # bytes of a name that is made here
 HELP = "thermal conductivity of a crystal"
 DESCRIPTION = (
     """\
@@ -120,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     dims, fc2, fc3 = mesh_and_supercells(arguments)
     output = writable(arguments.out, "a kappa file", inputs=(arguments.source, arguments.potential, arguments.nac))
     kappa_file(output)
-    kept = None if output is None else writable(output.with_name(f"{output.stem}-fc.hdf5"), CONSTANTS)
+    kept = None if output is None else writable(_beside(output), CONSTANTS)
     positive(arguments.boundary_mfp, "--boundary-mfp")
     positive(arguments.sigma, "--sigma")
     positive(arguments.processes, "--processes")
@@ -187,6 +189,14 @@ def run(arguments: argparse.Namespace) -> int:
         if output is not None:
             print(f"written: {output}" + (f", and force constants for --fc: {kept}" if made else ""))
     return 0
+
+
+def _beside(output: Path) -> Path:
+    """The file of the force constants: NAME-fc.hdf5, of a long name the beginning."""
+    stem, end = output.stem, "-fc.hdf5"
+    while len(os.fsencode(stem + end)) > max(LONGEST, len(os.fsencode(output.name))):
+        stem = stem[:-1]
+    return output.with_name(stem + end)
 
 
 def _ahead(

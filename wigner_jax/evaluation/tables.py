@@ -230,7 +230,7 @@ def _modes_of(path: Path) -> dict[str, Any]:
                 "kappa_tot_rta": data["kappa_TOT_RTA"],
                 "kappa_p_rta": data["kappa_P_RTA"],
                 "kappa_c": data["kappa_C"],
-                "mode_kappa_tot_avg": data["mode_kappa"][..., :3].mean(axis=-1),
+                "mode_kappa_tot_avg": data["mode_kappa_TOT"][..., :3].mean(axis=-1),
                 "mode_weights": data["weight"],
                 "q_points": data["qpoint"],
                 "ph_freqs": data["frequency"],

@@ -101,11 +101,15 @@ UNITS = {
     "temperature": "K", "frequency": "THz", "group_velocity": "THz Å", "gv_by_gv": "(THz Å)^2", "heat_capacity": "eV/K",
     "gamma": "THz", "gamma_isotope": "THz", "gamma_boundary": "THz", "boundary_mfp": "µm", "sigma": "THz",
     "kappa": "W/(m K)", "mode_kappa": "W/(m K)", "kappa_P_RTA": "W/(m K)", "kappa_C": "W/(m K)",
-    "kappa_TOT_RTA": "W/(m K)", "mode_kappa_P_RTA": "W/(m K)", "mode_kappa_C": "W/(m K)", "kappa_C_map": "W/(m K)",
+    "kappa_TOT_RTA": "W/(m K)", "mode_kappa_P_RTA": "W/(m K)", "mode_kappa_TOT": "W/(m K)", "mode_kappa_C": "W/(m K)", "kappa_C_map": "W/(m K)",
     "kappa_C_map_edges": "THz", "velocity_operator": "THz Å", "qpoint": "reduced", "crystal/lattice": "Å",
     "crystal/positions": "reduced", "crystal/masses": "amu", "bands/qpoint": "reduced", "bands/distance": "1/Å",
     "bands/frequency": "THz",
 }  # fmt: skip
+
+
+#: what phono3py's tools look for, and the name here
+SAME = {"kappa": "kappa_P_RTA", "mode_kappa": "mode_kappa_P_RTA"}
 
 
 def put_datasets(file: h5py.File, data: dict[str, Any]) -> None:
@@ -114,12 +118,17 @@ def put_datasets(file: h5py.File, data: dict[str, Any]) -> None:
         if name == "attributes":
             file.attrs.update(value)
             continue
+        if name in SAME and SAME[name] in data:
+            continue
         large = getattr(value, "size", 0) > 64
         dataset = file.create_dataset(name, data=value, compression="gzip" if large else None)
         if name in UNITS:
             dataset.attrs["unit"] = UNITS[name]
-    if "mode_kappa" in file:
-        file["mode_kappa"].attrs["meaning"] = "populations + share of coherences; adds up to kappa = kappa_TOT_RTA"
+    for name, other in SAME.items():
+        if other in file:
+            file[name] = file[other]  # the same dataset by a second name
+    if "mode_kappa_TOT" in file:
+        file["mode_kappa_TOT"].attrs["meaning"] = "populations + share of coherences; adds up to kappa_TOT_RTA"
 
 
 def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:
@@ -152,7 +161,7 @@ def read_kappa_hdf5(path: str | Path) -> dict[str, Any]:
 SHAPES = {
     "temperature": "T", "frequency": "Pm", "weight": "P", "mesh": "3", "qpoint": "P3", "gamma": "TPm", "gamma_isotope": "Pm",
     "gamma_boundary": "Pm", "gv_by_gv": "Pm6", "kappa": "T6", "kappa_P_RTA": "T6", "kappa_C": "T6", "kappa_TOT_RTA": "T6",
-    "mode_kappa": "TPm6", "mode_kappa_P_RTA": "TPm6", "mode_kappa_C": "TPmm6", "kappa_C_map": "TBB",
+    "mode_kappa": "TPm6", "mode_kappa_TOT": "TPm6", "mode_kappa_P_RTA": "TPm6", "mode_kappa_C": "TPmm6", "kappa_C_map": "TBB",
     "kappa_C_map_edges": "E", "heat_capacity": "TPm",
 }  # fmt: skip
 HIGHEST = 1e4  # THz; the highest of any crystal are near 100
@@ -211,8 +220,9 @@ def kappa_datasets(solution: Solved, bands: Bands | None = None) -> dict[str, An
         "gamma": np.asarray(linewidths.three_phonon),
         "gamma_isotope": np.asarray(linewidths.isotope),
         "gamma_boundary": np.asarray(linewidths.boundary),
-        "kappa": np.asarray(conductivity.kappa_TOT),
-        "mode_kappa": np.asarray(mode_kappa_total(conductivity)),
+        "kappa": np.asarray(conductivity.kappa_P),  # as phono3py's tools take these two: populations
+        "mode_kappa": np.asarray(conductivity.mode_kappa_P),
+        "mode_kappa_TOT": np.asarray(mode_kappa_total(conductivity)),
         "kappa_P_RTA": np.asarray(conductivity.kappa_P),
         "kappa_C": np.asarray(conductivity.kappa_C),
         "kappa_TOT_RTA": np.asarray(conductivity.kappa_TOT),

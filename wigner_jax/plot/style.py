@@ -19,11 +19,13 @@ Data = dict[str, Any]  # the datasets of a kappa file by name
 # Okabe and Ito's palette: distinct in all common forms of colour blindness, and in grey
 BLUE, VERMILION, GREEN, GREY, BLACK = "#0072B2", "#D55E00", "#009E73", "#6b6b6b", "#000000"
 PARTS = (  # of κ: name, dataset of the tensors, dataset of the modes, colour, line style
-    (r"$\kappa_\mathrm{TOT}$", "kappa", "mode_kappa", BLUE, "-"),
+    (r"$\kappa_\mathrm{TOT}$", "kappa_TOT_RTA", "mode_kappa_TOT", BLUE, "-"),
     (r"$\kappa_\mathrm{P}$", "kappa_P_RTA", "mode_kappa_P_RTA", VERMILION, "--"),
     (r"$\kappa_\mathrm{C}$", "kappa_C", "mode_kappa_C", GREEN, "-."),
 )
-OTHER_NAMES = {"kappa": ("kappa_TOT_RTA",), "kappa_P_RTA": ("kappa_intra",), "kappa_C": ("kappa_inter",)}
+OTHER_NAMES = {  # of other versions of phono3py, and of its solver without coherences
+    "kappa_P_RTA": ("kappa_intra", "kappa"), "mode_kappa_P_RTA": ("mode_kappa",), "kappa_C": ("kappa_inter",),
+}  # fmt: skip
 REFERENCE: dict[str, Any] = {"color": BLACK, "ls": (0, (1, 1)), "lw": 1.4, "label": "reference"}  # of its lines
 
 
@@ -55,8 +57,13 @@ def need(data: Data, what: str, *names: str) -> None:
 
 def part_of(data: Data, name: str) -> np.ndarray | None:
     """A conductivity by its name, or by the one that other versions of phono3py give it; None where the file lacks it."""
-    found = next((k for k in (name, *OTHER_NAMES.get(name, ())) if k in data), None)
+    found = name_in(data, name)
     return None if found is None else np.asarray(data[found])
+
+
+def name_in(data: Data, name: str) -> str | None:
+    """The name under which a file has a dataset; None where it lacks it."""
+    return next((k for k in (name, *OTHER_NAMES.get(name, ())) if k in data), None)
 
 
 def temperature_index(data: Data, temperature: float | None) -> int:

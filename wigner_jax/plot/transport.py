@@ -19,6 +19,7 @@ from .style import (
     Data,
     kelvin,
     mesh_points,
+    name_in,
     need,
     part_of,
     reference_index,
@@ -99,7 +100,7 @@ def mode_averages(data: Data, name: str, index: int) -> np.ndarray:
 
 
 def _need_modes(data: Data, what: str) -> None:
-    if not any(key in data for _, _, key, _, _ in PARTS):
+    if not any(name_in(data, key) for _, _, key, _, _ in PARTS):
         need(data, what, "mode_kappa")
 
 
@@ -110,8 +111,8 @@ def plot_spectrum(ax: Axes, data: Data, temperature: float | None = None, refere
     frequency = np.asarray(data["frequency"])
     width = SMOOTHING * frequency.max()
     at = np.linspace(0, frequency.max() + 4 * width, 400)
-    for name, _, key, color, style in PARTS:
-        if key in data:
+    for name, _, wanted, color, style in PARTS:
+        if key := name_in(data, wanted):
             curve = spectrum(frequency, mode_averages(data, key, index), mesh_points(data), at, width)
             ax.plot(at, curve, c=color, ls=style, label=name)
     row = reference_index(reference, data, index)
@@ -129,8 +130,8 @@ def plot_cumulative(ax: Axes, data: Data, temperature: float | None = None, refe
     _need_modes(data, "cumulative κ")
     index = temperature_index(data, temperature)
     frequency = np.asarray(data["frequency"])
-    for name, _, key, color, style in PARTS:
-        if key in data:
+    for name, _, wanted, color, style in PARTS:
+        if key := name_in(data, wanted):
             ax.plot(
                 *cumulative(frequency, mode_averages(data, key, index), mesh_points(data)),
                 c=color, ls=style, label=name, drawstyle="steps-post",
@@ -148,7 +149,7 @@ def plot_cumulative(ax: Axes, data: Data, temperature: float | None = None, refe
 
 def plot_free_paths(ax: Axes, data: Data, temperature: float | None = None) -> None:
     """κ_P of the modes up to each mean free path; coherences have none."""
-    key = "mode_kappa_P_RTA" if "mode_kappa_P_RTA" in data else "mode_kappa"
+    key = name_in(data, "mode_kappa_P_RTA") or "mode_kappa"
     need(data, "mean free paths", "gv_by_gv", "gamma", key)
     index = temperature_index(data, temperature)
     paths = np.asarray(mean_free_path(data["gv_by_gv"], data["weight"], data["frequency"], total_gamma(data, index)))
