@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._core.progress import Progress
     from ._solve import kappa, linewidths, make_plan, phonons, solve
     from .adapters import solve_phono3py
+    from .convergence import Convergence, converge
     from .crystal.defaults import default_mesh, default_supercells
     from .crystal.elements import formula, natural_isotopes
     from .crystal.from_ase import supercells_from_atoms
@@ -94,6 +95,7 @@ _MODULES = {
     "_core.progress": "Progress",
     "_solve": "kappa linewidths make_plan phonons solve",
     "adapters": "solve_phono3py",
+    "convergence": "Convergence converge",
     "crystal.defaults": "default_mesh default_supercells",
     "crystal.elements": "formula natural_isotopes",
     "crystal.from_ase": "supercells_from_atoms",
@@ -165,6 +167,7 @@ __all__ = [
     "BornCharges",
     "CalculatorPool",
     "Conductivity",
+    "Convergence",
     "Crystal",
     "Diagnostics",
     "DisplacementReport",
@@ -207,6 +210,7 @@ __all__ = [
     "build_graph",
     "check_potential",
     "conductivity",
+    "converge",
     "default_mesh",
     "default_supercells",
     "elastic_constants",

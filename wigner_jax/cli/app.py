@@ -123,7 +123,19 @@ class _Command(_Parser):
 
 
 #: what follows `wigner-jax`: each has a module here with HELP, DESCRIPTION, add_arguments and run
-COMMANDS = ("kappa", "fc", "screen", "plot", "benchmark", "models", "prototypes", "train", "finetune", "cache")
+COMMANDS = (
+    "kappa",
+    "fc",
+    "converge",
+    "screen",
+    "plot",
+    "benchmark",
+    "models",
+    "prototypes",
+    "train",
+    "finetune",
+    "cache",
+)
 
 
 def build_parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
