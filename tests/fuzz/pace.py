@@ -30,7 +30,7 @@ def seconds(work: Callable[[], object]) -> float:
 def too_long(took: float, work: Callable[[], object]) -> bool:
     """Whether CPU seconds that were measured are too many; `work` does the same again, where that is in doubt."""
     for _ in range(AGAIN):
-        if took <= SECONDS * max(1.0, pace()):
+        if took <= SECONDS or took <= SECONDS * pace():
             return False
         took = min(took, seconds(work))
     return took > ROOM * SECONDS * max(1.0, pace())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -278,7 +279,62 @@ def _read_reference(path: Path) -> None:
         assert np.all(reference.weights > 0)
 
 
+def _given() -> Any:
+    """Si in one conventional cell, with charges."""
+    import wigner_jax as wj
+
+    cells = wj.default_supercells(wj.prototype("Si"), (1, 1, 1), (1, 1, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fc, _ = wj.force_constants(cells, wj.load_potential("tersoff-1989"))
+    born = wj.BornCharges(np.zeros((2, 3, 3)), 12.0 * np.eye(3), np.array(14.399652))
+    return wj.GivenConstants(cells, fc, born, (3, 3, 3), "Si")
+
+
+def _written(format: str) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        import wigner_jax as wj
+
+        wj.write_force_constants(path, _given(), format)
+
+    return make
+
+
+def _read_constants(name: str) -> Callable[[Path], None]:
+    def read(path: Path) -> None:
+        import wigner_jax as wj
+
+        given = wj.read_force_constants(path / name if name else path)
+        finite(np.asarray(given.force_constants.fc2))
+        finite(np.asarray(given.force_constants.fc3))
+
+    return read
+
+
 CALCULATIONS = {
+    "own-constants": Target(
+        _written("wigner-jax"),
+        _read_constants("force_constants.hdf5"),
+        mutations.hdf5,
+        "folder",
+        ("force_constants.hdf5",),
+    ),
+    "shengbte": Target(
+        _written("shengbte"),
+        _read_constants(""),
+        mutations.plain,
+        "folder",
+        ("CONTROL", "FORCE_CONSTANTS_2ND", "FORCE_CONSTANTS_3RD"),
+        share=0.5,
+    ),
+    "hiphive": Target(
+        _written("hiphive"),
+        _read_constants("force_constants.fcs"),
+        mutations.plain,
+        "folder",
+        ("force_constants.fcs",),
+        share=0.5,
+    ),
     "phono3py": Target(
         _calculation, _read_calculation("phono3py.yaml"), mutations.yaml_tree, "folder", ("phono3py.yaml",)
     ),

@@ -17,8 +17,10 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import spglib
 
 from ..crystal.supercells import shortest_vectors
+from ..crystal.symmetry import SYMPREC
 from ..errors import InputError
 from ..types import ForceConstants, Supercell, Supercells
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     from ..types import Crystal
 
+TOLERANCE = SYMPREC  # Å: two images are equally near (`shortest_vectors`)
+FREE, RATIO = 2**28, 300  # bytes of an array that a list may be folded into, and times its own
 LARGEST_MULTIPLE = 12  # of a primitive vector, in a supercell that is looked for
 SAME = (
     1e-9  # of the largest force constant: images that are equally near and carry no more than this difference are equal
@@ -156,20 +160,43 @@ def enough(images: Images, crystal: Crystal, least: Sequence[int] = (1, 1, 1)) -
     """The smallest supercell of multiples of the primitive vectors that holds all images, and the folded array.
 
     Raises:
-        InputError: there is none of at most twelve cells along each vector.
+        InputError: there is none of at most twelve cells along each vector, or the array would be out of proportion.
     """
     reach = np.abs(images.cells).reshape(-1, 3).max(axis=0, initial=0)
-    dims = np.maximum(least, 1 + reach)
+    remedy = "check the lattice vectors, or make them anew with a cutoff"
+    dims = np.maximum(least, 1)
     while np.all(dims <= LARGEST_MULTIPLE):
-        supercell = diagonal_supercell(crystal, tuple(int(x) for x in dims))
-        if (array := refolded(images, crystal, supercell)) is not None:
-            return supercell, array
-        grown = dims * np.linalg.norm(np.asarray(crystal.lattice), axis=1)
-        dims[int(np.argmin(grown))] += 1  # the shortest edge
+        room = _room(images, crystal, dims)
+        if room > -TOLERANCE:
+            size = crystal.n_atoms * (crystal.n_atoms * int(np.prod(dims))) ** (images.order - 1) * 8 * 3**images.order
+            if size > max(FREE, RATIO * images.values.nbytes):
+                raise InputError(
+                    f"the force constants reach {reach.tolist()} cells far, {size / 1e9:.1f} GB as an array", remedy
+                )
+            supercell = diagonal_supercell(crystal, tuple(int(x) for x in dims))
+            if room > TOLERANCE:  # no image has another that is as near
+                return supercell, folded(images, supercell)
+            if (array := refolded(images, crystal, supercell)) is not None:
+                return supercell, array
+        dims[int(np.argmin(dims * np.linalg.norm(np.asarray(crystal.lattice), axis=1)))] += 1  # the shortest edge
     raise InputError(
         f"the force constants reach {reach.tolist()} cells far, which no supercell of {LARGEST_MULTIPLE} cells holds",
-        "make them anew with a cutoff",
+        remedy,
     )
+
+
+def _room(images: Images, crystal: Crystal, dims: np.ndarray) -> float:
+    """By how much the images are nearer than their repetitions in a supercell, at the least; below 0 if one is not. Å"""
+    lattice, positions = np.asarray(crystal.lattice), np.asarray(crystal.positions)
+    pairs = np.concatenate(
+        [np.concatenate([images.atoms[:, [0, k]], images.cells[:, k - 1]], axis=1) for k in range(1, images.order)]
+    )
+    pairs = np.unique(pairs, axis=0)
+    vectors = (positions[pairs[:, 1]] + pairs[:, 2:] - positions[pairs[:, 0]]) @ lattice
+    basis = spglib.delaunay_reduce(np.diag(dims) @ lattice)
+    steps = np.array([s for s in product(range(-2, 3), repeat=3) if any(s)]) @ basis
+    others = np.linalg.norm(vectors[:, None] + steps[None], axis=-1).min(axis=1)
+    return float((others - np.linalg.norm(vectors, axis=1)).min(initial=np.inf))
 
 
 def with_diagonal(supercells: Supercells, fc: ForceConstants) -> tuple[Supercells, ForceConstants]:
