@@ -151,13 +151,14 @@ class _Arrays(pickle.Unpickler):
 def _require_harmless(path: Path) -> None:
     """InputError unless the pickle of a file makes nothing but arrays, numbers and texts."""
     with tarfile.open(path, "r:") as archive:
-        member = archive.getmember("fc_dict")
-        file = archive.extractfile(member)
-        if file is None or not member.size <= min(path.stat().st_size, 2**31):
+        if not all(0 <= member.size <= min(path.stat().st_size, 2**31) for member in archive.getmembers()):
             raise InputError("it is not complete, or too large")
+        file = archive.extractfile("fc_dict")
+        if file is None:
+            raise InputError("it holds no force constants")
         data = file.read()
     for code, argument, _ in pickletools.genops(data):  # which compares lengths with what is there
-        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > len(data):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT", "FRAME") and int(argument) > len(data):
             raise InputError("it is damaged: its pickle counts more objects than it has bytes")
     _Arrays(io.BytesIO(data)).load()
 
