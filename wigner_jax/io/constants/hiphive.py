@@ -158,7 +158,7 @@ def _require_harmless(path: Path) -> None:
             raise InputError("it holds no force constants")
         data = file.read()
     for code, argument, _ in pickletools.genops(data):  # which compares lengths with what is there
-        if code.name in ("PUT", "BINPUT", "LONG_BINPUT", "FRAME") and int(argument) > len(data):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT", "FRAME") and (argument or 0) > len(data):
             raise InputError("it is damaged: its pickle counts more objects than it has bytes")
     _Arrays(io.BytesIO(data)).load()
 
