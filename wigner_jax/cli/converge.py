@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     study.add_argument(
         "-o", "--out", metavar="FOLDER", help="convergence.csv, convergence.png and, over the mesh, the force constants"
     )
-    add_model(parser)
+    add_model(parser, processes=False)
     run = parser.add_argument_group("running")
     run.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
     run.add_argument("--quiet", action="store_true", help="print nothing but the result")
@@ -77,8 +77,6 @@ def run(arguments: argparse.Namespace) -> int:
     """The table as it grows, then the value."""
     mesh, second, third = mesh_and_supercells(arguments)
     positive(arguments.tolerance, "--tolerance")
-    if arguments.processes is not None:
-        raise InputError("--processes is of kappa", "leave it out")
     folder = None if arguments.out is None else _places(arguments.out)
     source, model = source_of(arguments)
     stages = Progress(progress_stream(arguments.quiet))
@@ -89,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         if folder is not None:
             write_text(folder / FILES[0], _table(rows, arguments), ADVICE)
         if not arguments.quiet:
+            if len(rows) == 1:
+                print(f"{arguments.over:>12} {'κ':>12} {'change':>10} {'next to Γ':>11} {'seconds':>9}", flush=True)
             change = f"{100 * (step.average / rows[-2].average - 1):+8.2f} %" if len(rows) > 1 else ""
             print(
                 f"{step.label:>12} {step.average:12.4f} {change:>10} {100 * step.next_to_gamma:9.1f} % {step.seconds:9.1f}",
@@ -99,8 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
         if folder is not None and problem.report.derivatives != "given":
             write_own(folder / FILES[2], problem.given)
 
-    if not arguments.quiet:
-        print(f"{arguments.over:>12} {'κ':>12} {'change':>10} {'next to Γ':>11} {'seconds':>9}", flush=True)
     study = converge(
         source, model, over=arguments.over, values=_values(arguments), tolerance=arguments.tolerance,
         temperature=arguments.temperature, mesh=mesh, fc2_supercell=second, fc3_supercell=third,

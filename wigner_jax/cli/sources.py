@@ -61,8 +61,8 @@ def add_source(parser: argparse.ArgumentParser, formats: bool = True) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """The potential, and what it is asked for."""
+def add_model(parser: argparse.ArgumentParser, processes: bool = True) -> None:
+    """The potential, and what it is asked for; `processes`: --processes too, where displaced supercells can be shared."""
     model = parser.add_argument_group("force constants (from a name or a structure)")
     model.add_argument(
         "--potential",
@@ -83,7 +83,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="relax cell and atoms within the symmetry first (default)",
     )
-    add_processes(model)
+    if processes:
+        add_processes(model)
 
 
 def source_of(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | None]:
