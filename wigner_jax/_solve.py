@@ -206,7 +206,8 @@ def kappa(
 
     Returns:
         κ; NaN where something that went in is outside its domain (a temperature, mean free path or width not above 0, a
-        negative variance, NaN) and only a transformation such as jit knows its value.
+        negative variance, NaN) and only a transformation such as jit knows its value, or where no mode takes part: all
+        are imaginary. Single imaginary modes are left out; `solve` refuses them.
 
     Raises:
         InputError: arrays do not fit the plan, or numbers are outside their domain; concrete force constants that `solve`

@@ -22,6 +22,8 @@ def as_numbers(value: Any) -> np.ndarray:
         value = re.sub(r"(?<=\d)\s*[x×*]\s*(?=\d)", " ", value)
         value = [float(word) for word in re.sub(r"[\[\](){},;]", " ", value).split()]
     try:
+        if np.asarray(value).dtype.kind == "b":
+            raise TypeError("truth values are no numbers")
         return np.asarray(value, dtype=float)
     except (TypeError, OverflowError) as error:
         raise ValueError(str(error)) from None

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make one figure."""
     if arguments.temperature is not None:
         temperatures_above_zero([arguments.temperature])
-    given = Path(arguments.file).with_suffix(".png") if arguments.out is None else arguments.out
+    given = _beside(arguments.file) if arguments.out is None else arguments.out
     output = writable(given, "a figure", inputs=(arguments.file, arguments.reference))
     assert output is not None
     _require_format(output)
@@ -78,6 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
     save(figure, output)
     print(f"written: {output}")
     return 0
+
+
+def _beside(file: str) -> Path:
+    """Where the figure of a file or a folder goes that has no other place."""
+    path = Path(file)
+    if path.name in ("", ".."):
+        raise InputError(f"{file!r} gives the figure no name", "name it with -o")
+    return path.with_suffix(".png")
 
 
 def _refuse_screening(folder: Path) -> None:

@@ -10,6 +10,7 @@ from ..crystal.prototypes import available_prototypes
 from ..errors import InputError
 from ..io.constants.formats import has_constants, read_force_constants
 from ..io.structures import read_structure
+from ..io.yaml_cells import holds_force_constants, is_yaml
 from .options import add_processes
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def source_of(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | Non
     """
     if (arguments.source is None) == (arguments.fc is None):
         what = "there is neither SOURCE nor --fc" if arguments.fc is None else "--fc stands instead of SOURCE"
-        raise InputError(what, "give one of them")
+        raise InputError(what, f"give one of them, see wigner-jax {arguments.command} --help")
     if arguments.fc is not None and not has_constants(arguments.fc):
         read_force_constants(arguments.fc)  # which says what it is not
     source, given = str(arguments.source or arguments.fc), getattr(arguments, "format", None)
@@ -106,6 +107,8 @@ def source_of(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | Non
             name = "--format" if arguments.index is None else "--index"
             raise InputError(f"{name} is of a structure file, and {source} is a built-in crystal", "leave it out")
         return read_structure(source, arguments.index, given), arguments.potential
+    if is_yaml(source) and Path(source).is_file() and not holds_force_constants(source):
+        raise InputError(f"{source} has no force constants, nor are there any beside it", "name a --potential")
     for option in OF_MODELS:
         if getattr(arguments, option, None) is not None:
             name = "--no-relax" if option == "relax" and not arguments.relax else "--" + option.replace("_", "-")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CLOSEST = 0.1  # Å between two atoms
 LEAST_VOLUME = 0.1  # Å³ per atom; solid hydrogen under pressure has 2
 FLAT = 1e-6  # volume over the product of the lengths of the lattice vectors
+FARTHEST = 1e6  # cells from the origin, where positions have ten digits left
 OCCUPANCY = 1e-3  # a site this full is full
 
 
@@ -70,6 +71,9 @@ def _require_atoms(positions: np.ndarray, numbers: np.ndarray, masses: Any, wher
             raise InputError(f"atom {k + 1} of {where} has {what} {value}", remedy)
 
     refuse(~np.isfinite(positions).all(axis=1), "the position", positions, "positions must be finite numbers")
+    refuse(
+        np.abs(positions).max(axis=1) > FARTHEST, "the position", positions, "no atom is so many cells away: check it"
+    )
     known = np.isin(numbers, list(SYMBOLS))
     refuse(~known, "the atomic number", numbers, "it must be 1 to 118")
     if masses is not None:

@@ -86,6 +86,8 @@ def _frames(path: Path, format: str | None) -> list[ase.Atoms]:
         raise InputError(
             f"{path} holds {max(largest)} atoms: cells of at most {MOST_ATOMS} are read", "give a smaller one"
         )
+    if any("mass" in atoms.arrays and not atoms.has("masses") for atoms in frames):
+        raise InputError(f"{path} has a column mass, which ASE does not take for masses", "name it masses")
     return [_with_masses(atoms, path) for atoms in frames] if format == ESPRESSO else frames
 
 

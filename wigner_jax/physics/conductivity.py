@@ -192,7 +192,10 @@ def kappa_tensors(
     temperatures: Array,
     heat_capacity_matrix: HeatCapacityMatrix = wigner_heat_capacity,
 ) -> tuple[Array, Array]:
-    """κ_P and κ_C alone, (T, 6) each: `conductivity` without its mode-resolved arrays, one temperature at a time."""
+    """κ_P and κ_C alone, (T, 6) each: `conductivity` without its mode-resolved arrays, one temperature at a time.
+
+    NaN where no mode takes part, all of them imaginary or at zero frequency: there is no crystal to conduct.
+    """
     frequencies = phonons.frequencies[mesh.irreducible]
     scale, average = _prefactor(mesh, crystal)
     tensors = velocity_squared(phonons.velocity_operator)
@@ -207,8 +210,10 @@ def kappa_tensors(
         return κ[0], κ[1]
 
     temperatures = jnp.asarray(temperatures)
+    alive = jnp.any(takes_part(frequencies))
     populations, coherences = (
-        _where_defined(x, phonons, linewidths, temperatures) for x in jax.lax.map(at, (temperatures, linewidths))
+        jnp.where(alive, _where_defined(x, phonons, linewidths, temperatures), jnp.nan)
+        for x in jax.lax.map(at, (temperatures, linewidths))
     )
     return populations, coherences
 

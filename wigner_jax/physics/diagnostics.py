@@ -118,8 +118,9 @@ def require_scattering(phonons: Phonons, linewidths: Linewidths) -> None:
     if fastest < STANDING:
         raise InputError(
             f"no mode moves (the largest velocity is {fastest:.0e} THz Å) and nothing scatters: the atoms of a cell do not"
-            " interact with those of its neighbours",
-            "check the cell: a molecule in a box has no lattice thermal conductivity",
+            " interact with those of its neighbours, or the mesh is too coarse",
+            "check the cell: a molecule in a box has no lattice thermal conductivity; a mesh of one or two points along each"
+            " vector has only points where velocities vanish by symmetry",
         )
     raise InputError(
         "no mode has a finite lifetime: nothing scatters, and κ is infinite", "check Φ3, and what scatters besides it"

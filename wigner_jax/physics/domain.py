@@ -76,7 +76,7 @@ def check_options(
         raise InputError(f"nac is {_in_short(nac)}", f"give {more}a correction that make_nac has made, or None")
     for name, value in (
         ("Scattering.boundary_mfp", scattering.boundary_mfp),
-        ("sigma of the broadening", getattr(broadening, "sigma", None)),
+        *((f"{name} of the broadening", getattr(broadening, name, None)) for name in ("sigma", "scale", "floor")),
     ):
         if value is not None and is_concrete(value):
             number = np.asarray(value)

@@ -16,6 +16,7 @@ from .mesh import first_zone
 G_POINTS = 300  # phonopy's default: reciprocal vectors in the sphere of the Gonze-Lee sum
 ASYMMETRY = 0.1  # of a dielectric tensor, relative to its largest element; what is less is averaged away
 LEAST_CHARGE = 0.5  # e; what is small beside this is noise, as in silicon
+SAID_DIELECTRIC = 0.02  # of its largest element: above, a change by the symmetry is said
 SAID_CHANGE, REFUSED_CHANGE = 0.08, 0.5  # of charges by their projection, relative to the largest
 NO_CHARGE = 1e-6  # e
 LARGEST_CHARGE = 20.0  # e; ferroelectrics have 10
@@ -125,7 +126,12 @@ def symmetrized_charges(born: BornCharges, crystal: Crystal, symprec: float = SY
         total[permutation] += rotation @ charges @ rotation.T
     total /= len(R)
     _say_changes(charges, total)
-    return BornCharges(total - total.mean(axis=0), np.mean(R @ dielectric @ np.swapaxes(R, 1, 2), axis=0), born.factor)
+    averaged = np.mean(R @ dielectric @ np.swapaxes(R, 1, 2), axis=0)
+    change, largest = float(np.abs(dielectric - averaged).max()), float(np.abs(dielectric).max())
+    if not change <= SAID_DIELECTRIC * largest:
+        broken = f"the dielectric tensor breaks the symmetry of the crystal by {100 * change / largest:.0f} % of its largest element"
+        say(f"{broken}; it is averaged over the space group")
+    return BornCharges(total - total.mean(axis=0), averaged, born.factor)
 
 
 def _say_large(charges: np.ndarray, crystal: Crystal) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
+
 from ..._core.atomic_write import check_folder, check_output
 from ...errors import InputError
 from ..phono3py import read_phono3py
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 OWN = "force_constants.hdf5"
 YAMLS = ("phono3py.yaml", "phono3py_params.yaml", "phono3py_disp.yaml")
-FCS = ".fcs"
+FCS, HDF5 = ".fcs", (".hdf5", ".h5")
 ADVICE = "name another folder"
 FILES = {
     "wigner-jax": (OWN,),
@@ -59,7 +61,7 @@ def _kind(path: Path) -> str | None:
         return "shengbte"
     if path.suffix == FCS:
         return "hiphive"
-    return "wigner-jax" if path.suffix in (".hdf5", ".h5") and is_own(path) else None
+    return "wigner-jax" if path.suffix in HDF5 and is_own(path) else None
 
 
 def _yaml_in(folder: Path) -> Path | None:
@@ -106,6 +108,8 @@ def read_force_constants(
     elif kind == "wigner-jax":
         given = read_own(path / OWN if path.is_dir() else path)
     else:
+        if path.is_file() and path.suffix in HDF5 and not h5py.is_hdf5(path):
+            read_own(path)  # which says how it is damaged
         raise InputError(*_reason(path))
     if born is not None:
         from ..born import read_born

@@ -1,0 +1,100 @@
+"""Inputs that once gave a number or a wrong word: each kind, and the near miss that is accepted."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import jax
+import numpy as np
+import pytest
+from ase.build import bulk
+
+import wigner_jax as wj
+from wigner_jax._core.as_numbers import as_numbers
+from wigner_jax.cli.app import main
+from wigner_jax.crystal.validity import require_structure
+from wigner_jax.errors import AccuracyWarning, InputError
+
+
+@pytest.fixture(scope="module")
+def problem():
+    cells = wj.default_supercells(wj.prototype("SiC"), (1, 1, 1), (1, 1, 1))
+    fc, _ = wj.force_constants(cells, wj.load_potential("tersoff-1989"))
+    return wj.make_plan(cells, (3, 3, 3)), fc
+
+
+def test_where_no_mode_takes_part_kappa_is_nan(problem):
+    """Every mode imaginary, or without frequency: 0 W/(m K) would look like a result."""
+    plan, fc = problem
+    broadening = wj.AdaptiveGaussian()
+
+    def kappa(fc2):
+        return wj.kappa(plan, dataclasses.replace(fc, fc2=fc2), (300.0,), broadening=broadening).kappa_TOT
+
+    assert np.isfinite(kappa(fc.fc2)).all()
+    for constants in (-fc.fc2, fc.fc2 * 1e-30):
+        assert np.isnan(kappa(constants)).all()
+        assert np.isnan(jax.jit(kappa)(constants)).all()
+
+
+@pytest.mark.parametrize("bad", [-1.0, 0.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["scale", "floor"])
+def test_numbers_of_the_adaptive_gaussian(problem, name, bad):
+    plan, fc = problem
+    for call in (wj.kappa, wj.solve):
+        with pytest.raises(InputError, match=f"{name} of the broadening is"):
+            call(plan, fc, (300.0,), broadening=wj.AdaptiveGaussian(**{name: bad}))
+
+
+def test_a_dielectric_tensor_that_breaks_the_symmetry_is_said(problem):
+    cells = wj.default_supercells(wj.prototype("SiC"), (1, 1, 1), (1, 1, 1))
+    charges = np.stack([np.eye(3) * 2.7, np.eye(3) * -2.7])
+    for middle, said in ((9.5, True), (6.55, False)):
+        born = wj.BornCharges(charges, np.diag([6.5, middle, 6.5]), np.array(14.399652))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            wj.make_nac(cells, born)
+        words = [str(w.message) for w in caught if w.category is AccuracyWarning]
+        assert any("dielectric tensor breaks the symmetry" in w for w in words) == said
+
+
+def test_truth_values_are_no_numbers():
+    for value in (True, [True, False, True], np.array([True])):
+        with pytest.raises(ValueError, match="truth values"):
+            as_numbers(value)
+    assert as_numbers([1, 2, 3]).tolist() == [1, 2, 3]
+
+
+def test_positions_far_from_the_cell():
+    atoms = bulk("Si", a=5.43)
+    atoms.positions[1] += 1000 * atoms.cell[0]  # a lattice vector: the same crystal
+    require_structure(atoms)
+    atoms.positions[1, 0] = 1e300
+    with pytest.raises(InputError, match="no atom is so many cells away"):
+        require_structure(atoms)
+
+
+def test_what_the_command_line_says(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "phono3py_unitcell.yaml").write_text(
+        "unit_cell:\n  lattice: [[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]]\n  points:\n"
+        "  - {symbol: Si, coordinates: [0, 0, 0]}\n  - {symbol: Si, coordinates: [0.25, 0.25, 0.25]}\n"
+    )
+    (tmp_path / "si-fc.hdf5").write_bytes(b"\x89HDF broken")
+    frame = '2\nLattice="0 2.7 2.7 2.7 0 2.7 2.7 2.7 0" Properties=species:S:1:pos:R:3:{}:R:1 pbc="T T T"\n'
+    for name in ("mass", "masses"):
+        (tmp_path / f"{name}.extxyz").write_text(frame.format(name) + "Si 0 0 0 30\nSi 1.35 1.35 1.35 30\n")
+    for command, message in (
+        (
+            ["kappa", "phono3py_unitcell.yaml", "--no-relax"],
+            "has no force constants, nor are there any beside it: name a --potential",
+        ),
+        (["kappa", "--fc", "si-fc.hdf5"], "si-fc.hdf5: not a file of force constants"),
+        (["kappa", "mass.extxyz", "--potential", "tersoff-1989", "--dry-run"], "has a column mass"),
+        (["plot", "."], "gives the figure no name: name it with -o"),
+        (["plot", "/"], "gives the figure no name: name it with -o"),
+    ):
+        assert main(command) == 2
+        assert message in capsys.readouterr().err
+    assert main(["kappa", "masses.extxyz", "--potential", "tersoff-1989", "--dry-run"]) == 0
