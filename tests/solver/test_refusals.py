@@ -98,3 +98,46 @@ def test_what_the_command_line_says(tmp_path, capsys, monkeypatch):
         assert main(command) == 2
         assert message in capsys.readouterr().err
     assert main(["kappa", "masses.extxyz", "--potential", "tersoff-1989", "--dry-run"]) == 0
+
+
+CELL = """unit_cell:
+  lattice: [[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]]
+  points:
+  - {symbol: Si, coordinates: [0, 0, 0]}
+  - {symbol: Si, coordinates: [0.25, 0.25, 0.25]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("symbol: Si", "symbol: Xx", "has an atom 'Xx', which is no element"),
+        ("symbol: Si", "magnetic_moment: up, symbol: Si", "magnetic moments that are not one finite number, or three"),
+        ("symbol: Si", "magnetic_moment: [0, 1], symbol: Si", "magnetic moments"),
+        ("symbol: Si", "magnetic_moment: .nan, symbol: Si", "magnetic moments"),
+        (
+            "  points:\n  - {symbol: Si, coordinates: [0, 0, 0]}\n  - {symbol: Si, coordinates: [0.25, 0.25, 0.25]}\n",
+            "  points: []\n",
+            "holds no atoms",
+        ),
+        ("symbol: Si", "magnetic_moment: 1, symbol: Si", ""),
+        ("symbol: Si", "magnetic_moment: [0, 0, 1], symbol: Si", ""),
+    ],
+)
+def test_atoms_of_a_yaml(old, new, message, tmp_path):
+    (tmp_path / "phonopy.yaml").write_text(CELL.replace(old, new, 1))
+    if not message:
+        assert wj.read_structure(tmp_path / "phonopy.yaml").get_initial_magnetic_moments().any()
+        return
+    with pytest.raises(InputError, match=message) as caught:
+        wj.read_structure(tmp_path / "phonopy.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_moments_of_both_kinds(tmp_path):
+    text = CELL.replace("symbol: Si", "magnetic_moment: 1, symbol: Si", 1)
+    (tmp_path / "phonopy.yaml").write_text(
+        text[::-1].replace("iS :lobmys", "iS :lobmys ,]1 ,0 ,0[ :tnemom_citengam", 1)[::-1]
+    )
+    with pytest.raises(InputError, match="magnetic moments that are not one"):
+        wj.read_structure(tmp_path / "phonopy.yaml")

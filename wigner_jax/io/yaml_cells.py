@@ -99,13 +99,20 @@ def cell_of(data: dict[str, Any], name: str, path: Path, units: Units) -> YamlCe
     try:
         block = data[name]
         points = _points(block)
+        if not points:
+            raise InputError(f"the {name} of {path} holds no atoms", "check the file")
+        unknown = [p["symbol"] for p in points if p["symbol"] not in ELEMENTS]
+        if unknown:
+            raise InputError(
+                f"the {name} of {path} has an atom {str(unknown[0])[:20]!r}, which is no element", "check the symbols"
+            )
         lattice = np.array(block["lattice"], dtype=float).reshape(3, 3) * units.length
         positions = np.array([p.get("coordinates", p.get("position")) for p in points], dtype=float).reshape(-1, 3)
         numbers = np.array([ELEMENTS[p["symbol"]][0] for p in points])
         where = f"of the {name} of {path}"
         pairs = enumerate(zip(points, numbers, strict=True))
         masses = np.array([_mass(p, int(z), f"atom {k + 1} {where}") for k, (p, z) in pairs])
-        moments = _moments(points)
+        moments = _moments(points, f"the {name} of {path}")
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -115,7 +122,7 @@ def cell_of(data: dict[str, Any], name: str, path: Path, units: Units) -> YamlCe
 
 
 def _points(block: dict[str, Any]) -> list[dict[str, Any]]:
-    return block.get("points") or block["atoms"]
+    return block["points"] if "points" in block else block["atoms"]
 
 
 def _mass(point: dict[str, Any], number: int, where: str) -> float:
@@ -157,16 +164,21 @@ def read_cells(data: dict[str, Any], path: Path, units: Units, names: Iterable[s
     return cells
 
 
-def _moments(points: list[dict[str, Any]]) -> np.ndarray | None:
+def _moments(points: list[dict[str, Any]], where: str) -> np.ndarray | None:
     """Moments of all atoms, (N,) or (N, 3); an atom without one has none. None if all vanish."""
     given = [p.get("magnetic_moment") for p in points]
     if all(m is None for m in given):
         return None
     vectors = any(np.size(m) == 3 for m in given if m is not None)
     zero = np.zeros(3) if vectors else 0.0
-    moments = np.array([zero if m is None else m for m in given], dtype=float)
-    if not np.isfinite(moments).all():
-        raise ValueError("a magnetic moment is not finite")
+    try:
+        moments = np.array([zero if m is None else m for m in given], dtype=float)
+    except (TypeError, ValueError):
+        moments = np.empty(0)
+    if moments.shape != (len(points), 3)[: 1 + vectors] or not np.isfinite(moments).all():
+        raise InputError(
+            f"{where} has magnetic moments that are not one finite number, or three, for every atom", "check them"
+        )
     return moments if moments.any() else None
 
 
