@@ -402,7 +402,7 @@ def _screening(path: Path) -> None:
     from wigner_jax.screening.material import Outcome, Prepared
     from wigner_jax.types import ForceConstants
 
-    open_folder(path, wj.ScreenSettings(), {"the potential": "x"}, False)
+    open_folder(path, ["Si"], wj.ScreenSettings(), {"the potential": "x"}, False)
     cells = wj.default_supercells(wj.prototype("Si"), (1, 1, 1), (1, 1, 1))
     constants = ForceConstants(np.ones((2, 8, 3, 3)), np.ones((2, 8, 8, 3, 3, 3)))
     record = {
@@ -419,7 +419,7 @@ def _read_screening(path: Path) -> None:
     import wigner_jax as wj
     from wigner_jax.screening.folder import open_folder, read_prepared, read_record, rows_of
 
-    open_folder(path, wj.ScreenSettings(), {"the potential": "x"}, False)
+    open_folder(path, ["Si"], wj.ScreenSettings(), {"the potential": "x"}, False)
     record = read_record(path, "Si", "coarse")
     if record is not None:
         assert np.isfinite(rows_of([record])[0]["kappa"] or 0.0)
