@@ -24,6 +24,7 @@ OWN = "force_constants.hdf5"
 YAMLS = ("phono3py.yaml", "phono3py_params.yaml", "phono3py_disp.yaml")
 FCS, HDF5 = ".fcs", (".hdf5", ".h5")
 ADVICE = "name another folder"
+BARE = ("fc2.hdf5", "fc3.hdf5", "FORCE_CONSTANTS", "FORCE_CONSTANTS_2ND", "FORCE_CONSTANTS_3RD")  # without cells
 FILES = {
     "wigner-jax": (OWN,),
     "phono3py": ("phono3py.yaml", "fc2.hdf5", "fc3.hdf5"),
@@ -108,7 +109,7 @@ def read_force_constants(
     elif kind == "wigner-jax":
         given = read_own(path / OWN if path.is_dir() else path)
     else:
-        if path.is_file() and path.suffix in HDF5 and not h5py.is_hdf5(path):
+        if path.is_file() and path.suffix in HDF5 and path.name not in BARE and not h5py.is_hdf5(path):
             read_own(path)  # which says how it is damaged
         raise InputError(*_reason(path))
     if born is not None:
@@ -123,7 +124,7 @@ def _reason(path: Path) -> tuple[str, str]:
     if not path.exists():
         return f"no such file: {path}", "check the name"
     names = "phono3py.yaml, CONTROL, a .fcs of hiPhive, or an HDF5 file that `wigner-jax kappa` or `fc` wrote"
-    if path.name in ("fc2.hdf5", "fc3.hdf5", "FORCE_CONSTANTS", "FORCE_CONSTANTS_2ND", "FORCE_CONSTANTS_3RD"):
+    if path.name in BARE:
         return f"{path} says nothing of its cells", "give the file that does, phono3py.yaml or CONTROL"
     if path.is_dir() and (path / "phonopy.yaml").is_file():
         return (
