@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+from ase.build import bulk
 from reference_materials import REFERENCES, load, stored
 
 from wigner_jax._solve import make_plan, solve
@@ -104,3 +105,12 @@ def richardson(function, h: float):
     """Derivative at 0 of a pytree of one number, by central differences of steps h and 2h: error of order h⁴."""
     f = {k: function(k * h) for k in (-2, -1, 1, 2)}
     return jax.tree.map(lambda a, b, c, d: (8 * (c - b) - (d - a)) / (12 * h), f[-2], f[-1], f[1], f[2])
+
+
+def strained():
+    """Zincblende SiC under a general strain, its second atom off its place: no symmetry but translations."""
+    atoms = bulk("SiC", "zincblende", a=4.32)
+    strain = np.array([[0.01, 0.012, -0.005], [0, -0.008, 0.015], [0, 0, 0.004]])
+    atoms.set_cell(np.asarray(atoms.cell) @ (np.eye(3) + strain), scale_atoms=True)
+    atoms.positions[1] += [0.02, -0.01, 0.015]
+    return atoms

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from phono3py_peer import run_peer
+from solved_problems import strained
 
 import wigner_jax as wj
 from wigner_jax.cli.app import main
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
 COMPLETE = tuple(name for name in FILES if name not in ("phonopy", "hiphive"))  # both orders, each in its supercell
 MESH = (3, 4, 3)
 _MADE: dict[str, GivenConstants] = {}
-
-
-def strained():
-    """Zincblende SiC without symmetry: no entry of the force constants equals another by chance."""
-    atoms = bulk("SiC", "zincblende", a=4.32)
-    strain = np.array([[0.01, 0.012, -0.005], [0, -0.008, 0.015], [0, 0, 0.004]])
-    atoms.set_cell(np.asarray(atoms.cell) @ (np.eye(3) + strain), scale_atoms=True)
-    atoms.positions[1] += [0.02, -0.01, 0.015]
-    return atoms
 
 
 def permuted():
@@ -372,6 +364,14 @@ def test_nothing_of_others_is_replaced(tmp_path):
         with pytest.raises(InputError, match=r"choose from|leave it out"):
             write_force_constants(tmp_path / "o", made("diagonal"), **options)
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("format", ["phono3py", "phonopy"])
+def test_without_phono3py(format, tmp_path, monkeypatch):
+    given = made("one cell")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="phono3py is not installed"):
+        write_force_constants(tmp_path, given, format)
 
 
 # ---------------------------------------------------------------- command line

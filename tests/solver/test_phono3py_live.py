@@ -7,10 +7,9 @@ import functools
 import ase.io
 import numpy as np
 import pytest
-from ase.build import bulk
 from phono3py_peer import new_peer, peer_isotope, run_peer
 from reference_materials import cells_of
-from solved_problems import tersoff
+from solved_problems import strained, tersoff
 
 from wigner_jax._solve import make_plan, solve
 from wigner_jax.crystal.elements import natural_isotopes
@@ -47,15 +46,6 @@ def stored_forces(shared, file: str):
     peer.symmetrize_fc2()
     peer.symmetrize_fc3()
     return peer
-
-
-def strained():
-    """Zincblende SiC under a general strain, its second atom off its place: no symmetry but translations."""
-    atoms = bulk("SiC", "zincblende", a=4.32)
-    strain = np.array([[0.01, 0.012, -0.005], [0, -0.008, 0.015], [0, 0, 0.004]])
-    atoms.set_cell(np.asarray(atoms.cell) @ (np.eye(3) + strain), scale_atoms=True)
-    atoms.positions[1] += [0.02, -0.01, 0.015]
-    return atoms
 
 
 @functools.cache

@@ -22,7 +22,7 @@ import spglib
 from ..crystal.supercells import shortest_vectors
 from ..crystal.symmetry import SYMPREC
 from ..errors import InputError
-from ..types import ForceConstants, Supercell, Supercells
+from ..types import Supercell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 TOLERANCE = SYMPREC  # Å: two images are equally near (`shortest_vectors`)
 FREE, RATIO = 2**28, 300  # bytes of an array that a list may be folded into, and times its own
 LARGEST_MULTIPLE = 12  # of a primitive vector, in a supercell that is looked for
-SAME = (
-    1e-9  # of the largest force constant: images that are equally near and carry no more than this difference are equal
-)
+SAME = 1e-9  # of the largest force constant: two lists that differ by no more are the same
 
 
 class Images(NamedTuple):
@@ -199,14 +197,4 @@ def _room(images: Images, crystal: Crystal, dims: np.ndarray) -> float:
     return float((others - np.linalg.norm(vectors, axis=1)).min(initial=np.inf))
 
 
-def with_diagonal(supercells: Supercells, fc: ForceConstants) -> tuple[Supercells, ForceConstants]:
-    """The same force constants in supercells of multiples of the primitive vectors, as small as they can be."""
-    crystal = supercells.crystal
-    second, fc2 = enough(unfolded(crystal, supercells.fc2_supercell, np.asarray(fc.fc2)), crystal)
-    third, fc3 = enough(unfolded(crystal, supercells.fc3_supercell, np.asarray(fc.fc3)), crystal)
-    return Supercells(crystal, second, third), ForceConstants(fc2, fc3)
-
-
-__all__ = [
-    "Images", "atom_at", "diagonal_supercell", "enough", "folded", "refolded", "unfolded", "with_diagonal",
-]  # fmt: skip
+__all__ = ["Images", "atom_at", "diagonal_supercell", "enough", "folded", "refolded", "unfolded"]

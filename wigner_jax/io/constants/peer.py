@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,9 @@ def to_phono3py(given: GivenConstants) -> Any:
     Raises:
         InputError: phono3py is not installed.
     """
-    try:
-        from phono3py import Phono3py
-    except ImportError:
-        raise InputError(
-            "phono3py is not installed, which knows its files", "pip install 'wigner-jax[phono3py]'"
-        ) from None
+    _require_peer()
+    from phono3py import Phono3py
+
     cells, fc = given.supercells, given.force_constants
     peer = Phono3py(
         _cell(cells.crystal), cells.fc3_supercell.matrix.T, primitive_matrix=np.eye(3),
@@ -80,12 +78,11 @@ def from_phono3py(peer: Any) -> GivenConstants:
 
 def write_phono3py(folder: Path, given: GivenConstants, full: bool = False) -> list[Path]:
     """phono3py.yaml, fc2.hdf5 and fc3.hdf5, compact unless `full`."""
-    from phonopy.harmonic.force_constants import compact_fc_to_full_fc
-
     peer = to_phono3py(given)
     fc2, fc3 = peer.fc2, peer.fc3
     if full:
         from phono3py.phonon3.fc3 import compact_fc3_to_full_fc3
+        from phonopy.harmonic.force_constants import compact_fc_to_full_fc
 
         fc2, fc3 = compact_fc_to_full_fc(peer.phonon_primitive, fc2), compact_fc3_to_full_fc3(peer.primitive, fc3)
     names = {"fc2.hdf5": ("force_constants", fc2, peer.phonon_primitive, "eV/angstrom^2"),
@@ -104,26 +101,32 @@ def write_phono3py(folder: Path, given: GivenConstants, full: bool = False) -> l
 
 def write_phonopy(folder: Path, given: GivenConstants, full: bool = False) -> list[Path]:
     """phonopy.yaml and FORCE_CONSTANTS, compact unless `full`: Φ2 alone, which is all that phonopy knows."""
+    _require_peer()
+    from phonopy import Phonopy
     from phonopy.file_IO import write_FORCE_CONSTANTS
     from phonopy.harmonic.force_constants import compact_fc_to_full_fc
 
-    peer = to_phono3py(given)
-    from phonopy import Phonopy
-
-    cells = given.supercells
-    phonopy = Phonopy(_cell(cells.crystal), cells.fc2_supercell.matrix.T, primitive_matrix=np.eye(3))
+    crystal, supercell = given.supercells.crystal, given.supercells.fc2_supercell
+    phonopy = Phonopy(_cell(crystal), supercell.matrix.T, primitive_matrix=np.eye(3))
     if given.born is not None:
         phonopy.nac_params = _nac(given.born)  # type: ignore[assignment]
-    array, rows = peer.fc2, None if full else np.asarray(peer.phonon_primitive.p2s_map)
+    fc2 = _in_order_of(crystal, supercell, given.force_constants.fc2, phonopy.supercell, phonopy.primitive)
+    array, rows = fc2, None if full else np.asarray(phonopy.primitive.p2s_map)
     if full:
-        array = compact_fc_to_full_fc(peer.phonon_primitive, array)
+        array = compact_fc_to_full_fc(phonopy.primitive, fc2)
     with replacing(folder / "FORCE_CONSTANTS") as part:
         write_FORCE_CONSTANTS(array, filename=str(part), p2s_map=rows)
-    phonopy.force_constants = peer.fc2
+    phonopy.force_constants = fc2
     settings = {"force_sets": False, "displacements": False, "force_constants": False}
     with replacing(folder / "phonopy.yaml") as part:
         phonopy.save(str(part), settings=settings)
     return [folder / "phonopy.yaml", folder / "FORCE_CONSTANTS"]
+
+
+def _require_peer() -> None:
+    """Raises InputError if phono3py is not installed; phonopy comes with it."""
+    if importlib.util.find_spec("phono3py") is None:
+        raise InputError("phono3py is not installed, which knows its files", "pip install 'wigner-jax[phono3py]'")
 
 
 def _cell(crystal: Crystal) -> Any:
