@@ -147,6 +147,7 @@ class Mesh:
         qpoints: (Q, 3) fractional (of the reciprocal lattice), in (-1/2, 1/2].
         irreducible: (P,) int, index of the irreducible points: the lowest index of each star.
         weights: (P,) int, sizes of the stars; they sum to Q.
+        star: (Q,) int, the star of every point, as a row of `irreducible`.
         rotations: (R, 3, 3) Cartesian point group (time reversal included) that keeps crystal and mesh.
         steps: (3, 3) 1/Å; Σ_μ (v·s_μ)²/12 is the variance of v·q over the region of a point; rectangular: b_μ/N_μ.
     """
@@ -155,6 +156,7 @@ class Mesh:
     qpoints: Array  #: (Q, 3) fractional (of the reciprocal lattice), in (-1/2, 1/2]
     irreducible: Array  #: (P,) int, index of the irreducible points: the lowest index of each star
     weights: Array  #: (P,) int, sizes of the stars; they sum to Q
+    star: Array  #: (Q,) int, the star of every point, as a row of `irreducible`
     rotations: Array  #: (R, 3, 3) Cartesian point group (time reversal included) that keeps crystal and mesh
     steps: Array  #: (3, 3) 1/Å; Σ_μ (v·s_μ)²/12 is the variance of v·q over the region of a point; rectangular: b_μ/N_μ
 

@@ -106,8 +106,8 @@ class Pair(NamedTuple):
 
 
 def test_descriptions_stand_for_values() -> None:
-    mesh = jax.tree.structure(Mesh((2, 2, 2), *[np.zeros(1)] * 5))
-    other = jax.tree.structure(Mesh((2, 2, 3), *[np.zeros(1)] * 5))
+    mesh = jax.tree.structure(Mesh((2, 2, 2), *[np.zeros(1)] * 6))
+    other = jax.tree.structure(Mesh((2, 2, 3), *[np.zeros(1)] * 6))
     values = [
         None, 1, 1.0, True, "1", (1,), (1, (2,)), (1, 2), [1], {"a": 1}, {"b": 1}, 0.1, 0.1 + 1e-16 * 2, CPU,
         CPU._replace(group=8), mesh, other, jax.tree.structure({"a": (1, 2)}), jax.tree.structure({"a": [1, 2]}), recover,

@@ -167,7 +167,9 @@ def test_large_widths_are_the_overdamped_limit():
     V = jax.random.normal(jax.random.key(0), (1, 3, 3, 3))
     V = (V + jnp.swapaxes(V, 1, 2)).astype(complex)
     crystal_volume, γ = 8.0, 1e6
-    mesh = Mesh((1, 1, 1), np.full((1, 3), 0.25), np.array([0]), np.array([1]), np.eye(3)[None], np.eye(3))
+    mesh = Mesh(
+        (1, 1, 1), np.full((1, 3), 0.25), np.array([0]), np.array([1]), np.array([0]), np.eye(3)[None], np.eye(3)
+    )
     crystal = dataclasses.make_dataclass("Cell", ["lattice"])(2 * np.eye(3))
     kP, kC = kappa_tensors(Phonons(f, None, V), jnp.full((1, 1, 3), γ), mesh, crystal, np.array([1e7]))
     ratio = f[0][:, None] / f[0][None, :]

@@ -178,7 +178,12 @@ def test_isotope_widths_with_the_last_bits_of_the_reference(reference, monkeypat
     def widths(points, state):
         def one(q):
             projectors = state.projectors.reshape(9 * n, -1, len(f))[:, :, q]
-            return isotope(Leg(state.frequencies[q], state.rotation[q], projectors), state, plan.mass_variances, method)
+            return isotope(
+                Leg(state.frequencies[q], state.levels[q], state.rotation[q], projectors),
+                state,
+                plan.mass_variances,
+                method,
+            )
 
         return jax.lax.map(one, points)
 
@@ -233,7 +238,7 @@ def test_la2zr2o7_with_isotope_scattering():
     @jax.jit
     def one(q, state):
         projectors = state.projectors.reshape(9 * n, -1, len(state.frequencies))[:, :, q]
-        leg = Leg(state.frequencies[q], state.rotation[q], projectors)
+        leg = Leg(state.frequencies[q], state.levels[q], state.rotation[q], projectors)
         return isotope(leg, state, natural_isotopes(crystal), method)
 
     widths, overflow = zip(*(one(q, state) for q in points), strict=True)

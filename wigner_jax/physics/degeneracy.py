@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 
 from ..units import DEGENERACY
+from .taking_part import takes_part
 
 if TYPE_CHECKING:
     from .._core.pytree import Array
+    from ..types import Mesh
 
 
 def same_degenerate_set(frequencies: Array, tolerance: float = DEGENERACY) -> Array:
@@ -43,3 +45,21 @@ def degenerate_averages(frequencies: Array, tolerance: float = DEGENERACY) -> Ar
     """
     same = same_degenerate_set(frequencies, tolerance).astype(jnp.result_type(frequencies))
     return same / jnp.sum(same, axis=-1, keepdims=True)
+
+
+def levels(frequencies: Array, mesh: Mesh) -> Array:
+    """Frequencies that are equal by symmetry, equal to all digits: averaged over degenerate blocks and over the star.
+
+    Modes that take no part are at 0.
+
+    Args:
+        frequencies: (Q, m) THz, ascending.
+
+    Returns:
+        (Q, m) THz.
+    """
+    taking_part = jnp.where(takes_part(frequencies), frequencies, 0.0)
+    blocks = jnp.einsum("qst,qt->qs", degenerate_averages(frequencies), taking_part)
+    star, weights = jnp.asarray(mesh.star), jnp.asarray(mesh.weights)
+    total = jnp.zeros((len(weights), blocks.shape[1]), blocks.dtype).at[star].add(blocks)
+    return (total / weights[:, None])[star]

@@ -23,7 +23,7 @@ from .._core.programs import program
 from .._core.pytree import pytree
 from .._core.tiling import tiling_for
 from ..units import INTERACTION, K_B, LINEWIDTH, THZ_TO_EV
-from .degeneracy import degenerate_averages
+from .degeneracy import degenerate_averages, levels
 from .matrix_elements import (
     contract_over_R2,
     gather_third,
@@ -51,6 +51,7 @@ class Leg:
     """A phonon whose linewidths are wanted: all modes at one q (a leading axis for several)."""
 
     frequencies: Array  #: (m,) THz
+    levels: Array  #: (m,) THz, see State
     rotation: Array  #: (2m, 2m)
     projectors: Array  #: (9 n, m)
 
@@ -99,13 +100,15 @@ def prepare(
     projectors = jnp.where(takes_part(f).T, site_projectors(phonons.eigenvectors), 0.0)
     if broadening.averages:
         projectors = jnp.einsum("qst,jptq->jpsq", degenerate_averages(f), projectors)
+    energies = levels(f, plan.mesh) if broadening.averages else f
     return State(
         f,
+        energies,
         mode_transforms(f, phonons.eigenvectors, plan.mesh, plan.crystal).astype(dtype),
         projectors.reshape(-1, f.size),
         gather_third(third, plan.fc3_table, dtype),
         bose_einstein(f, jnp.asarray(temperatures)),
-        broadening.prepare(f, velocities, plan.mesh, tiling),
+        broadening.prepare(f, energies, velocities, plan.mesh, tiling),
         tiling,
     )
 
@@ -216,7 +219,7 @@ def isotope(leg: Leg, state: State, variances: Array, broadening: Broadening) ->
         bra, f = items
         return broadening.one_phonon(state.broadening, f, bra @ state.projectors)
 
-    gamma, overflow = mode_groups(some_modes, (bra.reshape(m // S, S, -1), f0.reshape(-1, S)))
+    gamma, overflow = mode_groups(some_modes, (bra.reshape(m // S, S, -1), leg.levels.reshape(-1, S)))
     return gamma @ degenerate_averages(f0), overflow
 
 
@@ -246,7 +249,7 @@ def bucket_linewidths(
     size = divisor(len(bucket.members), group_size(bucket, state.frequencies.shape[1], state.tiling))
     q = jnp.asarray(plan.mesh.irreducible)[bucket.members]
     projectors = state.projectors.reshape(len(state.projectors), -1, len(state.frequencies))[:, :, q]
-    members = (bucket, Leg(state.frequencies[q], state.rotation[q], jnp.moveaxis(projectors, -1, 0)))
+    members = (bucket, Leg(state.frequencies[q], state.levels[q], state.rotation[q], jnp.moveaxis(projectors, -1, 0)))
     grouped = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, size, *x.shape[1:]), members)
     live = jnp.any(grouped[0].weights > 0, axis=(1, 2, 3))
     results = map_nonempty(group, live, grouped, vectorised=state.tiling.vectorised)

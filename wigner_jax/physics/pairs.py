@@ -91,6 +91,7 @@ class State:
     """What every q-point looks up."""
 
     frequencies: Array  #: (Q, m) THz
+    levels: Array  #: (Q, m) THz, of elastic scattering: see degeneracy.levels; the frequencies unless the broadening averages
     rotation: Array  #: (Q, 2m, 2m), see matrix_elements.mode_transforms
     projectors: Array  # (9 n, m Q), see linewidths.site_projectors; 0 for modes below the cut-off, averaged if the broadening wants
     entries: tuple[Array, ...]  #: Φ3 by cells
@@ -126,7 +127,9 @@ class Broadening(Protocol):
         bucket, with a margin. Broadenings without lists return themselves."""
         ...
 
-    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling) -> Any: ...
+    def prepare(
+        self, frequencies: Array, levels: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling
+    ) -> Any: ...
 
     def three_phonon(self, tables: Any, pairs: Pairs, f0: Array, strength: Strength) -> tuple[Array, Array]: ...
 

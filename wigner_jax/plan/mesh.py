@@ -104,10 +104,11 @@ def make_mesh(crystal: Crystal, dims: Sequence[int], symmetry: bool = True) -> M
     address = addresses(N)
     operations = mesh_operations(crystal, N, symmetry)
     first = images(address, operations, N).min(axis=0)
-    irreducible, weights = np.unique(first, return_counts=True)
+    irreducible, star, weights = np.unique(first, return_inverse=True, return_counts=True)
     qpoints = first_zone(address / np.array(N), lattice)
     moment = second_moment(np.linalg.inv(lattice).T / np.array(N)[:, None])
     values, vectors = np.linalg.eigh(12 * moment)
     steps = (vectors * np.sqrt(values)) @ vectors.T
     rotations = cartesian(operations, lattice)
-    return Mesh(N, qpoints, irreducible.astype(np.int32), weights.astype(np.int32), rotations, steps)
+    irreducible, weights, star = (x.ravel().astype(np.int32) for x in (irreducible, weights, star))
+    return Mesh(N, qpoints, irreducible, weights, star, rotations, steps)

@@ -106,7 +106,9 @@ class Gaussian(_Smooth):
     needs_velocities = False
     averages = False
 
-    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling) -> GaussianTables:
+    def prepare(
+        self, frequencies: Array, levels: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling
+    ) -> GaussianTables:
         return GaussianTables(frequencies, None, tiling)
 
     def inverse(self, slopes: tuple[Array, Array] | None) -> tuple[Array, Array]:
@@ -141,7 +143,9 @@ class AdaptiveGaussian(_Smooth):
     needs_velocities = True
     averages = False
 
-    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling) -> GaussianTables:
+    def prepare(
+        self, frequencies: Array, levels: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling
+    ) -> GaussianTables:
         assert velocities is not None
         step = jnp.asarray(mesh.steps)
         return GaussianTables(frequencies, velocities @ step.T, tiling)

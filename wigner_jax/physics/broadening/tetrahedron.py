@@ -29,9 +29,10 @@ from ..mesh_index import neighbours
 from ..pairs import Pairs, State, Strength, in_chunks
 from ..taking_part import takes_part
 from .capacity import SHARED, measured
-from .tetrahedron_values import TetrahedronTables, elastic_values, on_shell_values
+from .elastic import TIE, ElasticParts, elastic_item_by_item, elastic_table_by_table
+from .tetrahedron_values import TetrahedronTables, on_shell_values
 from .tetrahedron_weights import _least, _most, weighted
-from .windows import Fields, Windows, expand
+from .windows import Fields, Windows, expand, in_blocks
 
 if TYPE_CHECKING:
     from ..._core.pytree import Array
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from .capacity import Capacity
 
 
-TIE = 1e-7  # THz: in elastic scattering, frequencies closer than this are the same by symmetry
 # f0 = sign_t f_t + sign_u f_u in the three channels, and the sign of (n_t, n_u, 1) in their occupation factors
 SIGN_T, SIGN_U = (1.0, -1.0, 1.0), (1.0, 1.0, -1.0)
 
@@ -109,7 +109,9 @@ class Tetrahedron:
             )
         return dataclasses.replace(self, capacity=(self.capacity[bucket],))
 
-    def prepare(self, frequencies: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling) -> TetrahedronTables:
+    def prepare(
+        self, frequencies: Array, levels: Array, velocities: Array | None, mesh: Mesh, tiling: Tiling
+    ) -> TetrahedronTables:
         Q, m = frequencies.shape
         index = neighbours(jnp.arange(Q, dtype=jnp.int32), jnp.asarray(self.tetrahedra.neighbours), mesh.dims)
         # what takes no part is at zero: the acoustic modes at Γ are rounding errors of some 1e-7 THz
@@ -117,12 +119,14 @@ class Tetrahedron:
         around = jax.lax.stop_gradient(clamped)[index]
         blocks = degenerate_averages(frequencies)
         degenerate = jnp.any(blocks[:, jnp.arange(m), jnp.arange(m)] < 1, axis=-1)
-        low, high, flat = around.min(axis=0).T, around.max(axis=0).T, around.reshape(len(around), -1)
+        elastic = jax.lax.stop_gradient(levels)[index]
+        low, high, flat = elastic.min(axis=0).T, elastic.max(axis=0).T, around.reshape(len(around), -1)
         mirror = jnp.asarray(self.tetrahedra.opposite)
         opposite = flat[mirror]
         single = (flat.astype(jnp.float32), opposite.astype(jnp.float32))
         index = (index, index[mirror])
-        return TetrahedronTables(clamped.ravel(), index, flat, opposite, single, low, high, blocks, degenerate, tiling)
+        energies = (clamped.ravel(), levels.ravel(), elastic.reshape(flat.shape))
+        return TetrahedronTables(*energies, index, flat, opposite, single, low, high, blocks, degenerate, tiling)
 
     def windows(self, tables: TetrahedronTables, pairs: Pairs, f0: Array) -> tuple[Array, Array]:
         """First leg-0 mode on shell and their number, for windows (chunk, channel, t, u) × (triplet of the chunk).
@@ -132,7 +136,7 @@ class Tetrahedron:
         """
         m, (around, opposite) = len(tables.low), tables.single
         modes = jnp.arange(m, dtype=jnp.int32)[:, None]
-        slack = 8 * float(jnp.finfo(around.dtype).eps) * jnp.max(tables.high)
+        slack = 8 * float(jnp.finfo(around.dtype).eps) * jax.lax.stop_gradient(jnp.max(tables.frequencies))
         least, most = ((f0 + shift).astype(around.dtype) for shift in (-slack, slack))
 
         def chunk(first: Array, second: Array, weight: Array) -> Array:
@@ -207,14 +211,16 @@ class Tetrahedron:
 
         Elastic scattering meets its own star: f_t = f0 exactly, often on whole faces of tetrahedra, where the weight
         jumps. Taken at face value, rounding errors of 1e-15 THz decide (phono3py's isotope linewidths of single modes
-        move by up to 75 % with the triangle that LAPACK reads). Here each side of the jump counts half.
+        move by up to 75 % with the triangle that LAPACK reads; Φ2 rounded to 1e-6 eV/Å² splits a star by 4e-6 THz, and a
+        tetrahedron of nothing but its points weighs 1/4e-6). So a star has one level, to all digits, and each side of the
+        jump counts half.
         """
         assert self.capacity is not None
         length = self.capacity[0][2]
         start, count = self.one_window(tables, f0)
         parts = ElasticParts(strength.reshape(-1), f0, tables, self.tetrahedra)
         items = expand(start, count, parts.fields, length, tables.tiling)
-        gamma = with_derivative_of(_elastic_item_by_item, _elastic_table_by_table, parts, items)
+        gamma = with_derivative_of(elastic_item_by_item, elastic_table_by_table, parts, items)
         return gamma, jnp.sum(count) > length
 
 
@@ -226,7 +232,7 @@ def _needed(bucket: TripletBucket, state: State, plan: Plan, broadening: Tetrahe
         q = jnp.asarray(plan.mesh.irreducible)[member.members]
         f0 = state.frequencies[q]
         pairs = Pairs(*legs(member, q, plan.mesh.dims, 1), state.occupation)
-        isotope_items = jnp.sum(broadening.one_window(state.broadening, f0)[1])
+        isotope_items = jnp.sum(broadening.one_window(state.broadening, state.levels[q])[1])
         return (*broadening.count(state.broadening, pairs, f0), isotope_items)
 
     tiling = state.tiling
@@ -258,15 +264,10 @@ def _triplet_chunk(pairs: Pairs, tiling: Tiling) -> int:
     return tiling.pieces(len(pairs.first), tiling.triplets)
 
 
-def _in_blocks(items: tuple[Array, ...], tiling: Tiling) -> tuple[Array, ...]:
-    size = tiling.pieces(len(items[0]), tiling.items)
-    return tuple(x.reshape(-1, size, *x.shape[1:]) for x in items)
-
-
 def _item_by_item(parts: Parts, items: Items) -> Array:
     """γ (T, s) of the items, each block of them looked up by itself."""
     (label, windows), tiling = items, parts.tables.tiling
-    blocks = _in_blocks((label, jnp.arange(len(label), dtype=jnp.int32)), tiling)
+    blocks = in_blocks((label, jnp.arange(len(label), dtype=jnp.int32)), tiling)
     weighed = map_nonempty(
         lambda *b: _weigh(parts, *_look_up(parts, windows.at(parts.fields, *b))),
         blocks[1][:, 0] < windows.total, blocks, vectorised=tiling.vectorised,
@@ -278,53 +279,9 @@ def _table_by_table(parts: Parts, items: Items) -> Array:
     """The same, all items looked up at once."""
     (label, windows), tiling = items, parts.tables.tiling
     listed = windows.at(parts.fields, label, jnp.arange(len(label), dtype=jnp.int32))
-    blocks = _in_blocks(_look_up(parts, listed), tiling)
-    live = _in_blocks(listed[-1:], tiling)[0][:, 0]
+    blocks = in_blocks(_look_up(parts, listed), tiling)
+    live = in_blocks(listed[-1:], tiling)[0][:, 0]
     return jnp.sum(map_nonempty(lambda *b: _weigh(parts, *b), live, blocks, vectorised=tiling.vectorised), axis=0)
-
-
-class ElasticParts(NamedTuple):
-    """What γ of one q by isotopes is made of."""
-
-    power: Array  #: (s t Q,)
-    f0: Array  #: (s,) THz
-    tables: TetrahedronTables
-    tetrahedra: Tetrahedra
-
-    @property
-    def fields(self) -> Fields:
-        """Of the windows: t."""
-        m, Q = self.tables.low.shape
-        return Fields((m,), Q)
-
-    def at(self, t: Array, q: Array, mode: Array, valid: Array) -> Array:
-        """Strength of items."""
-        m, Q = self.tables.low.shape
-        return jnp.where(valid, self.power[mode * (m * Q) + t * Q + q], 0.0)
-
-    def weigh(self, power: Array, t: Array, q: Array, mode: Array) -> Array:
-        """γ (s,) of items."""
-        x = elastic_values(self.tables.frequencies, self.f0[mode], self.tables, q, t)
-        gamma = weighted(power[:, None], jnp.where(jnp.abs(x) < TIE, 0.0, x), self.tetrahedra, elastic=True)
-        return gamma[:, 0] @ jax.nn.one_hot(mode, len(self.f0), dtype=gamma.dtype)
-
-
-def _elastic_item_by_item(parts: ElasticParts, items: Items) -> Array:
-    (label, windows), tiling = items, parts.tables.tiling
-    blocks = _in_blocks((label, jnp.arange(len(label), dtype=jnp.int32)), tiling)
-
-    def weigh(*block: Array) -> Array:
-        (t,), q, mode, valid = windows.at(parts.fields, *block)
-        return parts.weigh(parts.at(t, q, mode, valid), t, q, mode)
-
-    return jnp.sum(map_nonempty(weigh, blocks[1][:, 0] < windows.total, blocks, vectorised=tiling.vectorised), axis=0)
-
-
-def _elastic_table_by_table(parts: ElasticParts, items: Items) -> Array:
-    (label, windows), tiling = items, parts.tables.tiling
-    (t,), q, mode, valid = windows.at(parts.fields, label, jnp.arange(len(label), dtype=jnp.int32))
-    *blocks, valid = _in_blocks((parts.at(t, q, mode, valid), t, q, mode, valid), tiling)
-    return jnp.sum(map_nonempty(parts.weigh, valid[:, 0], tuple(blocks), vectorised=tiling.vectorised), axis=0)
 
 
 def _look_up(parts: Parts, items: tuple[Any, ...]) -> tuple[Array, ...]:

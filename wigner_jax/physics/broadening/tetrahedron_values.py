@@ -19,11 +19,13 @@ class TetrahedronTables:
     """Frequencies (of modes that take no part: 0), those of the neighbours of every mesh point, and blocks."""
 
     frequencies: Array  #: (Q m,) THz
+    levels: Array  #: (Q m,) THz, of elastic scattering
+    elastic: Array  #: (V, Q m) THz, the levels of the neighbours; carries no derivative
     neighbours: tuple[Array, Array]  #: (V, Q) int, of every mesh point, and opposite to each
     around: Array  #: (V, Q m) THz, carries no derivative: see `on_shell_values`
     opposite: Array  #: (V, Q m) THz, the same at the vertices opposite to each
     single: tuple[Array, Array]  #: (V, Q m) both in single precision, for `windows`
-    low: Array  #: (m, Q) least of the neighbourhood
+    low: Array  #: (m, Q) least level of the neighbourhood
     high: Array  #: (m, Q)
     blocks: Array  #: (Q, m, m) averaging over degenerate blocks
     degenerate: Array  #: (Q,) bool, has a block of several modes
@@ -73,9 +75,9 @@ def _on_shell_values_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) ->
 
 
 @jax.custom_jvp
-def elastic_values(frequencies: Array, f: Array, tables: TetrahedronTables, q: Array, t: Array) -> Array:
-    """Arguments of δ in elastic scattering, F[n_v(q'), t] - f. Args as above. (V, items) THz"""
-    return tables.around[:, q * len(tables.low) + t] - f
+def elastic_values(levels: Array, f: Array, tables: TetrahedronTables, q: Array, t: Array) -> Array:
+    """Arguments of δ in elastic scattering, F[n_v(q'), t] - f, of levels F. Args as above. (V, items) THz"""
+    return tables.elastic[:, q * len(tables.low) + t] - f
 
 
 @elastic_values.defjvp

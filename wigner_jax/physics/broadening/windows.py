@@ -116,4 +116,10 @@ def expand(start: Array, count: Array, fields: Fields, length: int, tiling: Tili
     return running_maximum(label, tiling), Windows(start, place, jnp.sum(totals))
 
 
-__all__ = ["Fields", "Windows", "expand", "running_maximum"]
+def in_blocks(items: tuple[Array, ...], tiling: Tiling) -> tuple[Array, ...]:
+    """Items (n, ...) as blocks (n/size, size, ...)."""
+    size = tiling.pieces(len(items[0]), tiling.items)
+    return tuple(x.reshape(-1, size, *x.shape[1:]) for x in items)
+
+
+__all__ = ["Fields", "Windows", "expand", "in_blocks", "running_maximum"]
