@@ -72,10 +72,18 @@ def say_if_nothing_carries(conductivity: Conductivity, phonons: Phonons) -> None
     """Warns with the reason where κ vanishes: a 0 among results looks like one.
 
     Warns:
-        AccuracyWarning: no mode is excited, or no mode has a velocity, at temperatures whose κ is below 1e-9 W/(m K).
+        AccuracyWarning: no mode is excited, or no mode has a velocity, at temperatures whose κ, or κ_P alone, is below
+            1e-9 W/(m K).
     """
     largest = np.abs(np.asarray(conductivity.kappa_TOT)).max(axis=1)
     nothing = largest < NO_CONDUCTIVITY
+    standing = ~nothing & (np.abs(np.asarray(conductivity.kappa_P)).max(axis=1) < NO_CONDUCTIVITY)
+    if standing.any():
+        T = ", ".join(f"{t:g}" for t in np.asarray(conductivity.temperatures)[standing])
+        say(
+            f"κ_P is zero at {T} K, κ_C is not: velocities vanish at every point of this mesh, by symmetry where it has one"
+            " or two points along each vector; take a finer mesh"
+        )
     if not nothing.any():
         return
     T = ", ".join(f"{t:g}" for t in np.asarray(conductivity.temperatures)[nothing])

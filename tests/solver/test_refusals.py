@@ -141,3 +141,40 @@ def test_moments_of_both_kinds(tmp_path):
     )
     with pytest.raises(InputError, match="magnetic moments that are not one"):
         wj.read_structure(tmp_path / "phonopy.yaml")
+
+
+def test_a_mesh_on_which_no_mode_moves(problem):
+    """2×2×2 points of a cubic crystal have no velocities by symmetry: κ_P of 0 beside a coherence is said."""
+    cells = wj.default_supercells(wj.prototype("SiC"), (1, 1, 1), (1, 1, 1))
+    for mesh, said in ((2, True), (3, False)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            wj.solve(wj.make_plan(cells, (mesh,) * 3), problem[1], (300.0,), broadening=wj.Gaussian(1.0))
+        words = [str(w.message) for w in caught if w.category is AccuracyWarning]
+        assert any(w.startswith("κ_P is zero at 300 K, κ_C is not") for w in words) == said
+
+
+def test_tersoff_parameters_of_a_file(tmp_path):
+    """A cut-off that ends before it begins gave energies with a jump."""
+    potential = wj.load_potential("tersoff-1989")
+    params = {k: np.array(v) for k, v in potential.params.items()}
+    for change, message in ((1.1, "R must be below S"), (-1.0, "R and S must be above 0"), (0.9, None)):
+        path = tmp_path / "changed.json"
+        changed = params | {"R": params["S"] * change}
+        wj.save_potential(potential.with_params(changed), path)
+        if message is None:
+            assert wj.load_potential(path).cutoff == potential.cutoff
+        else:
+            with pytest.raises(InputError, match=message):
+                wj.load_potential(path)
+
+
+def test_models_of_a_file(tmp_path, capsys):
+    """A damaged file is called so, and not an unknown potential."""
+    path = tmp_path / "mine.json"
+    wj.save_potential(wj.load_potential("tersoff-1989"), path)
+    assert main(["models", str(path)]) == 0
+    assert "C, Si, Ge" in capsys.readouterr().out
+    path.write_text(path.read_text()[:40])
+    assert main(["models", str(path)]) == 2
+    assert f"cannot read {path}" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from ..crystal.elements import SYMBOLS
 if TYPE_CHECKING:
     import argparse
 
+    from ..potentials.base import Potential
     from ..potentials.cards import Card
 
 
@@ -26,15 +27,22 @@ HEADER = ("model", "elements", "cutoff", "parameters", "licence", "smooth", "rou
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="all that is known of one model, in words")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help="a name, for all that is known of that model in words, or a model's file",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """The table of all models, or the card of one."""
     from ..potentials.cards import CARDS
-    from ..potentials.registry import canonical_name
+    from ..potentials.registry import canonical_name, load_potential, path_of
 
-    if arguments.model is None:
+    if arguments.model is not None and path_of(arguments.model) is not None:
+        print(contents(load_potential(arguments.model)))
+    elif arguments.model is None:
         print(table([_row(card) for card in CARDS.values()]))
         print("\nelements: number; cutoff in Å; – : only the file says. One model: wigner-jax models NAME")
     else:
@@ -73,10 +81,29 @@ def description(card: Card) -> str:
         "route": "automatic differentiation" if card.route == "ad" else "finite displacements",
         "weights": _state(card) if path is None else str(path),
     }
+    return _filled(facts)
+
+
+def _filled(facts: dict[str, str]) -> str:
     indent = " " * 12
     return "\n".join(
         textwrap.fill(text, 110, initial_indent=f"{name:12}", subsequent_indent=indent) for name, text in facts.items()
     )
+
+
+def contents(potential: Potential) -> str:
+    """What the file of a model says of it."""
+    import jax
+    import numpy as np
+
+    facts = {
+        "model": potential.name,
+        "elements": f"{len(potential.species)}: {', '.join(SYMBOLS[z] for z in potential.species)}",
+        "cutoff": f"{potential.cutoff:g} Å",
+        "sees": f"{potential.reach:g} Å",
+        "parameters": f"{sum(np.size(x) for x in jax.tree.leaves(potential.params)):,}",
+    }
+    return _filled(facts)
 
 
 def _row(card: Card) -> tuple[str, ...]:

@@ -110,5 +110,5 @@ def make_mesh(crystal: Crystal, dims: Sequence[int], symmetry: bool = True) -> M
     values, vectors = np.linalg.eigh(12 * moment)
     steps = (vectors * np.sqrt(values)) @ vectors.T
     rotations = cartesian(operations, lattice)
-    stars = (x.ravel().astype(np.int32) for x in (irreducible, weights, star))
-    return Mesh(N, qpoints, *stars, rotations, steps)
+    irreducible, weights = irreducible.astype(np.int32), weights.astype(np.int32)
+    return Mesh(N, qpoints, irreducible, weights, star.ravel().astype(np.int32), rotations, steps)

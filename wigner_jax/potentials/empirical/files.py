@@ -49,9 +49,14 @@ def load_analytic(path: str | Path) -> Potential:
 def _reach(potential: Potential) -> Potential:
     """The same potential with neighbour lists as long as its parameters say."""
     params = jax.tree.map(np.asarray, potential.params)
+    lengths = ("a", "sigma") if "a" in params else ("R", "S")
+    if not all(np.all(params[k] > 0) for k in lengths):
+        raise InputError(f"{' and '.join(lengths)} must be above 0", "they are distances")
     if "a" in params:
         return dataclasses.replace(potential, cutoff=float(params["a"] * params["sigma"]))
     R, S = (np.sqrt(np.outer(params[k], params[k])) for k in ("R", "S"))
+    if not np.all(R < S):
+        raise InputError("R must be below S", "the cut-off falls from 1 at R to 0 at S")
     count = len(potential.species)
     return dataclasses.replace(
         potential, cutoff=float(S.max()), pair_cutoffs=tuple(tuple(float(x) for x in row) for row in S),
