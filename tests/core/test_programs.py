@@ -85,7 +85,10 @@ def test_effort_may_depend_on_the_arguments() -> None:
 
 
 def test_options_are_those_of_cpus_and_of_this_xla(monkeypatch) -> None:
-    assert compiler_options(Effort.ONCE, "cpu")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")  # the user's choice stays the user's
+    assert set(compiler_options(Effort.ONCE, "cpu")) == {"xla_cpu_use_fusion_emitters"}
+    monkeypatch.delenv("XLA_FLAGS")
+    assert set(compiler_options(Effort.ONCE, "cpu")) == set(programs.OPTIONS[Effort.ONCE])
     assert compiler_options(Effort.ONCE, "gpu") == compiler_options(Effort.KERNEL, "cpu") == {}
     monkeypatch.setattr(programs, "TRIED", ())  # also where the version is one that takes them
     programs._known.cache_clear()

@@ -20,6 +20,7 @@ import enum
 import functools
 import hashlib
 import inspect
+import os
 import re
 import uuid
 import weakref
@@ -61,11 +62,12 @@ LIVE: weakref.WeakSet[Program] = weakref.WeakSet()
 
 def compiler_options(effort: Effort, platform: str | None = None) -> dict[str, bool | int]:
     """What to give ``jax.jit(compiler_options=…)`` on a platform (JAX's default one): empty on accelerators, and where this
-    version of XLA does not know the options."""
+    version of XLA does not know the options. What the user's XLA_FLAGS say is theirs to say."""
     options = OPTIONS[effort]
     if not options or (platform or jax.default_backend()) != "cpu" or not _known(effort):
         return {}
-    return dict(options)
+    flags = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in options.items() if name not in flags}
 
 
 @functools.cache
