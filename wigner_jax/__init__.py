@@ -44,6 +44,14 @@ if TYPE_CHECKING:
     from .physics.conductivity import green_kubo_heat_capacity, wigner_heat_capacity
     from .physics.diagnostics import Diagnostics
     from .physics.nac import GonzeLee, Wang, make_nac
+    from .physics.self_energy import (
+        JointDensityOfStates,
+        SelfEnergy,
+        averaged_interaction,
+        joint_density_of_states,
+        normal_umklapp,
+        self_energy,
+    )
     from .pipeline import Report, conductivity
     from .potentials.base import Potential
     from .potentials.calculator import WignerCalculator
@@ -120,6 +128,7 @@ _MODULES = {
     "physics.conductivity": "green_kubo_heat_capacity wigner_heat_capacity",
     "physics.diagnostics": "Diagnostics",
     "physics.nac": "GonzeLee Wang make_nac",
+    "physics.self_energy": "JointDensityOfStates SelfEnergy averaged_interaction joint_density_of_states normal_umklapp self_energy",
     "pipeline": "Report conductivity",
     "potentials.base": "Potential",
     "potentials.calculator": "WignerCalculator",
@@ -180,6 +189,7 @@ __all__ = [
     "Graph",
     "ImaginaryModes",
     "InputError",
+    "JointDensityOfStates",
     "KappaTensors",
     "Linewidths",
     "Mesh",
@@ -195,6 +205,7 @@ __all__ = [
     "Scattering",
     "ScreenSettings",
     "Screening",
+    "SelfEnergy",
     "Solution",
     "Supercell",
     "Supercells",
@@ -207,6 +218,7 @@ __all__ = [
     "as_flax",
     "available_potentials",
     "available_prototypes",
+    "averaged_interaction",
     "build_graph",
     "check_potential",
     "conductivity",
@@ -226,6 +238,7 @@ __all__ = [
     "gruneisen_by_third_order",
     "gruneisen_by_volumes",
     "hessian",
+    "joint_density_of_states",
     "kappa",
     "kappa_fn",
     "linewidths",
@@ -233,6 +246,7 @@ __all__ = [
     "make_nac",
     "make_plan",
     "natural_isotopes",
+    "normal_umklapp",
     "phonon_bands",
     "phonons",
     "prototype",
@@ -249,6 +263,7 @@ __all__ = [
     "restrict",
     "save_potential",
     "screen",
+    "self_energy",
     "solve",
     "solve_phono3py",
     "supercells_from_atoms",

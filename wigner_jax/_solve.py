@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from ._core.pytree import Array
     from .physics.conductivity import HeatCapacityMatrix
-    from .physics.pairs import Broadening
+    from .physics.pairs import Broadening, State
     from .physics.phonons import LongRange
     from .types import ForceConstants, Phonons, Precision, Supercells
 
@@ -91,14 +91,6 @@ def phonons(plan: Plan, fc2: Array, nac: LongRange | None = None, *, tiling: Til
     return harmonic.compiled_phonons(plan, fc2, nac, max(BYTES, tiling.least_bytes))
 
 
-@program(static=4)
-def _velocities(
-    plan: Plan, solution: tuple[Array, Array], fc2: Array, nac: LongRange | None, chunk_bytes: int
-) -> Array:
-    points, table = plan.mesh.qpoints, plan.fc2_table
-    return harmonic.group_velocities(points, solution, fc2, plan.crystal, table, nac, chunk_bytes=chunk_bytes)
-
-
 _conductivity = program(static=5, effort=Effort.ONCE)(transport.conductivity)
 _kappa_tensors = program(static=5, effort=Effort.ONCE)(transport.kappa_tensors)
 
@@ -129,23 +121,12 @@ def linewidths(
     check_precision(precision)
     temperatures = temperature_array(temperatures)
     tiling = tiling_for() if tiling is None else tiling
-    state = _state(plan, fc, phonons, temperatures, broadening, nac, tiling, precision)
+    state = widths.state_for(plan, fc, phonons, temperatures, broadening, nac, tiling, precision)
     return _linewidths(plan, state, phonons, broadening, scattering, progress)
 
 
-def _state(
-    plan: Plan, fc: ForceConstants, phonons: Phonons, temperatures: Array, broadening: Broadening,
-    nac: LongRange | None, tiling: Tiling, precision: Precision,
-) -> widths.State:  # fmt: skip
-    velocities = None
-    if broadening.needs_velocities:
-        modes = (phonons.frequencies, phonons.eigenvectors)
-        velocities = _velocities(plan, modes, fc.fc2, nac, max(BYTES, tiling.least_bytes))
-    return widths.compiled_prepare(phonons, fc.fc3, plan, temperatures, broadening, velocities, tiling, precision)
-
-
 def _linewidths(
-    plan: Plan, state: widths.State, phonons: Phonons, broadening: Broadening, scattering: Scattering,
+    plan: Plan, state: State, phonons: Phonons, broadening: Broadening, scattering: Scattering,
     progress: Progress | None,
 ) -> Linewidths:  # fmt: skip
     # what is known goes through numpy: small operations of JAX outside a compiled function are a program each
@@ -229,7 +210,7 @@ def _kappa(
     """`kappa` of what is checked, or must not be: NaN where it is undefined, traced or not."""
     tiling = tiling_for() if tiling is None else tiling
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
-    state = _state(plan, fc, waves, T, broadening, nac, tiling, precision)
+    state = widths.state_for(plan, fc, waves, T, broadening, nac, tiling, precision)
     gamma = _linewidths(plan, state, waves, broadening, scattering, None)
     return KappaTensors(*_kappa_tensors(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix))
 
@@ -294,7 +275,7 @@ def _solution(
     residuals = residuals._replace(stars=star_residual(plan.crystal, plan.mesh, waves, second))
     if not allow_imaginary:
         refuse_imaginary(plan.mesh, waves.frequencies)
-    state = _state(plan, fc, waves, T, broadening, nac, tiling, precision)
+    state = widths.state_for(plan, fc, waves, T, broadening, nac, tiling, precision)
     if not broadening.has_capacity:
         broadening = broadening.sized(plan, state, CAPACITY_MARGIN, CAPACITY_SAMPLE)
     gamma = _linewidths(plan, state, waves, broadening, scattering, progress)

@@ -34,7 +34,7 @@ from .matrix_elements import (
 )
 from .mesh_index import third_point
 from .pairs import Broadening, Pairs, State, Strength
-from .phonons import compiled_phonons
+from .phonons import compiled_phonons, group_velocities
 from .taking_part import takes_part
 
 if TYPE_CHECKING:
@@ -116,6 +116,24 @@ def prepare(
 compiled_prepare = program(static=(6, 7))(prepare)
 
 
+@program(static=4)
+def _velocities(plan: Plan, modes: tuple[Array, Array], fc2: Array, nac: LongRange | None, chunk_bytes: int) -> Array:
+    points, table = plan.mesh.qpoints, plan.fc2_table
+    return group_velocities(points, modes, fc2, plan.crystal, table, nac, chunk_bytes=chunk_bytes)
+
+
+def state_for(
+    plan: Plan, fc: ForceConstants, phonons: Phonons, temperatures: Array, broadening: Broadening,
+    nac: LongRange | None, tiling: Tiling, precision: Precision = "double",
+) -> State:  # fmt: skip
+    """`prepare` with the velocities that the broadening needs."""
+    velocities = None
+    if broadening.needs_velocities:
+        modes = (phonons.frequencies, phonons.eigenvectors)
+        velocities = _velocities(plan, modes, fc.fc2, nac, max(BYTES, tiling.least_bytes))
+    return compiled_prepare(phonons, fc.fc3, plan, temperatures, broadening, velocities, tiling, precision)
+
+
 def state_of(
     plan: Plan, fc: ForceConstants, broadening: Broadening, nac: LongRange | None, tiling: Tiling | None = None
 ) -> State:
@@ -156,6 +174,34 @@ def legs(bucket: TripletBucket, q: Array, dims: tuple[int, int, int], chunk: int
     return first, third_point(q, first, dims), order(bucket.weights)
 
 
+def rods_at_once(bucket: TripletBucket, modes: int, tiling: Tiling) -> int:
+    """Rods whose matrix elements are computed together."""
+    R, X = bucket.weights.shape
+    return divisor(R, min(tiling.rods, tiling.rod_bytes / (16 * X * modes**3)))
+
+
+def interaction(
+    bucket: TripletBucket, e0: Array, cells: Array, state: State, plan: Plan, triplets: tuple[Array, Array, Array]
+) -> Strength:
+    """|V|² of some modes of leg 0 with all pairs of the other legs.
+
+    Args:
+        bucket: of one member (no leading axis).
+        e0: (2, s, m) real and imaginary part of the modes, rotated as in `mode_transforms`.
+        cells: from `contract_over_R2`.
+        triplets: from `legs`, in chunks of `rods_at_once`.
+    """
+    dims, tiling, table = plan.mesh.dims, state.tiling, plan.fc3_table
+    first, second, weight = triplets
+    R, X = bucket.weights.shape
+    chunk = rods_at_once(bucket, state.frequencies.shape[1], tiling)
+    live = jnp.any(weight.reshape(-1, chunk * X) > 0, axis=1)
+    spectra = planes_to_rods(cells, e0, bucket.planes, table, dims, tiling)
+    places = tuple(x.reshape(R // chunk, -1, *x.shape[1:]) for x in (bucket.rods, first, second))
+    compute = partial(interaction_strength, dims)
+    return Strength(look_up, compute, tiling.vectorised, live, table, (spectra, state.rotation), places)
+
+
 def three_phonon(
     bucket: TripletBucket, leg: Leg, cells: Array, state: State, plan: Plan, broadening: Broadening
 ) -> tuple[Array, Array]:
@@ -163,25 +209,14 @@ def three_phonon(
     dims, tiling = plan.mesh.dims, state.tiling
     m = len(leg.frequencies)
     R, X = bucket.weights.shape
-    chunk = divisor(R, min(tiling.rods, tiling.rod_bytes / (16 * X * m**3)))
     S = divisor(m, tiling.strength_bytes / (8 * R * X * m**2))
-    first, second, weight = legs(bucket, jnp.asarray(plan.mesh.irreducible)[bucket.members], dims, chunk)
-    pairs = Pairs(first, second, weight, state.occupation)
-    live = jnp.any(weight.reshape(-1, chunk * X) > 0, axis=1)
+    q = jnp.asarray(plan.mesh.irreducible)[bucket.members]
+    triplets = legs(bucket, q, dims, rods_at_once(bucket, m, tiling))
+    pairs = Pairs(*triplets, state.occupation)
 
     def some_modes(items: tuple[Array, Array]) -> tuple[Array, Array]:
         e0, f0 = items
-        spectra = planes_to_rods(cells, e0, bucket.planes, plan.fc3_table, dims, tiling)
-        places = tuple(x.reshape(R // chunk, -1, *x.shape[1:]) for x in (bucket.rods, first, second))
-        strength = Strength(
-            look_up,
-            partial(interaction_strength, dims),
-            tiling.vectorised,
-            live,
-            plan.fc3_table,
-            (spectra, state.rotation),
-            places,
-        )
+        strength = interaction(bucket, e0, cells, state, plan, triplets)
         return broadening.three_phonon(state.broadening, pairs, f0, strength)
 
     e0 = leg.rotation.reshape(2, m, 2 * m)[:, :, :m]  # (re, im), mode, component

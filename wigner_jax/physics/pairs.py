@@ -5,6 +5,7 @@ A broadening replaces δ(f) on a finite mesh. It is a small object that offers
     prepare(frequencies, velocities, mesh, tiling) → tables               per mesh
     three_phonon(tables, pairs, f0, strength) → (T, s), overflow          per irreducible q; strength by chunks
     one_phonon(tables, f0, strength) → (s,), overflow                     per irreducible q: isotope scattering
+    delta(tables, first, second, at) → three of (c, u, t, F)              some triplets, at given frequencies
     sized(plan, state, margin) → itself                                   with capacity for the lists that it needs
 
 and says whether it needs velocities, and whether isotope strengths come averaged over degenerate sets of the other leg.
@@ -134,6 +135,11 @@ class Broadening(Protocol):
     def three_phonon(self, tables: Any, pairs: Pairs, f0: Array, strength: Strength) -> tuple[Array, Array]: ...
 
     def one_phonon(self, tables: Any, f0: Array, strength: Array) -> tuple[Array, Array]: ...
+
+    def delta(self, tables: Any, first: Array, second: Array, at: Array) -> tuple[Array, Array, Array]:
+        """δ(f - f_t - f_u), δ(f + f_t - f_u) and δ(f - f_t + f_u) at frequencies f. Args: q' and q'' (c,), f (F,).
+        (c, u, t, F) 1/THz each."""
+        ...
 
 
 def in_chunks(pairs: Pairs, size: int, *arrays: Array) -> tuple[Array, ...]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 2**31 - 1  # their indices are 32-bit integers
 
+#: a lattice vector and its 26 neighbours
+NEXT = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), -1).reshape(-1, 3)
+
 
 def addresses(dims: Sequence[int]) -> np.ndarray:
     """Integer coordinates of the mesh points, first axis fastest. (Q, 3)"""
@@ -59,20 +62,24 @@ def star_of(crystal: Crystal, dims: Sequence[int]) -> np.ndarray:
     return np.unique(first, return_inverse=True)[1].ravel()
 
 
+def reduced_reciprocal(lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The reciprocal vectors in columns, 1/Å, and reduced ones in rows, as integer combinations of them. (3, 3) each"""
+    reciprocal = np.linalg.inv(lattice)
+    reduced = spglib.delaunay_reduce(reciprocal.T.copy())
+    if reduced is None:  # spglib's tolerances are lengths: those of a huge cell are too short for it
+        scale = np.cbrt(abs(np.linalg.det(lattice)))
+        reduced = spglib.delaunay_reduce(reciprocal.T * scale) / scale
+    return reciprocal, np.rint(reduced @ lattice.T).astype(int)
+
+
 def first_zone(qpoints: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     """The shortest equivalent of each q (fractional), in the first Brillouin zone. (Q, 3)
 
     The non-analytic terms are not periodic in q term by term, so that the representative matters there.
     """
-    reciprocal = np.linalg.inv(lattice)  # columns b_μ
-    reduced = spglib.delaunay_reduce(reciprocal.T.copy())
-    if reduced is None:  # spglib's tolerances are lengths: those of a huge cell are too short for it
-        scale = np.cbrt(abs(np.linalg.det(lattice)))
-        reduced = spglib.delaunay_reduce(reciprocal.T * scale) / scale
-    basis = np.rint(reduced @ lattice.T).astype(int)  # rows: reduced vectors
+    reciprocal, basis = reduced_reciprocal(lattice)
     wrapped = qpoints - np.rint(qpoints @ np.linalg.inv(basis)) @ basis
-    steps = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), -1).reshape(-1, 3) @ basis
-    candidates = wrapped[:, None] + steps[None]
+    candidates = wrapped[:, None] + NEXT @ basis
     length = np.linalg.norm(candidates @ reciprocal.T, axis=-1)
     return candidates[np.arange(len(qpoints)), (length > length.min(axis=1, keepdims=True) + 1e-9).argmin(axis=1)]
 

@@ -86,6 +86,19 @@ class _Smooth:
         parts = map_nonempty(chunk, strength.live, items, vectorised=strength.vectorised)
         return jnp.sum(parts, axis=0), jnp.zeros((), bool)
 
+    def delta(self, tables: GaussianTables, first: Array, second: Array, at: Array) -> tuple[Array, Array, Array]:
+        """See physics/pairs.py."""
+        ft, fu = tables.frequencies[first][:, None, :, None], tables.frequencies[second][:, :, None, None]
+        slopes = None
+        if tables.slopes is not None:
+            slopes = (tables.slopes[first][:, None], tables.slopes[second][:, :, None])
+        both, one = (x if x.ndim == 0 else x[..., None] for x in self.inverse(slopes))
+
+        def weights(x: Array, inverse: Array) -> Array:
+            return normal(x - at, inverse) * (inverse / math.sqrt(2 * math.pi))
+
+        return weights(ft + fu, both), weights(fu - ft, one), weights(ft - fu, one)
+
     def one_phonon(self, tables: GaussianTables, f0: Array, strength: Array) -> tuple[Array, Array]:
         """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t Q). Returns (s,), and False."""
         inverse = self.inverse_one(tables.slopes)

@@ -31,7 +31,7 @@ from ..taking_part import takes_part
 from .capacity import SHARED, measured
 from .elastic import TIE, ElasticParts, elastic_item_by_item, elastic_table_by_table
 from .tetrahedron_values import TetrahedronTables, on_shell_values
-from .tetrahedron_weights import _least, _most, weighted
+from .tetrahedron_weights import _least, _most, integration_weight, weighted
 from .windows import Fields, Windows, expand, in_blocks
 
 if TYPE_CHECKING:
@@ -205,6 +205,23 @@ class Tetrahedron:
         start = sum((f0[s] < low).astype(jnp.int32) for s in range(len(f0)))
         stop = sum((f0[s] <= high).astype(jnp.int32) for s in range(len(f0)))
         return start, stop - start
+
+    def delta(self, tables: TetrahedronTables, first: Array, second: Array, at: Array) -> tuple[Array, Array, Array]:
+        """See physics/pairs.py."""
+        m, count = len(tables.low), len(first)
+        triplet, u, t = jnp.indices((count, m, m)).reshape(3, -1)
+        places = (first[triplet], t, second[triplet], u)
+
+        def sums(sign_t: float, sign_u: float) -> Array:
+            signs = tuple(jnp.full(len(t), sign) for sign in (sign_t, sign_u))
+            zero = jnp.zeros(len(t))
+            return on_shell_values(tables.frequencies, zero, tables, (first, second), (*places, *signs, triplet))
+
+        def weights(x: Array) -> Array:
+            return integration_weight(x[:, :, None] - at, self.tetrahedra).reshape(count, m, m, -1)
+
+        total, difference = sums(1.0, 1.0), sums(1.0, -1.0)
+        return weights(total), weights(-difference), weights(difference)
 
     def one_phonon(self, tables: TetrahedronTables, f0: Array, strength: Array) -> tuple[Array, Array]:
         """Σ_{q' t} strength δ(f0 - f_t). Args: strength (s, t Q). Returns (s,), and whether the capacity was too small.
