@@ -17,12 +17,13 @@ from ._core.version import __version__
 if TYPE_CHECKING:
     from ._core.compile_cache import enable_compilation_cache
     from ._core.progress import Progress
-    from ._solve import kappa, linewidths, make_plan, phonons, solve
+    from ._solve import kappa, linewidths, make_plan, phonons, solve, with_boundary
     from .adapters import solve_phono3py
     from .convergence import Convergence, converge
     from .crystal.defaults import default_mesh, default_supercells
     from .crystal.elements import formula, natural_isotopes
     from .crystal.from_ase import supercells_from_atoms
+    from .crystal.isotopes import isotope_mixture
     from .crystal.prototypes import available_prototypes, prototype
     from .end_to_end import kappa_fn
     from .errors import AccuracyWarning, ImaginaryModes, InputError
@@ -101,11 +102,12 @@ if TYPE_CHECKING:
 _MODULES = {
     "_core.compile_cache": "enable_compilation_cache",
     "_core.progress": "Progress",
-    "_solve": "kappa linewidths make_plan phonons solve",
+    "_solve": "kappa linewidths make_plan phonons solve with_boundary",
     "adapters": "solve_phono3py",
     "convergence": "Convergence converge",
     "crystal.defaults": "default_mesh default_supercells",
     "crystal.elements": "formula natural_isotopes",
+    "crystal.isotopes": "isotope_mixture",
     "crystal.from_ase": "supercells_from_atoms",
     "crystal.prototypes": "available_prototypes prototype",
     "end_to_end": "kappa_fn",
@@ -238,6 +240,7 @@ __all__ = [
     "gruneisen_by_third_order",
     "gruneisen_by_volumes",
     "hessian",
+    "isotope_mixture",
     "joint_density_of_states",
     "kappa",
     "kappa_fn",
@@ -271,6 +274,7 @@ __all__ = [
     "to_phono3py",
     "volumes_of",
     "wigner_heat_capacity",
+    "with_boundary",
     "write_force_constants",
     "write_kappa_hdf5",
 ]

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -292,6 +293,36 @@ def _solution(
     )
 
 
+def with_boundary(
+    solution: Solution, boundary_mfp: float | None, heat_capacity_matrix: HeatCapacityMatrix = wigner_heat_capacity
+) -> Solution:
+    """A solution with another mean free path between boundaries; nothing but κ is computed anew.
+
+    Args:
+        boundary_mfp: µm; None for no boundaries.
+        heat_capacity_matrix: what `solve` was given.
+
+    Raises:
+        InputError: a length that is not above 0, or modes that nothing else limits carry κ.
+
+    Warns:
+        AccuracyWarning: as `solve`.
+    """
+    scattering = dataclasses.replace(solution.scattering, boundary_mfp=boundary_mfp)
+    plan, waves, T = solution.plan, solution.phonons, solution.conductivity.temperatures
+    check_problem(plan, solution.force_constants, T, solution.broadening, scattering, solution.nac)
+    f = jnp.asarray(waves.frequencies)[jnp.asarray(plan.mesh.irreducible)]
+    boundary = jnp.zeros_like(f)
+    if boundary_mfp is not None:
+        boundary = transport.boundary_linewidth(waves.velocity_operator, f, boundary_mfp)
+    gamma = dataclasses.replace(solution.linewidths, boundary=boundary)
+    found = _conductivity(waves, gamma.total, plan.mesh, plan.crystal, temperature_array(T), heat_capacity_matrix)
+    require_finite(found.kappa_TOT, "κ")
+    require_scattering(waves, gamma)
+    judge_unlimited(found, gamma, waves, plan.mesh)
+    return dataclasses.replace(solution, linewidths=gamma, conductivity=found, scattering=scattering)
+
+
 def _check_constants(plan: Plan, fc: ForceConstants) -> Residuals:
     """Refuse concrete force constants that are zero, or that do not obey the crystal that the plan was made for."""
     require_some(fc)
@@ -300,4 +331,4 @@ def _check_constants(plan: Plan, fc: ForceConstants) -> Residuals:
     return check_force_constants(plan.supercells, fc, space_group=len(plan.mesh.rotations) > 1)
 
 
-__all__ = ["kappa", "linewidths", "make_plan", "phonons", "solve"]
+__all__ = ["kappa", "linewidths", "make_plan", "phonons", "solve", "with_boundary"]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._core.progress import Progress, progress_stream
-from .._solve import make_plan, solve
+from .._solve import make_plan, solve, with_boundary
 from ..checks import temperatures_above_zero
 from ..crystal.defaults import default_mesh, default_supercells
-from ..crystal.elements import SYMBOLS, formula, has_natural_mass
+from ..crystal.elements import SYMBOLS, formula, has_natural_mass, natural_isotopes
+from ..crystal.isotopes import mixtures, require_elements, with_isotopes
 from ..crystal.snapping import snapped
 from ..crystal.symmetry import space_group
 from ..errors import InputError
@@ -29,7 +30,7 @@ from ..plan.band_path import has_seekpath
 from ..plan.mesh import mesh_dims
 from ..types import Scattering
 from .checks import CONSTANTS, kappa_file, positive, writable
-from .options import add_precision, mesh_and_supercells
+from .options import add_precision, mesh_and_supercells, mesh_by_length
 from .report import kappa_table, times_table
 from .sources import SOURCES, add_model, add_source, source_of
 
@@ -63,10 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     physics = parser.add_argument_group("scattering and transport")
     physics.add_argument(
         "--mesh",
-        nargs=3,
-        metavar=("a", "b", "c"),
-        help="q-mesh of the primitive cell (default: as many points along each reciprocal vector as 35 Å times its length"
-        " without 2π, 11 11 11 for Si: coarser than that of `screen`, so that a first look is quick)",
+        nargs="+",
+        metavar="N",
+        help="q-mesh of the primitive cell: three integers, or a length in Å, times that of each reciprocal vector without 2π"
+        " (default: 35, 11 11 11 for Si: coarser than that of `screen`, so that a first look is quick)",
     )
     physics.add_argument(
         "-T", "--temperatures", nargs="+", type=float, default=[300.0], metavar="K", help="default: 300"
@@ -95,7 +96,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Gonze and Lee (default), or Wang's interpolation",
     )
     physics.add_argument("--no-isotope", action="store_true", help="leave out scattering by natural isotopes")
-    physics.add_argument("--boundary-mfp", type=float, metavar="µm", help="add boundary scattering of this length")
+    physics.add_argument(
+        "--isotopes",
+        nargs="+",
+        metavar="EL=MASS:SHARE,...",
+        help="isotopes of elements, such as Si=27.9769:0.95,28.9765:0.05 or C=12 (default: natural abundances)",
+    )
+    physics.add_argument(
+        "--boundary-mfp",
+        nargs="+",
+        type=float,
+        metavar="µm",
+        help="add boundary scattering of this length, or a table of several",
+    )
     physics.add_argument(
         "--allow-imaginary", action="store_true", help="go on with imaginary modes (they do not scatter)"
     )
@@ -123,7 +136,14 @@ def run(arguments: argparse.Namespace) -> int:
     output = writable(arguments.out, "a kappa file", inputs=(arguments.source, arguments.potential, arguments.nac))
     kappa_file(output)
     kept = None if output is None else writable(_beside(output), CONSTANTS)
-    positive(arguments.boundary_mfp, "--boundary-mfp")
+    lengths = arguments.boundary_mfp or [None]
+    for length in lengths:
+        positive(length, "--boundary-mfp")
+    if output is not None and len(lengths) > 1:
+        raise InputError(f"-o takes one --boundary-mfp, not {len(lengths)}", "leave out -o, or give one length")
+    by_length, isotopes = mesh_by_length(arguments.mesh), mixtures(arguments.isotopes or [])
+    if isotopes and arguments.no_isotope:
+        raise InputError("--isotopes and --no-isotope", "leave one out")
     positive(arguments.sigma, "--sigma")
     positive(arguments.processes, "--processes")
     if arguments.sigma is not None and arguments.broadening != "gaussian":
@@ -139,41 +159,51 @@ def run(arguments: argparse.Namespace) -> int:
     stages = Progress(progress_stream(arguments.quiet))
 
     source, model = source_of(arguments)
+    if isotopes and not has_constants(source, model):
+        require_elements(isotopes, structure_of(source).numbers)
     if arguments.dry_run:
-        print(_ahead(source, model, arguments, dims, fc2, fc3))
+        print(_ahead(source, model, arguments, dims or by_length, fc2, fc3))
         return 0
     problem = prepare(
         source, model, fc2_supercell=fc2, fc3_supercell=fc3, relax=arguments.relax is not False,
         derivatives=arguments.derivatives, symprec=arguments.symprec, processes=arguments.processes or 1,
         born=None if arguments.nac == "none" else arguments.nac, precision=arguments.precision, progress=stages,
     )  # fmt: skip
-    crystal = problem.supercells.crystal
+    crystal, variances = with_isotopes(
+        problem.supercells.crystal, natural_isotopes(problem.supercells.crystal), isotopes
+    )
     made = problem.report.derivatives != "given"
     if kept is not None and made:  # at once: a run that is killed has them
         write_own(kept, problem.given)
     with stages("plan"):
-        plan = make_plan(problem.supercells, dims or problem.mesh or default_mesh(crystal))
+        cells = dataclasses.replace(problem.supercells, crystal=crystal)
+        given = None if by_length is None else default_mesh(crystal, by_length)
+        plan = make_plan(cells, dims or given or problem.mesh or default_mesh(crystal))
         born = None if arguments.nac == "none" else problem.born
         nac = None if born is None else make_nac(problem.supercells, born, arguments.nac_method)
     if output is not None:
         size = rough_size(len(plan.mesh.irreducible), 3 * len(crystal.numbers), len(temperatures))
         writable(output, "a kappa file", need=size)
     if not arguments.quiet:
-        print(_header(problem, plan, nac))
+        print(_header(problem, plan, nac, isotopes))
     with stages("conductivity"):
         solution = solve(
             plan,
             problem.force_constants,
             temperatures,
             broadening=_broadening(arguments, plan),
-            scattering=Scattering(None if arguments.no_isotope else "natural", arguments.boundary_mfp),
+            scattering=Scattering(None if arguments.no_isotope else variances if isotopes else "natural", lengths[0]),
             nac=nac,
             allow_imaginary=arguments.allow_imaginary,
             progress=stages.progress if stages.stream else None,
             precision=arguments.precision,
         )
     solution = dataclasses.replace(solution, report=problem.report)
-    print(kappa_table(solution.conductivity))
+    for length in lengths:
+        if len(lengths) > 1:
+            print(f"{'' if length == lengths[0] else chr(10)}boundaries {length:g} µm apart")
+            solution = with_boundary(solution, length)
+        print(kappa_table(solution.conductivity))
     if output is not None:
         bands = has_seekpath()
         with stages("bands" if bands else "file"):
@@ -200,23 +230,26 @@ def _beside(output: Path) -> Path:
 
 
 def _ahead(
-    source: str | ase.Atoms, model: str | None, arguments: argparse.Namespace, dims: tuple[int, ...] | None,
+    source: str | ase.Atoms, model: str | None, arguments: argparse.Namespace, wanted: tuple[int, ...] | float | None,
     fc2: tuple[int, ...] | None, fc3: tuple[int, ...] | None,
 ) -> str:  # fmt: skip
     """What would be done, in a line."""
     from ..screening.estimate import estimate, memory_of_solver
     from ..screening.settings import ScreenSettings
 
+    def mesh_of(crystal: Crystal) -> tuple[int, ...] | None:
+        return default_mesh(crystal, wanted) if isinstance(wanted, float) else wanted
+
     if has_constants(source, model):
         given = read_force_constants(str(source), symprec=arguments.symprec)
         crystal = given.supercells.crystal
-        mesh = mesh_dims(dims or given.mesh or default_mesh(crystal))
+        mesh = mesh_dims(mesh_of(crystal) or given.mesh or default_mesh(crystal))
         memory = memory_of_solver(crystal, mesh) / 1e9
         return f"{formula(crystal)}: {given.origin}, mesh {'×'.join(map(str, mesh))}, about {memory:.1f} GB"
     atoms = snapped(structure_of(source), arguments.symprec)
     found = model_of(model, atoms, arguments.processes or 1)
     crystal = default_supercells(atoms, fc2, fc3).crystal
-    chosen = dims or (None if "q_mesh" in atoms.info else default_mesh(crystal))
+    chosen = mesh_of(crystal) or (None if "q_mesh" in atoms.info else default_mesh(crystal))
     settings = ScreenSettings(mesh=chosen, fc2_supercell=fc2, fc3_supercell=fc3)
     return f"{formula(crystal)}: {estimate(atoms, found, settings).line().strip()}"
 
@@ -229,11 +262,11 @@ def _broadening(arguments: argparse.Namespace, plan: Plan) -> Broadening:
     return Tetrahedron.for_plan(plan, arguments.symmetrized)
 
 
-def _header(problem: Problem, plan: Plan, nac: LongRange | None) -> str:
+def _header(problem: Problem, plan: Plan, nac: LongRange | None, isotopes: dict[str, tuple[float, float]]) -> str:
     """What is computed: the crystal, where its force constants come from, and the mesh."""
     cells, mesh, report = problem.supercells, plan.mesh, problem.report
     group = space_group(cells.crystal)
-    masses = _given_masses(cells.crystal)
+    masses = _given_masses(cells.crystal, isotopes)
     moments = "" if cells.crystal.moments is None else ", with magnetic moments"
     atoms = f"supercells of {cells.fc2_supercell.n_atoms} (Φ2) and {cells.fc3_supercell.n_atoms} (Φ3) atoms"
     correction = (
@@ -249,8 +282,11 @@ def _header(problem: Problem, plan: Plan, nac: LongRange | None) -> str:
     )
 
 
-def _given_masses(crystal: Crystal) -> str:
+def _given_masses(crystal: Crystal, isotopes: dict[str, tuple[float, float]]) -> str:
     """A line on masses that are not the natural ones, or nothing."""
+    if isotopes:
+        mixed = [f"{symbol} {mass:.6g} amu, mass variance {g:.3g}" for symbol, (mass, g) in isotopes.items()]
+        return f"isotopes {'; '.join(mixed)}\n"
     unnatural = np.flatnonzero(~has_natural_mass(crystal))
     if not len(unnatural):
         return ""
