@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from .thermodynamics.expansion import elastic_constants, thermal_expansion
     from .thermodynamics.gruneisen import (
         VolumeSteps,
+        gruneisen_along_path,
         gruneisen_by_strain,
         gruneisen_by_third_order,
         gruneisen_by_volumes,
@@ -147,7 +148,7 @@ _MODULES = {
     "screening": "ScreenSettings Screening screen",
     "solution": "Solution",
     "thermodynamics.expansion": "elastic_constants thermal_expansion",
-    "thermodynamics.gruneisen": "VolumeSteps gruneisen_by_strain gruneisen_by_third_order gruneisen_by_volumes",
+    "thermodynamics.gruneisen": "VolumeSteps gruneisen_along_path gruneisen_by_strain gruneisen_by_third_order gruneisen_by_volumes",
     "thermodynamics.quasi_harmonic": "quasi_harmonic volumes_of",
     "types": "BornCharges Conductivity Crystal ForceConstants KappaTensors Linewidths Mesh Phonons Plan Scattering"
     " Supercell Supercells",
@@ -236,6 +237,7 @@ __all__ = [
     "formula",
     "from_phono3py",
     "green_kubo_heat_capacity",
+    "gruneisen_along_path",
     "gruneisen_by_strain",
     "gruneisen_by_third_order",
     "gruneisen_by_volumes",

@@ -15,12 +15,14 @@ from wigner_jax import WignerCalculator, default_supercells, force_constants, lo
 from wigner_jax.crystal.symmetry import space_group
 from wigner_jax.errors import InputError
 from wigner_jax.metrics import gamma_sre, gamma_srme
+from wigner_jax.plan.band_path import high_symmetry_path, mesh_points_on_path
 from wigner_jax.potentials.base import Potential
 from wigner_jax.relaxation.ase_protocols import relax_at_volume
 from wigner_jax.thermodynamics.gruneisen import (
     GAMMA_CUTOFF,
     ModeGruneisen,
     VolumeSteps,
+    gruneisen_along_path,
     gruneisen_by_strain,
     gruneisen_by_third_order,
     gruneisen_by_volumes,
@@ -97,6 +99,30 @@ def test_a_supercell_within_the_range_tells_them_apart(bonds):
     fc = ForceConstants(second, np.zeros((1, 8, 8, 3, 3, 3)))
     other = gruneisen_by_third_order(cells, fc, MESH)
     assert np.abs(np.asarray(ours.modes) - other.modes).max() > 0.1
+
+
+def test_along_a_path(bonds):
+    """X, L and what else of the path lies on a 4³ mesh has the mesh's values; the acoustic limits at Γ are finite."""
+    potential, atoms, _ = bonds
+    cells = default_supercells(atoms)
+    fc, _ = force_constants(cells, potential)
+    path = high_symmetry_path(cells.crystal, 60)
+    found = gruneisen_along_path(cells, fc, path)
+    on_mesh = gruneisen_by_third_order(cells, fc, (4, 4, 4))
+    distance, rows = mesh_points_on_path(path.qpoints, path.distance, path.segment, cells.crystal, (4, 4, 4))
+    compared = 0
+    for d, row in zip(distance, rows, strict=True):
+        for k in np.flatnonzero(np.abs(path.distance - d) < 1e-9):
+            if np.abs(on_mesh.qpoints[row]).max() > 0:
+                same = np.abs(found.frequencies[k] - on_mesh.frequencies[row]).max() < 1e-6
+                if same:  # not the point on the other side of a jump
+                    np.testing.assert_allclose(found.modes[k], on_mesh.modes[row], rtol=1e-6)
+                    compared += 1
+    assert compared >= 4
+    assert np.isfinite(found.modes).all()
+    near = np.abs(path.qpoints).max(axis=1) < 1e-9
+    beside = np.roll(near, 1) & (np.roll(path.segment, 1) == path.segment)
+    np.testing.assert_allclose(found.modes[near][0], found.modes[beside][0], rtol=0.05)
 
 
 def test_volumes_converge_to_the_derivative(bonds):

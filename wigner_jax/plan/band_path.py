@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..types import Crystal
 
 
+NEAR_CENTRE = 1e-3  # of a segment: so near Γ what depends on the direction is taken
 POINTS = 240  # of a path, whatever the crystal: shapes key compilation
 
 
@@ -79,6 +80,17 @@ def high_symmetry_path(crystal: Crystal, points: int = POINTS) -> BandPath | Non
         np.repeat(np.arange(len(labels)), counts),
         labels,
     )
+
+
+def off_centre(path: BandPath) -> np.ndarray:
+    """The path with its Γ points moved a little into their segments."""
+    qpoints = path.qpoints.copy()
+    for number in range(len(path.labels)):
+        on = np.flatnonzero(path.segment == number)
+        for end, other in ((on[0], on[-1]), (on[-1], on[0])):
+            if np.abs(path.qpoints[end]).max() < 1e-9:
+                qpoints[end] += NEAR_CENTRE * (path.qpoints[other] - path.qpoints[end])
+    return qpoints
 
 
 def _shared_out(length: np.ndarray, points: int) -> np.ndarray:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core.programs import program
-from .._core.pytree import pytree
+from .._core.pytree import host_data, pytree
 from ..checks import imaginary_modes
 from ..crystal.defaults import default_supercells
 from ..errors import InputError
@@ -28,6 +28,7 @@ from ..ifc.autodiff import fitted
 from ..ifc.displacement_patterns import plan_fit
 from ..physics.conductivity import heat_capacity
 from ..physics.phonons import dynamical_matrix, frequencies_and_eigenvectors
+from ..plan.band_path import BandPath, high_symmetry_path, off_centre
 from ..plan.fc2_table import make_fc2_table
 from ..plan.mesh import make_mesh
 from ..potentials.base import Potential
@@ -90,6 +91,21 @@ class ModeGruneisen:
         return jnp.sum(self.contributions(temperatures), axis=(1, 2))
 
 
+@host_data
+class PathGruneisen:
+    """Volume Grüneisen parameters along a path. Host data.
+
+    Attributes:
+        path: the points, with the names of the ends of its segments.
+        frequencies: (K, m) THz, ascending.
+        modes: (K, m) -∂ ln f/∂ ln V, averages over degenerate blocks.
+    """
+
+    path: BandPath
+    frequencies: np.ndarray  #: (K, m) THz, ascending
+    modes: np.ndarray  #: (K, m) -∂ ln f/∂ ln V, averages over degenerate blocks
+
+
 @dataclasses.dataclass(frozen=True)
 class VolumeSteps:
     """How `gruneisen_by_volumes` goes about it. The defaults are gamma_SRME's.
@@ -141,9 +157,26 @@ def gruneisen_by_third_order(
         relaxed_ions: whether atoms follow the strain where symmetry lets them.
     """
     plan = make_mesh(supercells.crystal, mesh)
-    f, modes = _third(plan, fc, strain_tables(supercells), supercells.crystal, make_fc2_table(supercells.crystal, supercells.fc2_supercell),
-                      relaxed_ions)  # fmt: skip
+    f, modes = _third(plan.qpoints[plan.irreducible], fc, supercells, relaxed_ions)
     return _of(plan, f, modes)
+
+
+def gruneisen_along_path(
+    supercells: Supercells, fc: ForceConstants, path: BandPath | None = None, relaxed_ions: bool = True
+) -> PathGruneisen:
+    """`gruneisen_by_third_order` along a path; Γ is approached along each segment, where acoustic modes have their limits.
+
+    Args:
+        path: the crystal's high-symmetry path unless given.
+
+    Raises:
+        InputError: no path is given, and seekpath is not installed or finds none.
+    """
+    path = high_symmetry_path(supercells.crystal) if path is None else path
+    if path is None:
+        raise InputError("there is no high-symmetry path", "install seekpath (extra plot), or give a BandPath")
+    f, modes = _third(off_centre(path), fc, supercells, relaxed_ions)
+    return PathGruneisen(path, np.asarray(f), np.asarray(modes))
 
 
 def gruneisen_of(solution: Solution, tables: StrainTables, relaxed_ions: bool = True) -> ModeGruneisen:
@@ -291,10 +324,9 @@ def _change(points: Array, second: Array, change: Array, crystal: Crystal, table
     return waves[0], mode_gruneisen(points, waves, change[..., None], crystal, table)[..., 0]
 
 
-def _third(
-    mesh: Mesh, fc: ForceConstants, tables: StrainTables, crystal: Crystal, table: FC2Table, relaxed_ions: bool
-) -> tuple[Array, Array]:
-    points = mesh.qpoints[mesh.irreducible]
+def _third(points: Array, fc: ForceConstants, supercells: Supercells, relaxed_ions: bool) -> tuple[Array, Array]:
+    crystal, tables = supercells.crystal, strain_tables(supercells)
+    table = make_fc2_table(crystal, supercells.fc2_supercell)
     f, e = frequencies_and_eigenvectors(points, fc.fc2, crystal, table)
     waves = Phonons(f, e, None)
     modes = gruneisen(waves, (points, np.arange(len(points))), fc, tables, crystal, relaxed_ions)
@@ -304,8 +336,10 @@ def _third(
 __all__ = [
     "GAMMA_CUTOFF",
     "ModeGruneisen",
+    "PathGruneisen",
     "VolumeSteps",
     "VolumesReport",
+    "gruneisen_along_path",
     "gruneisen_by_strain",
     "gruneisen_by_third_order",
     "gruneisen_by_volumes",
