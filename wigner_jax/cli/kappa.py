@@ -31,6 +31,7 @@ from ..plan.mesh import mesh_dims
 from ..types import Scattering
 from .checks import CONSTANTS, kappa_file, positive, writable
 from .options import add_precision, mesh_and_supercells, mesh_by_length
+from .phono3py_defaults import peer_table, refuse_others
 from .report import kappa_table, times_table
 from .sources import SOURCES, add_model, add_source, source_of
 
@@ -124,6 +125,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--dry-run", action="store_true", help="print supercells, mesh, evaluations and memory, and do nothing"
     )
+    run.add_argument(
+        "--phono3py-defaults",
+        action="store_true",
+        help="for the reproduction of an old number: phono3py itself computes κ with its default flags (extra phono3py)",
+    )
     add_precision(run)
     run.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
     run.add_argument("--quiet", action="store_true", help="print nothing but the table of results")
@@ -156,6 +162,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.nac not in (None, "none") and not Path(arguments.nac).is_file():
         raise InputError(f"no BORN file {arguments.nac}", "check the name, or give --nac none")
+    if arguments.phono3py_defaults:
+        refuse_others(arguments)
     stages = Progress(progress_stream(arguments.quiet))
 
     source, model = source_of(arguments)
@@ -177,8 +185,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_own(kept, problem.given)
     with stages("plan"):
         cells = dataclasses.replace(problem.supercells, crystal=crystal)
-        given = None if by_length is None else default_mesh(crystal, by_length)
-        plan = make_plan(cells, dims or given or problem.mesh or default_mesh(crystal))
+        measured = None if by_length is None else default_mesh(crystal, by_length)
+        plan = make_plan(cells, dims or measured or problem.mesh or default_mesh(crystal))
         born = None if arguments.nac == "none" else problem.born
         nac = None if born is None else make_nac(problem.supercells, born, arguments.nac_method)
     if output is not None:
@@ -186,6 +194,12 @@ def run(arguments: argparse.Namespace) -> int:
         writable(output, "a kappa file", need=size)
     if not arguments.quiet:
         print(_header(problem, plan, nac, isotopes))
+    if arguments.phono3py_defaults:
+        with stages("phono3py"):
+            given = problem.given._replace(born=born)
+            found = peer_table(given, source, plan.mesh.dims, temperatures, arguments)
+        print(found)
+        return 0
     with stages("conductivity"):
         solution = solve(
             plan,
