@@ -22,6 +22,7 @@ from ._core.programs import Effort, program
 from ._core.tiling import Tiling, in_fitting_pieces, tiling_for
 from .checks import check_precision, refuse_imaginary, require_finite, say_if_nothing_carries
 from .crystal.elements import natural_isotopes
+from .errors import say
 from .ifc.residuals import check_force_constants, require_some, star_residual
 from .physics import conductivity as transport
 from .physics import linewidths as widths
@@ -29,12 +30,12 @@ from .physics import phonons as harmonic
 from .physics.broadening.tetrahedron import Tetrahedron
 from .physics.conductivity import wigner_heat_capacity
 from .physics.dealt_buckets import linewidths_of, pieces
-from .physics.diagnostics import judge_unlimited, require_scattering
+from .physics.diagnostics import judge_unlimited, require_scattering, say_if_width_is_off
 from .physics.domain import check_problem, is_concrete, temperature_array
 from .plan.fc2_table import make_fc2_table
 from .plan.fc3_table import make_fc3_table
 from .plan.memory import require_memory
-from .plan.mesh import make_mesh, mesh_dims
+from .plan.mesh import make_mesh, mesh_dims, say_if_mesh_breaks_symmetry
 from .plan.triplets import triplet_buckets
 from .solution import Solution
 from .types import KappaTensors, Linewidths, Plan, Residuals, Scattering
@@ -69,6 +70,8 @@ def make_plan(supercells: Supercells, mesh: Sequence[int], symmetry: bool = True
     crystal = supercells.crystal
     require_memory(crystal, mesh_dims(mesh), symmetry)
     q = make_mesh(crystal, mesh, symmetry)
+    if symmetry:
+        say_if_mesh_breaks_symmetry(crystal, q)
     return Plan(
         crystal,
         natural_isotopes(crystal),
@@ -287,6 +290,7 @@ def _solution(
     require_finite(found.kappa_TOT, "κ")
     require_scattering(waves, gamma)
     say_if_nothing_carries(found, waves)
+    say_if_width_is_off(broadening, waves, plan.mesh)
     judge_unlimited(found, gamma, waves, plan.mesh)
     return Solution(
         waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals, precision=precision
@@ -327,6 +331,10 @@ def _check_constants(plan: Plan, fc: ForceConstants) -> Residuals:
     """Refuse concrete force constants that are zero, or that do not obey the crystal that the plan was made for."""
     require_some(fc)
     if plan.supercells is None:
+        say(
+            "the plan has lost its supercells (transformations such as jax.device_put and jax.tree.map drop what is no array):"
+            " the force constants are not compared with the crystal; give the plan that make_plan returned"
+        )
         return Residuals()
     return check_force_constants(plan.supercells, fc, space_group=len(plan.mesh.rotations) > 1)
 

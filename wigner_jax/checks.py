@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .types import Conductivity, Mesh, Phonons
 
 NO_CONDUCTIVITY = 1e-9  # W/(m K), and k_B for a heat capacity
+BEYOND_NATURE = 200.0  # THz: the stretching of H2 has 125
 NO_VELOCITY = 1e-6  # THz Å; sound has 20 to 200
 
 
@@ -94,7 +95,10 @@ def say_if_nothing_carries(conductivity: Conductivity, phonons: Phonons) -> None
     elif capacity < NO_CONDUCTIVITY:
         why = "no mode of the mesh is excited there: take a finer mesh"
     elif velocities < NO_VELOCITY:
-        why = "no mode has a velocity, since neighbouring cells do not interact: is it a molecule in a box?"
+        why = (
+            "no mode of the mesh has a velocity: on one or two points along each vector they vanish by symmetry; on a finer"
+            " mesh neighbouring cells do not interact (a molecule in a box?)"
+        )
     else:
         why = "modes that have a velocity are not excited, or scatter without limit"
     say(f"κ is zero at {T} K: {why}")
@@ -129,8 +133,13 @@ def refuse_imaginary(mesh: Mesh, frequencies: Array) -> None:
         return
     q, s = found[0]
     where = " ".join(f"{x:.4g}" for x in np.asarray(mesh.qpoints)[q])
+    worst = float(np.asarray(frequencies)[q, s])
+    message = f"imaginary modes: {len(found)} of {np.size(frequencies)}, the worst {worst:{'.3f' if worst > -1e4 else '.3g'}} THz at q = ({where})"
+    if worst < -BEYOND_NATURE:
+        raise ImaginaryModes(
+            message, "no crystal has such frequencies: check the units of masses, force constants and charges"
+        )
     raise ImaginaryModes(
-        f"imaginary modes: {len(found)} of {np.size(frequencies)}, the worst {np.asarray(frequencies)[q, s]:.3f} THz at"
-        f" q = ({where})",
-        "relax the structure, check the force constants, enlarge the supercell, or allow imaginary modes",
+        message,
+        "relax the structure, check the force constants and Born charges, enlarge the supercell, or allow imaginary modes",
     )

@@ -58,7 +58,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--mesh", 11, 0, 11], "--mesh must be 3 positive integers, got '11 0 11'"),
         (["--mesh", 11, 11.5, 11], "--mesh must be 3 positive integers"),
         (["--mesh", "a", "b", "c"], "--mesh must be 3 positive integers"),
-        (["--mesh", 11, 11], "--mesh: expected 3 arguments, got 2"),
+        (["--mesh", 11, 11], "--mesh must be 3 positive integers, got '11 11'"),
         (["--fc3-supercell", 2, 2, -2], "--fc3-supercell must be 3 positive integers"),
         (["--fc2-supercell", 0, 2, 2], "got '0 2 2': give for example --fc2-supercell 2 2 2"),
         (["-T", 0], "temperatures must be above 0 K, got 0"),

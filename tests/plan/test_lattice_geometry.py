@@ -178,7 +178,9 @@ def test_circumspheres_are_empty(name):
 def width(crystal, dims, velocity, floor=0.0):
     """σ of one mode, from δ(0) = 1/(√(2π) σ). THz"""
     method = AdaptiveGaussian(floor=floor)
-    tables = method.prepare(np.ones((1, 1)), np.asarray(velocity)[None, None], make_mesh(crystal, dims), CPU)
+    tables = method.prepare(
+        np.ones((1, 1)), np.ones((1, 1)), np.asarray(velocity)[None, None], make_mesh(crystal, dims), CPU
+    )
     delta, _ = method.one_phonon(tables, np.ones(1), np.ones((1, 1)))
     return 1 / (np.sqrt(2 * np.pi) * float(delta[0]))
 

@@ -198,9 +198,11 @@ def coarse(scattering: wj.Scattering, temperatures: tuple[float, ...]):
 
 def test_modes_that_nothing_limits():
     """κ was 3.8e17 W/(m K) without a word; where boundaries limit them, or rounding is left out, it is a number."""
-    with pytest.raises(InputError, match=r"100 % of κ_P at 300 K is carried by \d+ modes .* above 1 m: .*boundary_mfp"):
+    with pytest.warns(
+        AccuracyWarning, match="300 K leaves out 54 modes of the mesh that move and that nothing scatters"
+    ):
         coarse(wj.Scattering(), (300.0,))
-    with pytest.raises(InputError, match=r"100 % of κ_P at 300 K"):  # boundaries 1 m apart gave 3.6e8
+    with pytest.raises(InputError, match=r"100 % of κ_P at 300 K is carried by \d+ modes .* above 1 m: .*boundary_mfp"):
         coarse(wj.Scattering(boundary_mfp=1e6), (300.0,))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "(?s).*above 1 m")
@@ -323,7 +325,7 @@ def test_a_broken_symmetry_is_refused_a_small_residual_is_said(material, plan, f
     with pytest.warns(AccuracyWarning, match="Φ2 breaks the symmetry"):
         near = wj.solve(plan, uniaxial(fc, 0.01))
     assert SAID < near.residuals.symmetry[0] < REFUSED
-    np.testing.assert_allclose(near.conductivity.kappa_TOT[0, 0], solution.conductivity.kappa_TOT[0, 0], rtol=0.1)
+    np.testing.assert_allclose(near.conductivity.kappa_TOT[0, 0], solution.conductivity.kappa_TOT[0, 0], rtol=0.15)
     with warnings.catch_warnings():
         warnings.simplefilter("error", AccuracyWarning)
         assert 0 < wj.solve(plan, uniaxial(fc, 1e-5)).residuals.symmetry[1] < SAID

@@ -19,6 +19,7 @@ from wigner_jax._core.tiling import CPU
 from wigner_jax._solve import make_plan, phonons, solve
 from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.crystal.supercells import make_supercell
+from wigner_jax.physics.broadening import elastic
 from wigner_jax.physics.broadening import tetrahedron as onshell
 from wigner_jax.physics.broadening import tetrahedron_weights as tetrahedra
 from wigner_jax.physics.broadening.capacity import LEAST_CAPACITY
@@ -151,7 +152,7 @@ def test_isotope_widths_with_the_last_bits_of_the_reference(reference, monkeypat
 
     phono3py takes ties at face value, and drops a tetrahedron where two vertices closer than 1e-10 THz enclose f0.
     """
-    plain, weight = onshell.weighted, tetrahedra.vertex_weight
+    plain, weight = elastic.weighted, tetrahedra.vertex_weight
 
     def without_near_ties(*values):
         v = jnp.sort(jnp.stack(values[:4]), axis=0)
@@ -159,8 +160,9 @@ def test_isotope_widths_with_the_last_bits_of_the_reference(reference, monkeypat
         return jnp.where(gap < 1e-10, 0.0, weight(*values))
 
     monkeypatch.setattr(tetrahedra, "vertex_weight", without_near_ties)
-    monkeypatch.setattr(onshell, "TIE", 0.0)
-    monkeypatch.setattr(onshell, "weighted", lambda amplitude, x, cells, elastic: plain(amplitude, x, cells))
+    for module in (elastic, onshell):
+        monkeypatch.setattr(module, "TIE", 0.0)
+    monkeypatch.setattr(elastic, "weighted", lambda amplitude, x, cells, elastic: plain(amplitude, x, cells))
     plan, material, nac, arrays = problem(reference)
     waves, method, n = phonons(plan, material.constants.fc2, nac), Tetrahedron.for_plan(plan), plan.crystal.n_atoms
     f, around = peer_neighbourhoods(plan, method, arrays)
@@ -170,8 +172,8 @@ def test_isotope_widths_with_the_last_bits_of_the_reference(reference, monkeypat
         waves, material.constants.fc3, plan, np.array([300.0]), method, None, CPU
     )
     flat = around.swapaxes(1, 2).reshape(len(around), -1)
-    tables = dataclasses.replace(state.broadening, around=flat, low=around.min(axis=0), high=around.max(axis=0))
-    state = dataclasses.replace(state, broadening=tables)
+    tables = dataclasses.replace(state.broadening, elastic=flat, low=around.min(axis=0), high=around.max(axis=0))
+    state = dataclasses.replace(state, broadening=tables, levels=state.frequencies)
     method = dataclasses.replace(method, capacity=((0, 0, 8 * LEAST_CAPACITY),))
 
     @jax.jit
@@ -228,10 +230,12 @@ def test_la2zr2o7_with_isotope_scattering():
     np.testing.assert_allclose(waves.frequencies[mesh.irreducible], stored["frequency"], rtol=0, atol=1e-5)
 
     method, n = Tetrahedron.for_plan(plan), crystal.n_atoms
-    state = jax.jit(prepare)(waves, np.zeros((n, n, n, 3, 3, 3)), plan, stored["temperature"], method, None)
+    state = jax.jit(prepare, static_argnums=6)(
+        waves, np.zeros((n, n, n, 3, 3, 3)), plan, stored["temperature"], method, None, CPU
+    )
     points = jnp.asarray(mesh.irreducible)
 
-    items = jax.jit(lambda q, state: jnp.sum(method.one_window(state.broadening, state.frequencies[q])[1]))
+    items = jax.jit(lambda q, state: jnp.sum(method.one_window(state.broadening, state.levels[q])[1]))
     room = -(-max(int(items(q, state)) for q in points) // LEAST_CAPACITY) * LEAST_CAPACITY
     method = dataclasses.replace(method, capacity=((0, 0, room),))
 

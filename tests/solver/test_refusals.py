@@ -13,6 +13,7 @@ from ase.build import bulk
 import wigner_jax as wj
 from wigner_jax._core.as_numbers import as_numbers
 from wigner_jax.cli.app import main
+from wigner_jax.crystal.supercells import make_supercell
 from wigner_jax.crystal.validity import require_structure
 from wigner_jax.errors import AccuracyWarning, InputError
 
@@ -178,3 +179,92 @@ def test_models_of_a_file(tmp_path, capsys):
     path.write_text(path.read_text()[:40])
     assert main(["models", str(path)]) == 2
     assert f"cannot read {path}" in capsys.readouterr().err
+
+
+def words_of(call, *arguments, **options) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call(*arguments, **options)
+    return [str(w.message) for w in caught if w.category is AccuracyWarning]
+
+
+def test_a_correction_of_another_supercell(problem):
+    """The dipole sum is taken out of the supercell that it was made for: κ of NaCl was twice what it is."""
+    plan, fc = problem
+    cells = plan.supercells
+    charges = np.stack([np.eye(3) * 2.7, np.eye(3) * -2.7])
+    born = wj.BornCharges(charges, 6.5 * np.eye(3), np.array(14.399652))
+    primitive = 3 * np.eye(3, dtype=int)
+    other = dataclasses.replace(cells, fc2_supercell=make_supercell(cells.crystal, primitive))
+    same_size = dataclasses.replace(cells, fc2_supercell=make_supercell(cells.crystal, np.diag([4, 1, 1])))
+    assert np.linalg.det(cells.fc2_supercell.matrix) == 4
+    for wrong, message in ((other, "27 primitive cells, Φ2 is of 4"), (same_size, "Φ2 is of another of 4")):
+        for call in (wj.solve, wj.kappa):
+            with pytest.raises(InputError, match=message):
+                call(plan, fc, (300.0,), broadening=wj.AdaptiveGaussian(), nac=wj.make_nac(wrong, born))
+    nac = wj.make_nac(cells, born)
+    wj.kappa(plan, fc, (300.0,), broadening=wj.AdaptiveGaussian(), nac=nac)
+
+
+def test_a_plan_that_has_lost_its_supercells(problem):
+    plan, fc = problem
+    for lost in (jax.device_put(plan), jax.tree.map(lambda x: x, plan)):
+        words = words_of(wj.solve, lost, fc, (300.0,), broadening=wj.AdaptiveGaussian())
+        assert any("has lost its supercells" in w for w in words)
+    assert not any("lost" in w for w in words_of(wj.solve, plan, fc, (300.0,), broadening=wj.AdaptiveGaussian()))
+
+
+def test_a_mesh_that_breaks_the_symmetry(problem):
+    cells = problem[0].supercells
+    assert any("keeps 4 of the crystal's 48" in w for w in words_of(wj.make_plan, cells, (3, 5, 3)))
+    assert words_of(wj.make_plan, cells, (3, 3, 3)) == []
+    assert words_of(wj.make_plan, cells, (3, 5, 3), symmetry=False) == []
+
+
+def test_widths_that_a_mesh_does_not_fit(problem):
+    for broadening, said in (
+        (wj.Gaussian(0.01), "is chance"), (wj.Gaussian(100.0), "not conserved"), (wj.Gaussian(1.0), None),
+        (wj.AdaptiveGaussian(), None), (wj.AdaptiveGaussian(scale=1e6), "not conserved"),
+        (wj.AdaptiveGaussian(scale=1e-3, floor=1e-3), "is chance"), (None, None),
+    ):  # fmt: skip
+        words = words_of(wj.solve, *problem, (300.0,), broadening=broadening)
+        found = [w for w in words if "is chance" in w or "not conserved" in w]
+        assert len(found) == (said is not None), (broadening, words)
+        assert said is None or said in found[0]
+
+
+def test_places_and_sources_that_are_none(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fc2.hdf5").write_bytes(b"")
+    (tmp_path / "dangling.hdf5").symlink_to(tmp_path / "nowhere.hdf5")
+    (tmp_path / "POSCAR_huge").write_text("Si\n1e10\n0 .5 .5\n.5 0 .5\n.5 .5 0\nSi\n2\ndirect\n0 0 0\n.25 .25 .25\n")
+    for command, message in (
+        (["kappa", "fc2.hdf5"], "fc2.hdf5 says nothing of its cells"),
+        (["kappa", ""], "no structure file"),
+        (["kappa", "Si", "-o", "dangling.hdf5"], "a link that leads nowhere"),
+        (["kappa", "POSCAR_huge"], "has a lattice vector of 7.07e+09 Å"),
+    ):
+        assert main(command) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "nowhere.hdf5").exists()
+
+
+def test_a_full_standard_output(capsys, monkeypatch):
+    monkeypatch.setattr("builtins.print", _no_room)
+    assert main(["prototypes"]) == 2
+    assert "cannot write the output (No space left on device)" in capsys.readouterr().err
+
+
+def _no_room(*words, file=None, **_):
+    if file is None:
+        raise OSError(28, "No space left on device")
+    file.write(" ".join(map(str, words)) + "\n")
+
+
+def test_frequencies_beyond_nature(problem):
+    """Of masses in kg: the remedy is their unit, not a relaxation."""
+    plan, fc = problem
+    crystal = dataclasses.replace(plan.crystal, masses=1.66e-27 * np.asarray(plan.crystal.masses))
+    noisy = dataclasses.replace(fc, fc2=fc.fc2 - 1e-6)
+    with pytest.raises(InputError, match="check the units of masses"):
+        wj.solve(dataclasses.replace(plan, crystal=crystal), noisy, (300.0,), broadening=wj.AdaptiveGaussian())

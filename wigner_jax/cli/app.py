@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -237,7 +238,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 141
     except ImaginaryModes as error:
         return _report(InputError(error.found, f"{error.remedy} (--allow-imaginary)"), 3, debug)
-    except (ValueError, OSError, ImportError) as error:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EIO) and error.filename is None:
+            return _report(InputError(f"cannot write the output ({error.strerror})", "send it elsewhere"), 2, debug)
+        return _report(error, 2, debug)
+    except (ValueError, ImportError) as error:
         return _report(error, 2, debug)
     except Exception as error:
         return _report(error, 1, debug)

@@ -100,8 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     physics.add_argument(
         "--isotopes",
         nargs="+",
-        metavar="EL=MASS:SHARE,...",
-        help="isotopes of elements, such as Si=27.9769:0.95,28.9765:0.05 or C=12 (default: natural abundances)",
+        metavar="EL=M:C,..",
+        help="masses and shares of isotopes, such as Si=27.9769:0.95,28.9765:0.05 or C=12 (default: natural abundances)",
     )
     physics.add_argument(
         "--boundary-mfp",

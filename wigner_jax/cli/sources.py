@@ -99,7 +99,10 @@ def source_of(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | Non
         raise InputError(what, f"give one of them, see wigner-jax {arguments.command} --help")
     if arguments.fc is not None and not has_constants(arguments.fc):
         read_force_constants(arguments.fc)  # which says what it is not
-    source, given = str(arguments.source or arguments.fc), getattr(arguments, "format", None)
+    source, given = (
+        str(arguments.fc if arguments.source is None else arguments.source),
+        getattr(arguments, "format", None),
+    )
     if arguments.fc is None and not has_constants(source, arguments.potential):
         if arguments.index is None and given is None:
             return source, arguments.potential

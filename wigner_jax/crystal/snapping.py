@@ -39,7 +39,7 @@ def snapped(atoms: ase.Atoms, symprec: float | None = None) -> ase.Atoms:
     masses = atoms.get_masses() if atoms.has("masses") else masses_of(kinds)
     crystal = Crystal(np.asarray(atoms.cell), atoms.get_scaled_positions(wrap=False), masses, kinds)
     if symprec is None:
-        _say_lost(crystal)
+        say_lost(crystal)
         return atoms
     if not (isinstance(symprec, numbers.Real) and SYMPREC <= symprec <= LOOSEST):
         value = f"{symprec:g} Å" if isinstance(symprec, numbers.Real) else repr(symprec)
@@ -55,20 +55,26 @@ def snapped(atoms: ase.Atoms, symprec: float | None = None) -> ase.Atoms:
     result = atoms.copy()
     result.set_cell(exact.lattice)
     result.positions[:] = np.asarray(exact.positions) @ exact.lattice
+    say_moved(crystal, exact, symprec)
+    return result
+
+
+def say_moved(before: Crystal, after: Crystal, symprec: float) -> None:
+    """Warns if a crystal was moved onto its space group by more than rounding."""
     moved = max(
-        np.linalg.norm((exact.positions - crystal.positions) @ exact.lattice, axis=1).max(),
-        np.abs(exact.lattice - crystal.lattice).max(),
+        np.linalg.norm((after.positions - before.positions) @ after.lattice, axis=1).max(),
+        np.abs(after.lattice - before.lattice).max(),
     )
     if moved > SYMPREC:
+        group = space_group(after)
         message = (
             f"the structure is {group.international} ({len(group.rotations)} operations) within {symprec:g} Å; cell and"
             f" atoms are moved by up to {moved:.1g} Å onto it"
         )
         say(message)
-    return result
 
 
-def _say_lost(crystal: Crystal) -> None:
+def say_lost(crystal: Crystal) -> None:
     """Warns if a looser tolerance finds more operations than the default one."""
     default = best = operations_found(crystal, SYMPREC)
     tolerance = SYMPREC
@@ -92,4 +98,4 @@ def _say_moments(atoms: ase.Atoms) -> None:
         say(message)
 
 
-__all__ = ["snapped"]
+__all__ = ["say_lost", "say_moved", "snapped"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CLOSEST = 0.1  # Å between two atoms
 LEAST_VOLUME = 0.1  # Å³ per atom; solid hydrogen under pressure has 2
 FLAT = 1e-6  # volume over the product of the lengths of the lattice vectors
+LONGEST = 1e6  # Å: a tenth of a millimetre is no cell
 FARTHEST = 1e6  # cells from the origin, where positions have ten digits left
 OCCUPANCY = 1e-3  # a site this full is full
 
@@ -50,6 +51,10 @@ def require_cell(
     volume, lengths = abs(float(np.linalg.det(lattice))), np.linalg.norm(lattice, axis=1)
     if not volume > FLAT * np.prod(lengths):
         raise InputError(f"{where} has lattice vectors that span no volume ({volume:.2g} Å³)", "check its cell")
+    if not lengths.max() < LONGEST:
+        raise InputError(
+            f"{where} has a lattice vector of {lengths.max():.3g} Å", "check its unit of length: it must be Å"
+        )
     _require_atoms(positions, numbers, masses, where)
     if not volume > LEAST_VOLUME * len(numbers):
         raise InputError(

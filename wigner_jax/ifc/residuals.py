@@ -169,7 +169,7 @@ def _judge(value: float, share: str, remedy: str, refused: float = REFUSED) -> N
             f"{share}: the force constants are damaged, belong to another supercell, or obey less symmetry", remedy
         )
     if value > SAID:
-        say(f"{share}; κ is no more exact than that")
+        say(f"{share}; κ may be off by as much or more")
 
 
 def require_some(fc: ForceConstants) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 from .._core.arrays_in import open_hdf5
 from .._core.reading import read_bytes, reading, reads
 from ..checks import require_finite
+from ..crystal.snapping import say_moved
 from ..crystal.supercells import nine_numbers, primitive_matrix_of, reduce_to_primitive
 from ..crystal.symmetry import SYMPREC, space_group, symmetrized
 from ..errors import InputError, say
 from ..ifc.phono3py_bridge import _with_home, make_supercell_map, peer_constants
+from ..ifc.plausible import say_implausible
 from ..ifc.residuals import check_force_constants, require_some
 from ..types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
 from .born import born_from_yaml, read_born
@@ -90,6 +92,7 @@ def read_phono3py(
         )
     require_some(result)
     check_force_constants(cells, result)
+    say_implausible(cells, result)
     _say_if_folded(cells.crystal, path, symprec)
     if born is not None:
         return Phono3pyData(cells, result, read_born(born, cells.crystal, unit=units.nac))
@@ -149,6 +152,7 @@ def _from_hdf5(
     )
     third, map3 = _read_constants(files[1], ("fc3",), maps["supercell"], _reduced_to(data, "supercell"), 2, units.fc3)
     snapped = symmetrized(crystal, space_group(crystal, symprec))
+    say_moved(crystal, snapped, symprec)
     return Supercells(snapped, map2, map3), ForceConstants(second, third)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 STANDING = 1e-6  # THz Å: slower modes do not move
 UNLIMITED = 1e6  # µm: no crystal is as large as this mean free path
 SAID_SHARE, REFUSED_SHARE = 0.01, 0.5  # of κ_P in modes that fly farther
+FEWEST_PAIRS, WIDEST = 20, 0.25
 THAWED = 0.5  # k_B per mode: where the mean heat capacity is above it, no scattering is frozen out
 
 
@@ -127,6 +128,38 @@ def require_scattering(phonons: Phonons, linewidths: Linewidths) -> None:
     )
 
 
+def say_if_width_is_off(broadening: Any, phonons: Phonons, mesh: Mesh) -> None:
+    """Warns where a Gaussian is too narrow for the mesh or wider than the spectrum is resolved.
+
+    A mode meets Q m² pairs of other modes whose sums and differences cover twice the highest frequency, so that about
+    √(2π) σ Q m² / 2 f_max of them lie within the Gaussian. Few of them are chance.
+
+    Warns:
+        AccuracyWarning: fewer than 20 pairs, or σ above a quarter of the highest frequency.
+    """
+    f, steps = np.asarray(phonons.frequencies), np.asarray(mesh.steps)
+    highest = float(f.max())
+    if hasattr(broadening, "sigma"):
+        width, name = float(broadening.sigma), "σ"
+    elif hasattr(broadening, "scale"):
+        slopes = np.diagonal(np.asarray(phonons.velocity_operator).real, axis1=1, axis2=2).swapaxes(1, 2) @ steps.T
+        square = np.average((slopes**2).sum(axis=-1).mean(axis=1), weights=np.asarray(mesh.weights))
+        width = float(np.sqrt(float(broadening.floor) ** 2 + float(broadening.scale) ** 2 * 2 * square / 12))
+        name = "the adaptive width, on average,"
+    else:
+        return
+    pairs = np.sqrt(2 * pi) * width * f.size * f.shape[1] / (2 * highest)
+    if pairs < FEWEST_PAIRS:
+        say(
+            f"{name} is {width:.3g} THz: about {pairs:.2g} pairs of modes lie within it on this mesh, and κ is chance; take a"
+            " finer mesh, a larger width, or tetrahedra"
+        )
+    elif width > WIDEST * highest:
+        say(
+            f"{name} is {width:.3g} THz where the highest frequency is {highest:.3g}: energy is not conserved; take a smaller one"
+        )
+
+
 def judge_unlimited(conductivity: Conductivity, linewidths: Linewidths, phonons: Phonons, mesh: Mesh) -> None:
     """Says where modes whose mean free path |v|/4πγ exceeds 1 m carry κ: their widths may be rounding, and κ any number.
 
@@ -135,7 +168,7 @@ def judge_unlimited(conductivity: Conductivity, linewidths: Linewidths, phonons:
     modes comes of selection rules on a coarse mesh, in a small supercell, or of a broadening that is too narrow.
 
     Warns:
-        AccuracyWarning: they carry more than 1 % of κ_P at some temperature.
+        AccuracyWarning: they carry more than 1 % of κ_P at some temperature; modes that move have no width at all, and are left out.
 
     Raises:
         InputError: they carry more than half of it at a temperature where nothing is frozen out.
@@ -143,6 +176,16 @@ def judge_unlimited(conductivity: Conductivity, linewidths: Linewidths, phonons:
     widths, V = np.asarray(linewidths.total), np.asarray(phonons.velocity_operator)
     live = is_scattered(widths)
     frequencies = np.asarray(phonons.frequencies)[np.asarray(mesh.irreducible)]
+    speed = np.abs(np.diagonal(V, axis1=1, axis2=2)).max(axis=1)  # P m
+    silent = takes_part(frequencies) & ~live & (speed > STANDING)
+    if silent.any():
+        worst = int((silent * np.asarray(mesh.weights)[:, None]).sum(axis=(1, 2)).argmax())
+        count = int((silent[worst] * np.asarray(mesh.weights)[:, None]).sum())
+        say(
+            f"κ at {np.asarray(conductivity.temperatures)[worst]:g} K leaves out {count} modes of the mesh that move and that"
+            " nothing scatters: they would carry infinite heat; take larger supercells or a finer mesh, or let isotopes or"
+            " boundaries (boundary_mfp) scatter"
+        )
     boundary = np.asarray(linewidths.boundary)
     if boundary.any() and np.all(boundary <= 1.001 * np.asarray(boundary_linewidth(V, frequencies, UNLIMITED))):
         widths = widths - boundary  # boundaries 1 m apart are none
@@ -188,4 +231,4 @@ def half_width(crystal: Crystal, supercell: Supercell) -> float:
     return float(np.linalg.norm(lattice, axis=1).min()) / 2
 
 
-__all__ = ["Diagnostics", "diagnose", "judge_unlimited", "require_scattering"]
+__all__ = ["Diagnostics", "diagnose", "judge_unlimited", "require_scattering", "say_if_width_is_off"]

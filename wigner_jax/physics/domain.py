@@ -89,6 +89,24 @@ def _in_short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:50]} ... of the type {type(value).__name__}"
 
 
+def _check_correction(plan: Plan, nac: LongRange | None) -> None:
+    """Raises InputError if the dipole sum would be taken out of another supercell than that of Φ2."""
+    dipoles = getattr(nac, "plan", None)
+    if dipoles is None or not is_concrete(dipoles):
+        return
+    cells = plan.fc2_table.supercell_atoms // plan.crystal.n_atoms
+    found = round(1 / float(np.max(dipoles.weights)))  # Γ has no equivalents: its share is one of all points
+    same = found == cells
+    if same and plan.supercells is not None:
+        phases = np.asarray(dipoles.commensurate) @ plan.supercells.fc2_supercell.matrix.T
+        same = bool(np.abs(phases - np.rint(phases)).max() < 1e-6)
+    if not same:
+        raise InputError(
+            f"nac was made for a supercell of {found} primitive cells, Φ2 is of {'another of ' if found == cells else ''}{cells}",
+            "make it with make_nac(supercells, charges) of the same supercells",
+        )
+
+
 def check_problem(
     plan: Plan,
     fc: ForceConstants,
@@ -129,6 +147,7 @@ def check_problem(
             raise InputError(f"{name}: numbers of the type {dtype.name}{order}", "give real ones: np.asarray(x, float)")
         if is_concrete(array):
             require_finite(array, name)
+    _check_correction(plan, nac)
     if is_concrete(plan.crystal.masses) and not np.all(np.asarray(plan.crystal.masses) > 0):
         raise InputError("a mass is not above 0", "check the masses of the crystal")
     if born and is_concrete(born):

@@ -9,7 +9,7 @@ import spglib
 
 from .._core.as_numbers import as_numbers
 from ..crystal.symmetry import cartesian, reciprocal_operations, space_group
-from ..errors import InputError
+from ..errors import InputError, say
 from ..types import Crystal, Mesh
 from .lattice_geometry import second_moment
 
@@ -97,6 +97,21 @@ def mesh_dims(dims: Sequence[int]) -> tuple[int, int, int]:
     if points > MOST_POINTS:
         raise InputError(f"a mesh of {points:.2g} points, where {MOST_POINTS} can be numbered", "take a coarser one")
     return int(array[0]), int(array[1]), int(array[2])
+
+
+def say_if_mesh_breaks_symmetry(crystal: Crystal, mesh: Mesh) -> None:
+    """Warns where a mesh has less symmetry than the crystal: κ has no more than the mesh.
+
+    Warns:
+        AccuracyWarning: with the numbers of operations.
+    """
+    kept, every = len(mesh.rotations), len(reciprocal_operations(space_group(crystal)))
+    if kept < every:
+        dims = "×".join(map(str, mesh.dims))
+        say(
+            f"the mesh {dims} keeps {kept} of the crystal's {every} operations, and κ too: take as many points along vectors that"
+            " are equal by symmetry"
+        )
 
 
 def make_mesh(crystal: Crystal, dims: Sequence[int], symmetry: bool = True) -> Mesh:

@@ -9,6 +9,7 @@ import h5py
 
 from ..._core.atomic_write import check_folder, check_output
 from ...errors import InputError
+from ...ifc.plausible import say_implausible
 from ..phono3py import read_phono3py
 from ..yaml_cells import has_constants as yaml_has_constants
 from ..yaml_cells import is_yaml
@@ -45,6 +46,8 @@ def has_constants(structure: Any, model: Any = None) -> bool:
         return yaml_has_constants(structure, model)
     if not path.exists():
         return path.suffix == FCS or path.name == CONTROL
+    if model is None and path.name in BARE:
+        return True  # and reading it says what is missing
     return _kind(path) is not None
 
 
@@ -112,6 +115,8 @@ def read_force_constants(
         if path.is_file() and path.suffix in HDF5 and path.name not in BARE and not h5py.is_hdf5(path):
             read_own(path)  # which says how it is damaged
         raise InputError(*_reason(path))
+    if kind != "wigner-jax":
+        say_implausible(given.supercells, given.force_constants)
     if born is not None:
         from ..born import read_born
 

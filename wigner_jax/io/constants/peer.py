@@ -13,6 +13,7 @@ from ...crystal.elements import SYMBOLS
 from ...errors import InputError
 from ...ifc.images import atom_at
 from ...ifc.phono3py_bridge import make_supercell_map, peer_constants
+from ...ifc.plausible import say_implausible
 from ...types import BornCharges, ForceConstants
 from ..born import NAC_FACTOR
 from ..calculator_units import units_of
@@ -64,6 +65,8 @@ def from_phono3py(peer: Any) -> GivenConstants:
         raise InputError(f"the Phono3py object has no {missing}", "call produce_fc3() and produce_fc2() first")
     units = units_of({"phono3py": {"calculator": calculator}}, Path("the Phono3py object"))
     cells, fc = peer_constants(peer, units.length, float(peer.primitive_symmetry.tolerance) * units.length)
+    fc = ForceConstants(fc.fc2 * units.fc2, fc.fc3 * units.fc3)
+    say_implausible(cells, fc)
     nac = peer.nac_params
     born = None
     if nac is not None:
@@ -71,7 +74,7 @@ def from_phono3py(peer: Any) -> GivenConstants:
         born = BornCharges(np.asarray(nac["born"], float), np.asarray(nac["dielectric"], float), np.array(factor))
     mesh = getattr(peer, "mesh_numbers", None)
     return GivenConstants(
-        cells, ForceConstants(fc.fc2 * units.fc2, fc.fc3 * units.fc3), born,
+        cells, fc, born,
         None if mesh is None else tuple(int(n) for n in mesh), "a Phono3py object",
     )  # fmt: skip
 
