@@ -117,7 +117,13 @@ def test_our_constants_as_an_object_and_back():
     )
 
 
-@pytest.mark.parametrize("file", ["mp-23193-KCl-rs", "mp-23259-LiBr-rs", "mp-1265-MgO-rs"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "mp-23193-KCl-rs", pytest.param("mp-23259-LiBr-rs", marks=pytest.mark.slow),
+        pytest.param("mp-1265-MgO-rs", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_stored_force_sets(shared, file, tmp_path):
     """The score of matbench-discovery from the object and from its files, to 1e-10."""
     from solver.test_phono3py_live import stored_forces

@@ -89,7 +89,13 @@ def back(folder: Path, given: GivenConstants, format: str, **options) -> GivenCo
 
 
 @pytest.mark.parametrize("format", COMPLETE)
-@pytest.mark.parametrize("case", ["diagonal", "non-diagonal", "skewed", "permuted", "wurtzite"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "non-diagonal", "permuted", "wurtzite", pytest.param("diagonal", marks=pytest.mark.slow),
+        pytest.param("skewed", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_round_trips(case, format, tmp_path):
     """κ, the off-diagonal part of the strained crystals included, to 1e-10."""
     expected = kappa(made(case))
@@ -99,7 +105,13 @@ def test_round_trips(case, format, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("case", ["one cell", "one non-diagonal cell", "one cell, permuted", "smaller"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "one non-diagonal cell", "one cell, permuted", pytest.param("one cell", marks=pytest.mark.slow),
+        pytest.param("smaller", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_round_trip_of_hiphive(case, tmp_path):
     """Its format has one supercell, and no primitive cell: one is found anew, which may have other vectors."""
     given = made(case)
