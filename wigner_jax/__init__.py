@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .crystal.prototypes import available_prototypes, prototype
     from .end_to_end import kappa_fn
     from .errors import AccuracyWarning, ImaginaryModes, InputError
+    from .evaluation.committee import Committee, committee, linear_error
     from .ifc.autodiff import ForceConstantsReport, force_constants, force_constants_fn
     from .ifc.batched_forces import BatchedForces
     from .ifc.calculator_pool import CalculatorPool
@@ -113,6 +114,7 @@ _MODULES = {
     "crystal.prototypes": "available_prototypes prototype",
     "end_to_end": "kappa_fn",
     "errors": "AccuracyWarning ImaginaryModes InputError",
+    "evaluation.committee": "Committee committee linear_error",
     "ifc.autodiff": "ForceConstantsReport force_constants force_constants_fn",
     "ifc.batched_forces": "BatchedForces",
     "ifc.calculator_pool": "CalculatorPool",
@@ -178,6 +180,7 @@ __all__ = [
     "BatchedForces",
     "BornCharges",
     "CalculatorPool",
+    "Committee",
     "Conductivity",
     "Convergence",
     "Crystal",
@@ -224,6 +227,7 @@ __all__ = [
     "averaged_interaction",
     "build_graph",
     "check_potential",
+    "committee",
     "conductivity",
     "converge",
     "default_mesh",
@@ -246,6 +250,7 @@ __all__ = [
     "joint_density_of_states",
     "kappa",
     "kappa_fn",
+    "linear_error",
     "linewidths",
     "load_potential",
     "make_nac",

@@ -31,7 +31,7 @@ from .physics.broadening.tetrahedron import Tetrahedron
 from .physics.conductivity import wigner_heat_capacity
 from .physics.dealt_buckets import linewidths_of, pieces
 from .physics.diagnostics import judge_unlimited, require_scattering, say_if_width_is_off
-from .physics.domain import check_problem, is_concrete, temperature_array
+from .physics.domain import check_problem, check_ways, is_concrete, temperature_array
 from .plan.fc2_table import make_fc2_table
 from .plan.fc3_table import make_fc3_table
 from .plan.memory import require_memory
@@ -199,6 +199,7 @@ def kappa(
             refuses; ValueError: double precision is off.
     """
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
+    check_ways(tiling, heat_capacity_matrix)
     check_precision(precision)
     if is_concrete(plan, fc):
         _check_constants(plan, fc)
@@ -256,6 +257,7 @@ def solve(
         AccuracyWarning: residuals of the force constants, κ that vanishes, mean free paths above 1 m.
     """
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
+    check_ways(tiling, heat_capacity_matrix)
     check_precision(precision)
     T = temperature_array(temperatures)
     residuals = _check_constants(plan, fc)

@@ -39,7 +39,7 @@ def test_where_no_mode_takes_part_kappa_is_nan(problem):
         assert np.isnan(jax.jit(kappa)(constants)).all()
 
 
-@pytest.mark.parametrize("bad", [-1.0, 0.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [-1.0, 0.0, float("nan"), float("inf"), None])
 @pytest.mark.parametrize("name", ["scale", "floor"])
 def test_numbers_of_the_adaptive_gaussian(problem, name, bad):
     plan, fc = problem
@@ -204,6 +204,14 @@ def test_a_correction_of_another_supercell(problem):
                 call(plan, fc, (300.0,), broadening=wj.AdaptiveGaussian(), nac=wj.make_nac(wrong, born))
     nac = wj.make_nac(cells, born)
     wj.kappa(plan, fc, (300.0,), broadening=wj.AdaptiveGaussian(), nac=nac)
+
+
+def test_ways_that_are_none(problem):
+    smooth = {"broadening": wj.AdaptiveGaussian()}
+    for call in (wj.solve, wj.kappa):
+        for options, message in (({"tiling": 0}, "tiling is 0"), ({"heat_capacity_matrix": None}, "matrix is None")):
+            with pytest.raises(InputError, match=message):
+                call(*problem, (300.0,), **smooth, **options)
 
 
 def test_a_plan_that_has_lost_its_supercells(problem):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._core.tiling import Tiling
 from ..checks import require_double_precision, require_finite, temperatures_above_zero
 from ..errors import InputError
 from ..plan.dipoles import require_charges
@@ -50,6 +51,17 @@ def temperature_array(temperatures: Sequence[float] | Array | float) -> Array:
     return jnp.atleast_1d(traced)
 
 
+def check_ways(tiling: Any, heat_capacity_matrix: Any) -> None:
+    """Raises InputError unless these are a `Tiling` or None, and a function."""
+    if not (tiling is None or isinstance(tiling, Tiling)):
+        raise InputError(f"tiling is {_in_short(tiling)}", "leave it out, or give a Tiling")
+    if not callable(heat_capacity_matrix):
+        raise InputError(
+            f"heat_capacity_matrix is {_in_short(heat_capacity_matrix)}",
+            "give wigner_heat_capacity or another function",
+        )
+
+
 def check_options(
     broadening: Broadening | None, scattering: Scattering, nac: Any = None, *, charges: bool = False
 ) -> None:
@@ -74,11 +86,12 @@ def check_options(
     if not known and nac is not None and (isinstance(nac, type) or not hasattr(nac, "lattice_term")):
         more = '"source", BornCharges, ' if charges else ""
         raise InputError(f"nac is {_in_short(nac)}", f"give {more}a correction that make_nac has made, or None")
-    for name, value in (
-        ("Scattering.boundary_mfp", scattering.boundary_mfp),
-        *((f"{name} of the broadening", getattr(broadening, name, None)) for name in ("sigma", "scale", "floor")),
-    ):
-        if value is not None and is_concrete(value):
+    widths = [name for name in ("sigma", "scale", "floor") if hasattr(broadening, name)]
+    numbers = [(f"{name} of the broadening", getattr(broadening, name)) for name in widths]
+    if scattering.boundary_mfp is not None:
+        numbers.append(("Scattering.boundary_mfp", scattering.boundary_mfp))
+    for name, value in numbers:
+        if is_concrete(value):
             number = np.asarray(value)
             if number.dtype.kind not in "iuf" or number.shape != () or not (np.isfinite(number) and number > 0):
                 raise InputError(f"{name} is {_in_short(value)}", "give one positive number")
