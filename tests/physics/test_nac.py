@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from reference_materials import REFERENCES, load, material_params, reference_params, stored
 
+from wigner_jax._solve import make_plan, phonons
+from wigner_jax.errors import InputError
 from wigner_jax.physics import phonons as module
-from wigner_jax.physics.nac import GonzeLee, Wang
+from wigner_jax.physics.nac import GonzeLee, Wang, make_nac
 from wigner_jax.plan.dipoles import commensurate_points, dipole_plan, reciprocal_vectors, symmetrized_charges
 from wigner_jax.plan.fc2_table import make_fc2_table
 from wigner_jax.types import BornCharges
@@ -90,6 +92,24 @@ def test_no_term_at_the_zone_centre_without_direction(material, method):
     with_term = dynamical_matrix(np.zeros((1, 3)), *args, correction(method, material))
     without = dynamical_matrix(np.zeros((1, 3)), *args)
     np.testing.assert_allclose(with_term, without, rtol=0, atol=1e-14)
+
+
+def test_a_direction_is_checked_and_reaches_gamma(material):
+    """The longitudinal modes split off at Γ itself, as near to it."""
+    plan = make_plan(material.cells, (2, 2, 2))
+    plain, split = (
+        np.asarray(
+            phonons(plan, material.constants.fc2, make_nac(material.cells, material.born, direction=d)).frequencies[0]
+        )
+        for d in (None, (1, 0, 0))
+    )
+    assert split[-1] > 1.1 * plain[-1]
+    np.testing.assert_allclose(split[:-1], plain[:-1], atol=1e-6)
+    for bad in ((0, 0, 0), (1, 0), (1, 0, np.nan), "x", 1.0):
+        with pytest.raises(InputError, match="direction is"):
+            make_nac(material.cells, material.born, direction=bad)
+    with pytest.raises(InputError, match="method is"):
+        make_nac(material.cells, material.born, "both")
 
 
 def test_long_waves_approach_the_directional_limit(material):

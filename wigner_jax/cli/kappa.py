@@ -96,6 +96,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="gonze",
         help="Gonze and Lee (default), or Wang's interpolation",
     )
+    physics.add_argument(
+        "--q-direction",
+        nargs=3,
+        type=float,
+        metavar=("a", "b", "c"),
+        help="direction in which Γ is approached, of --nac",
+    )
     physics.add_argument("--no-isotope", action="store_true", help="leave out scattering by natural isotopes")
     physics.add_argument(
         "--isotopes",
@@ -188,7 +195,9 @@ def run(arguments: argparse.Namespace) -> int:
         measured = None if by_length is None else default_mesh(crystal, by_length)
         plan = make_plan(cells, dims or measured or problem.mesh or default_mesh(crystal))
         born = None if arguments.nac == "none" else problem.born
-        nac = None if born is None else make_nac(problem.supercells, born, arguments.nac_method)
+        if born is None and arguments.q_direction is not None:
+            raise InputError("--q-direction belongs to a non-analytic correction, and there is none", "give --nac BORN")
+        nac = None if born is None else make_nac(problem.supercells, born, arguments.nac_method, arguments.q_direction)
     if output is not None:
         size = rough_size(len(plan.mesh.irreducible), 3 * len(crystal.numbers), len(temperatures))
         writable(output, "a kappa file", need=size)

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from .._core.as_numbers import as_numbers
 from .._core.pytree import Array, pytree
+from ..errors import InputError
 from ..plan.dipoles import DipolePlan, dipole_plan, symmetrized_charges
 from .phonons import lattice_weights, phases, separation_phases
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Literal
 
     from ..types import BornCharges, Crystal, FC2Table, Supercells
@@ -139,13 +143,33 @@ class Wang:
         return 16 * 9 * crystal.n_atoms**2 * 8
 
 
-def make_nac(supercells: Supercells, born: BornCharges, method: Literal["gonze", "wang"] = "gonze") -> LongRange:
+def make_nac(
+    supercells: Supercells,
+    born: BornCharges,
+    method: Literal["gonze", "wang"] = "gonze",
+    direction: Sequence[float] | None = None,
+) -> LongRange:
     """The non-analytic correction of these charges, symmetrised.
 
     Args:
         method: "gonze" (Gonze and Lee's dipole sum) or "wang" (Wang's interpolation).
+        direction: (3,) fractional, in which Γ is approached: its longitudinal optic modes split off there. None: no term at Γ,
+            as on phono3py's meshes.
+
+    Raises:
+        InputError: a method or direction that is none.
     """
+    if method not in ("gonze", "wang"):
+        raise InputError(f"method is {method!r}", "choose from gonze, wang")
+    towards = None
+    if direction is not None:
+        try:
+            towards = np.asarray(as_numbers(direction), float)
+        except ValueError:
+            towards = np.zeros(0)
+        if towards.shape != (3,) or not np.isfinite(towards).all() or not np.any(towards):
+            raise InputError(f"direction is {direction!r}", "give three numbers, of the reciprocal lattice")
     charges = symmetrized_charges(born, supercells.crystal)
     if method == "wang":
-        return Wang(charges)
-    return GonzeLee(charges, dipole_plan(supercells.crystal, supercells.fc2_supercell))
+        return Wang(charges, towards)
+    return GonzeLee(charges, dipole_plan(supercells.crystal, supercells.fc2_supercell), towards)
