@@ -114,7 +114,14 @@ def others_options() -> set[str]:
 def test_options_exist(page: Path) -> None:
     """Every --option anywhere in a page: ours, a benchmark's, or of another program on the pages that speak of one."""
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]", page.read_text()))
-    of_others = ("README.md", "CONTRIBUTING.md", "coming-from.md", "self-energy.md", "validation.md")
+    of_others = (
+        "README.md",
+        "CONTRIBUTING.md",
+        "coming-from.md",
+        "force-constants.md",
+        "self-energy.md",
+        "validation.md",
+    )
     allowed = own_options() | (others_options() if page.name in of_others else set())
     assert shown <= allowed, (name_of(page), sorted(shown - allowed))
 

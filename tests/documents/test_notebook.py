@@ -9,7 +9,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
-from quick_programs import COMPILED_QUICKLY
+from quick_programs import COMPILED_LIGHTLY
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -28,7 +28,7 @@ def printed(notebook: nbformat.NotebookNode) -> list[str]:
 def test_notebook(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     # compiled programs survive from run to run of the tests, as they do for a user of the command line
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(request.config.cache.mkdir("jax")))
-    for name, value in COMPILED_QUICKLY.items():
+    for name, value in COMPILED_LIGHTLY.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     notebook = nbformat.read(path, as_version=4)

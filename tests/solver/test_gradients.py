@@ -99,7 +99,7 @@ def check(function, x, direction, h: float, tolerance: float, forward: bool = Tr
         ("nacl-mace", (4, 4, 4), "adaptive"),
         pytest.param("si-tersoff", (4, 4, 4), "gaussian", marks=pytest.mark.slow),
         pytest.param("Si", (5, 5, 5), "adaptive", marks=SHARED),
-        pytest.param("NaCl", (5, 5, 5), "gaussian", marks=[SHARED, pytest.mark.slow]),
+        pytest.param("NaCl", (5, 5, 5), "gaussian", marks=SHARED),
         pytest.param("wurtzite", (3, 3, 2), "gaussian", marks=pytest.mark.slow),
         pytest.param("wurtzite", (4, 4, 3), "adaptive", marks=pytest.mark.slow),
     ],
@@ -228,7 +228,7 @@ def sign_changes(plan, before, after) -> int:
 
 @pytest.mark.parametrize(
     ("name", "dims"),
-    [("si-tersoff", (4, 4, 4)), pytest.param("NaCl", (5, 5, 5), marks=[SHARED, pytest.mark.slow]),
+    [("si-tersoff", (4, 4, 4)), pytest.param("NaCl", (5, 5, 5), marks=SHARED),
      pytest.param("wurtzite", (4, 4, 3), marks=pytest.mark.slow)],
 )  # fmt: skip
 @pytest.mark.as_shipped

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ..._core.chunking import map_nonempty
 from ..._core.pytree import pytree
+from ..taking_part import takes_part
 
 if TYPE_CHECKING:
     from ..._core.pytree import Array
@@ -88,7 +89,9 @@ class _Smooth:
 
     def delta(self, tables: GaussianTables, first: Array, second: Array, at: Array) -> tuple[Array, Array, Array]:
         """See physics/pairs.py."""
-        ft, fu = tables.frequencies[first][:, None, :, None], tables.frequencies[second][:, :, None, None]
+        # what takes no part is at zero: the acoustic modes at Γ are rounding errors, and their derivatives too
+        f = jnp.where(takes_part(tables.frequencies), tables.frequencies, 0.0)
+        ft, fu = f[first][:, None, :, None], f[second][:, :, None, None]
         slopes = None
         if tables.slopes is not None:
             slopes = (tables.slopes[first][:, None], tables.slopes[second][:, :, None])
