@@ -18,6 +18,8 @@ and the spectral function is that of the dressed phonon,
     A_s(q, f) = (1/π) 4 f_s² Γ_s / ([f² - f_s² - 2 f_s Δ_s]² + 4 f_s² Γ_s²).
 
 Everything is averaged over degenerate blocks, and differentiable where the broadening is.
+
+Long, because all of these are one sum over the triplets of a point, read in several ways.
 """
 
 from __future__ import annotations
