@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .physics.conductivity import HeatCapacityMatrix
     from .physics.pairs import Broadening, State
     from .physics.phonons import LongRange
-    from .types import ForceConstants, Phonons, Precision, Supercells
+    from .types import Conductivity, ForceConstants, Phonons, Precision, Supercells
 
     Progress = Callable[[int, int], None]
 
@@ -154,10 +154,7 @@ def _linewidths(
     # looked at here only: until now an accelerator works on, piece by piece, and nobody waits
     three, isotope = (xp.concatenate([xp.asarray(part[k])[: part[3]] for part in parts])[order] for k in (0, 1))
     overflow = xp.any(xp.concatenate([xp.asarray(part[2]) for part in parts]))
-    f = xp.asarray(phonons.frequencies)[xp.asarray(plan.mesh.irreducible)]
-    boundary = xp.zeros_like(f)
-    if scattering.boundary_mfp is not None:
-        boundary = transport.boundary_linewidth(phonons.velocity_operator, f, scattering.boundary_mfp)
+    boundary = _boundary(plan, phonons, scattering.boundary_mfp, xp)
     three = xp.where(overflow, xp.nan, xp.moveaxis(three, 1, 0))
     return Linewidths(three, isotope, boundary, overflow)
 
@@ -288,14 +285,32 @@ def _solution(
     if gamma.overflow:  # a q-point outside the sample needed more: measure them all
         broadening = broadening.sized(plan, state, 0.0)
         gamma = _linewidths(plan, state, waves, broadening, scattering, progress)
+    found = _judged_conductivity(plan, waves, gamma, T, heat_capacity_matrix)
+    say_if_width_is_off(broadening, waves, plan.mesh)
+    return Solution(
+        waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals, precision=precision
+    )
+
+
+def _judged_conductivity(
+    plan: Plan, waves: Phonons, gamma: Linewidths, T: Array, heat_capacity_matrix: HeatCapacityMatrix
+) -> Conductivity:
+    """κ of phonons and linewidths, refused or said where it means nothing."""
     found = _conductivity(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix)
     require_finite(found.kappa_TOT, "κ")
     require_scattering(waves, gamma)
     say_if_nothing_carries(found, waves)
-    say_if_width_is_off(broadening, waves, plan.mesh)
     judge_unlimited(found, gamma, waves, plan.mesh)
-    return Solution(
-        waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals, precision=precision
+    return found
+
+
+def _boundary(plan: Plan, waves: Phonons, boundary_mfp: Array | float | None, xp: Any) -> Array:
+    """Half widths by boundaries, 0 without. (P, m) THz"""
+    f = xp.asarray(waves.frequencies)[xp.asarray(plan.mesh.irreducible)]
+    return (
+        xp.zeros_like(f)
+        if boundary_mfp is None
+        else transport.boundary_linewidth(waves.velocity_operator, f, boundary_mfp)
     )
 
 
@@ -317,15 +332,8 @@ def with_boundary(
     scattering = dataclasses.replace(solution.scattering, boundary_mfp=boundary_mfp)
     plan, waves, T = solution.plan, solution.phonons, solution.conductivity.temperatures
     check_problem(plan, solution.force_constants, T, solution.broadening, scattering, solution.nac)
-    f = jnp.asarray(waves.frequencies)[jnp.asarray(plan.mesh.irreducible)]
-    boundary = jnp.zeros_like(f)
-    if boundary_mfp is not None:
-        boundary = transport.boundary_linewidth(waves.velocity_operator, f, boundary_mfp)
-    gamma = dataclasses.replace(solution.linewidths, boundary=boundary)
-    found = _conductivity(waves, gamma.total, plan.mesh, plan.crystal, temperature_array(T), heat_capacity_matrix)
-    require_finite(found.kappa_TOT, "κ")
-    require_scattering(waves, gamma)
-    judge_unlimited(found, gamma, waves, plan.mesh)
+    gamma = dataclasses.replace(solution.linewidths, boundary=_boundary(plan, waves, boundary_mfp, jnp))
+    found = _judged_conductivity(plan, waves, gamma, temperature_array(T), heat_capacity_matrix)
     return dataclasses.replace(solution, linewidths=gamma, conductivity=found, scattering=scattering)
 
 

@@ -192,8 +192,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_own(kept, problem.given)
     with stages("plan"):
         cells = dataclasses.replace(problem.supercells, crystal=crystal)
-        measured = None if by_length is None else default_mesh(crystal, by_length)
-        plan = make_plan(cells, dims or measured or problem.mesh or default_mesh(crystal))
+        plan = make_plan(cells, _mesh_of(dims or by_length, crystal) or problem.mesh or default_mesh(crystal))
         born = None if arguments.nac == "none" else problem.born
         if born is None and arguments.q_direction is not None:
             raise InputError("--q-direction belongs to a non-analytic correction, and there is none", "give --nac BORN")
@@ -252,6 +251,11 @@ def _beside(output: Path) -> Path:
     return output.with_name(stem + end)
 
 
+def _mesh_of(wanted: tuple[int, ...] | float | None, crystal: Crystal) -> tuple[int, ...] | None:
+    """--mesh as integers, where it is a length too."""
+    return default_mesh(crystal, wanted) if isinstance(wanted, float) else wanted
+
+
 def _ahead(
     source: str | ase.Atoms, model: str | None, arguments: argparse.Namespace, wanted: tuple[int, ...] | float | None,
     fc2: tuple[int, ...] | None, fc3: tuple[int, ...] | None,
@@ -260,19 +264,16 @@ def _ahead(
     from ..screening.estimate import estimate, memory_of_solver
     from ..screening.settings import ScreenSettings
 
-    def mesh_of(crystal: Crystal) -> tuple[int, ...] | None:
-        return default_mesh(crystal, wanted) if isinstance(wanted, float) else wanted
-
     if has_constants(source, model):
         given = read_force_constants(str(source), symprec=arguments.symprec)
         crystal = given.supercells.crystal
-        mesh = mesh_dims(mesh_of(crystal) or given.mesh or default_mesh(crystal))
+        mesh = mesh_dims(_mesh_of(wanted, crystal) or given.mesh or default_mesh(crystal))
         memory = memory_of_solver(crystal, mesh) / 1e9
         return f"{formula(crystal)}: {given.origin}, mesh {'×'.join(map(str, mesh))}, about {memory:.1f} GB"
     atoms = snapped(structure_of(source), arguments.symprec)
     found = model_of(model, atoms, arguments.processes or 1)
     crystal = default_supercells(atoms, fc2, fc3).crystal
-    chosen = mesh_of(crystal) or (None if "q_mesh" in atoms.info else default_mesh(crystal))
+    chosen = _mesh_of(wanted, crystal) or (None if "q_mesh" in atoms.info else default_mesh(crystal))
     settings = ScreenSettings(mesh=chosen, fc2_supercell=fc2, fc3_supercell=fc3)
     return f"{formula(crystal)}: {estimate(atoms, found, settings).line().strip()}"
 

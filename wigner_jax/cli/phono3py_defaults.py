@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..io.constants.peer import to_phono3py
+from ..io.constants.peer import require_peer, to_phono3py
 from ..io.yaml_cells import is_yaml
+from .report import COMPONENTS
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +53,7 @@ def peer_table(
     Raises:
         InputError: phono3py is not installed, or cannot load the file.
     """
-    peer = to_phono3py(given)  # says where phono3py is missing
+    require_peer()
     import phono3py
 
     with warnings.catch_warnings():
@@ -63,6 +64,8 @@ def peer_table(
             except Exception as error:
                 raise InputError(f"phono3py cannot load {source} ({error})", "leave out --phono3py-defaults") from error
             peer.nac_params = None if given.born is None else peer.nac_params
+        else:
+            peer = to_phono3py(given)
         peer.mesh_numbers = list(dims)
         if arguments.broadening == "gaussian":
             peer.sigmas = [0.1 if arguments.sigma is None else arguments.sigma]
@@ -72,9 +75,7 @@ def peer_table(
             temperatures=list(temperatures), is_isotope=not arguments.no_isotope, boundary_mfp=mfp
         )
     kappa = np.asarray(peer.thermal_conductivity.kappa)[0]
-    lines = [
-        f"{'T (K)':>8} " + " ".join(f"{'κ_' + c:>11}" for c in ("xx", "yy", "zz", "yz", "xz", "xy")) + "   W/(m K)"
-    ]
+    lines = [f"{'T (K)':>8} " + " ".join(f"{'κ_' + c:>11}" for c in COMPONENTS) + "   W/(m K)"]
     lines += [f"{t:8g} " + " ".join(f"{v:11.4f}" for v in row) for t, row in zip(temperatures, kappa, strict=True)]
     return "\n".join([*lines, "", SAYS.format(version=phono3py.__version__)])
 

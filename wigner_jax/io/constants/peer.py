@@ -33,7 +33,7 @@ def to_phono3py(given: GivenConstants) -> Any:
     Raises:
         InputError: phono3py is not installed.
     """
-    _require_peer()
+    require_peer()
     from phono3py import Phono3py
 
     cells, fc = given.supercells, given.force_constants
@@ -104,7 +104,7 @@ def write_phono3py(folder: Path, given: GivenConstants, full: bool = False) -> l
 
 def write_phonopy(folder: Path, given: GivenConstants, full: bool = False) -> list[Path]:
     """phonopy.yaml and FORCE_CONSTANTS, compact unless `full`: Φ2 alone, which is all that phonopy knows."""
-    _require_peer()
+    require_peer()
     from phonopy import Phonopy
     from phonopy.file_IO import write_FORCE_CONSTANTS
     from phonopy.harmonic.force_constants import compact_fc_to_full_fc
@@ -126,7 +126,7 @@ def write_phonopy(folder: Path, given: GivenConstants, full: bool = False) -> li
     return [folder / "phonopy.yaml", folder / "FORCE_CONSTANTS"]
 
 
-def _require_peer() -> None:
+def require_peer() -> None:
     """Raises InputError if phono3py is not installed; phonopy comes with it."""
     if importlib.util.find_spec("phono3py") is None:
         raise InputError("phono3py is not installed, which knows its files", "pip install 'wigner-jax[phono3py]'")
@@ -160,4 +160,4 @@ def _in_order_of(crystal: Crystal, ours: Supercell, array: Any, theirs: Any, pri
     return np.ascontiguousarray(found)
 
 
-__all__ = ["from_phono3py", "to_phono3py", "write_phono3py", "write_phonopy"]
+__all__ = ["from_phono3py", "require_peer", "to_phono3py", "write_phono3py", "write_phonopy"]
