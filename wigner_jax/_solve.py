@@ -323,11 +323,7 @@ def with_boundary(
         boundary_mfp: µm; None for no boundaries.
         heat_capacity_matrix: what `solve` was given.
 
-    Raises:
-        InputError: a length that is not above 0, or modes that nothing else limits carry κ.
-
-    Warns:
-        AccuracyWarning: as `solve`.
+    Raises, warns: as `solve`, and InputError for a length that is not above 0.
     """
     scattering = dataclasses.replace(solution.scattering, boundary_mfp=boundary_mfp)
     plan, waves, T = solution.plan, solution.phonons, solution.conductivity.temperatures
