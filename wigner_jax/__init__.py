@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .crystal.elements import formula, natural_isotopes
     from .crystal.from_ase import supercells_from_atoms
     from .crystal.isotopes import isotope_mixture
+    from .crystal.low_dimensional import as_layer, as_wire
     from .crystal.prototypes import available_prototypes, prototype
     from .end_to_end import kappa_fn
     from .errors import AccuracyWarning, ImaginaryModes, InputError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .ifc.autodiff import ForceConstantsReport, force_constants, force_constants_fn
     from .ifc.batched_forces import BatchedForces
     from .ifc.calculator_pool import CalculatorPool
+    from .ifc.constraints import with_cutoff, with_rotational_invariance
     from .ifc.finite_displacement import DisplacementReport, finite_displacements
     from .ifc.torch_sim_calculator import TorchSimCalculator
     from .io.born import read_born
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from .physics.conductivity import green_kubo_heat_capacity, wigner_heat_capacity
     from .physics.diagnostics import Diagnostics
     from .physics.nac import GonzeLee, Wang, make_nac
+    from .physics.path_spectra import PathSpectra, path_spectra
     from .physics.self_energy import (
         JointDensityOfStates,
         SelfEnergy,
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
         self_energy,
     )
     from .pipeline import Report, conductivity
+    from .plan.generalized_mesh import generalized_mesh
     from .potentials.base import Potential
     from .potentials.calculator import WignerCalculator
     from .potentials.evaluate import energy_forces_stress, hessian
@@ -111,6 +115,7 @@ _MODULES = {
     "crystal.elements": "formula natural_isotopes",
     "crystal.isotopes": "isotope_mixture",
     "crystal.from_ase": "supercells_from_atoms",
+    "crystal.low_dimensional": "as_layer as_wire",
     "crystal.prototypes": "available_prototypes prototype",
     "end_to_end": "kappa_fn",
     "errors": "AccuracyWarning ImaginaryModes InputError",
@@ -118,6 +123,7 @@ _MODULES = {
     "ifc.autodiff": "ForceConstantsReport force_constants force_constants_fn",
     "ifc.batched_forces": "BatchedForces",
     "ifc.calculator_pool": "CalculatorPool",
+    "ifc.constraints": "with_cutoff with_rotational_invariance",
     "ifc.finite_displacement": "DisplacementReport finite_displacements",
     "ifc.torch_sim_calculator": "TorchSimCalculator",
     "io.born": "read_born",
@@ -133,8 +139,10 @@ _MODULES = {
     "physics.conductivity": "green_kubo_heat_capacity wigner_heat_capacity",
     "physics.diagnostics": "Diagnostics",
     "physics.nac": "GonzeLee Wang make_nac",
+    "physics.path_spectra": "PathSpectra path_spectra",
     "physics.self_energy": "JointDensityOfStates SelfEnergy averaged_interaction joint_density_of_states normal_umklapp self_energy",
     "pipeline": "Report conductivity",
+    "plan.generalized_mesh": "generalized_mesh",
     "potentials.base": "Potential",
     "potentials.calculator": "WignerCalculator",
     "potentials.evaluate": "energy_forces_stress hessian",
@@ -199,6 +207,7 @@ __all__ = [
     "KappaTensors",
     "Linewidths",
     "Mesh",
+    "PathSpectra",
     "Phonons",
     "Plan",
     "Potential",
@@ -222,6 +231,8 @@ __all__ = [
     "WignerCalculator",
     "__version__",
     "as_flax",
+    "as_layer",
+    "as_wire",
     "available_potentials",
     "available_prototypes",
     "averaged_interaction",
@@ -240,6 +251,7 @@ __all__ = [
     "force_constants_fn",
     "formula",
     "from_phono3py",
+    "generalized_mesh",
     "green_kubo_heat_capacity",
     "gruneisen_along_path",
     "gruneisen_by_strain",
@@ -257,6 +269,7 @@ __all__ = [
     "make_plan",
     "natural_isotopes",
     "normal_umklapp",
+    "path_spectra",
     "phonon_bands",
     "phonons",
     "prototype",
@@ -282,6 +295,8 @@ __all__ = [
     "volumes_of",
     "wigner_heat_capacity",
     "with_boundary",
+    "with_cutoff",
+    "with_rotational_invariance",
     "write_force_constants",
     "write_kappa_hdf5",
 ]

@@ -18,8 +18,9 @@ import jax
 from ._core.progress import Progress
 from ._solve import SCATTERING, make_plan, solve
 from .checks import check_precision, positive_integers, require_double_precision
-from .crystal.defaults import default_mesh, default_supercells
+from .crystal.defaults import MESH_LENGTH, default_mesh, default_supercells
 from .crystal.from_ase import in_units_of
+from .crystal.low_dimensional import as_layer, as_wire, flat_mesh
 from .crystal.snapping import snapped
 from .errors import InputError
 from .ifc.autodiff import force_constants
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from .relaxation.ase_protocols import ProtocolReport
     from .relaxation.newton import RelaxReport
     from .solution import Solution
-    from .types import ForceConstants, Precision, Scattering, Supercells
+    from .types import Crystal, ForceConstants, Precision, Scattering, Supercells
 
     Derivatives = Literal["ad", "finite-displacement"]
     Model = str | Path | Potential | Calculator | Callable[[], Any]
@@ -73,6 +74,8 @@ class Report:
         relaxation: how the relaxation ended; None without one.
         force_constants: what they took, and the checks that come for free; None where they were given.
         reach: how far the energy of an atom sees, Å (`Potential.reach`); NaN where unknown.
+        left: of a structure that was not relaxed, the largest components of forces (eV/Å) and stress (GPa).
+        constraints: what was imposed on the force constants, in words: a cutoff, rotational sum rules.
         seconds: wall times of the stages.
     """
 
@@ -82,15 +85,26 @@ class Report:
     relaxation: RelaxReport | ProtocolReport | None = None
     force_constants: ForceConstantsReport | DisplacementReport | None = None
     reach: float = float("nan")
+    left: tuple[float, float] | None = None
+    constraints: str = ""
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def origin(self) -> str:
         """Where the force constants come from, in a line."""
+        imposed = f"; {self.constraints}" if self.constraints else ""
         if self.derivatives == "given":
-            return self.structure
+            return f"{self.structure}{imposed}"
         how = f", finite displacements of {DISTANCE:g} Å" if self.derivatives == "finite-displacement" else ""
-        return f"{self.model}, {'not ' if self.relaxation is None else ''}relaxed{how}"
+        return f"{self.model}, {self._rest}{how}{imposed}"
+
+    @property
+    def _rest(self) -> str:
+        if self.relaxation is not None:
+            return "relaxed"
+        units = zip(self.left or (), ("forces up to {:.2g} eV/Å", "stress up to {:.2g} GPa"), strict=False)
+        said = ", ".join(words.format(x) for x, words in units if x == x)  # NaN where the model does not say
+        return f"not relaxed ({said})" if said else "not relaxed"
 
 
 class Problem(NamedTuple):
@@ -128,6 +142,11 @@ def conductivity(
     fc3_supercell: Sequence[int] | None = None,
     relax: bool = True,
     derivatives: Derivatives | None = None,
+    fc3_cutoff: float | None = None,
+    pair_cutoff: float | None = None,
+    rotational: bool = False,
+    layer: float | bool | None = None,
+    wire: float | None = None,
     broadening: Broadening | None = None,
     scattering: Scattering = SCATTERING,
     nac: LongRange | BornCharges | Literal["source"] | None = "source",
@@ -154,6 +173,12 @@ def conductivity(
         fc2_supercell, fc3_supercell: 1, 3 or 9 integers in units of the given cell; see `default_supercells`.
         relax: cell and atoms within the symmetry first, by Newton's method (calculators: the k_SRME protocol).
         derivatives: "ad", or "finite-displacement" of 0.03 Å; by default what the potential's card says.
+        fc3_cutoff: Å, leaves out what Φ3 has beyond (`with_cutoff`).
+        pair_cutoff: Å, of the atoms that finite displacements move together (`finite_displacements`).
+        rotational: impose the rotational and Huang sum rules on Φ2 (`with_rotational_invariance`).
+        layer: the crystal is a layer in a cell with vacuum, κ that of its thickness in Å; True: of its atoms with their van
+            der Waals radii (`as_layer`). The default mesh has one point along the vacuum.
+        wire: Å², cross-section of a wire in a cell with vacuum (`as_wire`).
         broadening: the linear tetrahedron method unless given.
         scattering: three phonons and isotopes at natural abundance unless given.
         nac: "source" corrects if the source has Born charges (Gonze and Lee's way); charges, a correction, or None.
@@ -177,10 +202,11 @@ def conductivity(
     stages = Progress(None) if progress is None else progress
     problem = prepare(
         structure, model, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, relax=relax,
-        derivatives=derivatives, symprec=symprec, processes=processes, precision=precision, progress=stages,
+        derivatives=derivatives, fc3_cutoff=fc3_cutoff, pair_cutoff=pair_cutoff, rotational=rotational, layer=layer, wire=wire,
+        symprec=symprec, processes=processes, precision=precision, progress=stages,
     )  # fmt: skip
     with stages("plan"):
-        plan = make_plan(problem.supercells, mesh or problem.mesh or default_mesh(problem.supercells.crystal))
+        plan = make_plan(problem.supercells, mesh or problem.mesh or mesh_for(problem.supercells.crystal))
         if isinstance(nac, str):
             nac = problem.born
         if isinstance(nac, BornCharges):
@@ -203,6 +229,11 @@ def prepare(
     fc3_supercell: Sequence[int] | None = None,
     relax: bool = True,
     derivatives: Derivatives | None = None,
+    fc3_cutoff: float | None = None,
+    pair_cutoff: float | None = None,
+    rotational: bool = False,
+    layer: float | bool | None = None,
+    wire: float | None = None,
     symprec: float | None = None,
     processes: int = 1,
     born: str | Path | None = None,
@@ -221,29 +252,35 @@ def prepare(
         born_tensors(born)  # refused before the work
     if has_constants(structure, model):
         for value, name in ((model, "model"), (fc2_supercell, "fc2_supercell"), (fc3_supercell, "fc3_supercell"),
-                            (derivatives, "derivatives"), (None if processes == 1 else processes, "processes")):  # fmt: skip
+                            (derivatives, "derivatives"), (pair_cutoff, "pair_cutoff"), (None if processes == 1 else processes, "processes")):  # fmt: skip
             if value is not None:
                 raise InputError(f"{name} does not go with {structure}, which has force constants", "leave it out")
         with stages("read"):
             data = read_force_constants(cast("str | Path", structure), born=born, symprec=symprec)
-        report = Report(data.origin, "", "given", reach=data.reach)
-        return Problem(data.supercells, data.force_constants, data.born, data.mesh, report)
+        constants, imposed = constrained(data.supercells, data.force_constants, fc3_cutoff, rotational)
+        report = Report(data.origin, "", "given", reach=data.reach, constraints=imposed)
+        return Problem(low_dimensional(data.supercells, layer, wire), constants, data.born, data.mesh, report)
     atoms = snapped(structure_of(structure), symprec)
     found = model_of(model, atoms, processes)
     route = derivatives_of(found, derivatives)
+    if pair_cutoff is not None and route == "ad":
+        raise InputError("pair_cutoff belongs to finite displacements", 'leave it out, or give "finite-displacement"')
     mesh = positive_integers(atoms.info["q_mesh"], "q_mesh") if "q_mesh" in atoms.info else None
     planned = default_supercells(atoms, fc2_supercell, fc3_supercell)
-    require_parameters(planned)
+    require_parameters(low_dimensional(planned, layer, wire))
     if route == "ad" and (work := work_ahead(planned)):
         stages.say(work)
-    relaxation = None
+    relaxation = left = None
     if relax:
         with stages("relax"):
             given = atoms
             atoms, relaxation = relax_with(given, found)
         say_unusual(atoms, given)
     else:
+        from .relaxation.at_rest import forces_left
+
         say_unusual(atoms)
+        left = forces_left(atoms, found)
     with (
         stages("force constants", COMPILED.format("Φ2") if route == "ad" else ""),
         own_processes_end(found, model),
@@ -254,17 +291,52 @@ def prepare(
             route,
             fc2_supercell=fc2_supercell,
             fc3_supercell=fc3_supercell,
+            pair_cutoff=pair_cutoff,
             progress=stages,
             after_fc2=after_fc2,
             precision=precision,
         )
     require_interaction(supercells.crystal, fc, found)
     check_force_constants(supercells, fc)
+    fc, imposed = constrained(supercells, fc, fc3_cutoff, rotational)
     charges = None if born is None else read_born(born, supercells.crystal)
     name = found.name if isinstance(found, Potential) else name_of_calculator(model)
     reach = found.reach if isinstance(found, Potential) else float("nan")
-    report = Report(atoms.get_chemical_formula("metal", empirical=True), name, route, relaxation, how, reach)
-    return Problem(supercells, fc, charges, mesh, report)
+    report = Report(atoms.get_chemical_formula("metal", empirical=True), name, route, relaxation, how, reach, left)
+    report = dataclasses.replace(report, constraints=imposed)
+    return Problem(low_dimensional(supercells, layer, wire), fc, charges, mesh, report)
+
+
+def low_dimensional(supercells: Supercells, layer: float | bool | None, wire: float | None) -> Supercells:
+    """Supercells of what they are said to be: see `conductivity`. Those of a file may say so themselves."""
+    if wire is not None:
+        if layer:
+            raise InputError("layer and wire", "give one of them")
+        return as_wire(supercells, wire)
+    if layer is None or layer is False:
+        return supercells
+    return as_layer(supercells, None if layer is True else layer)
+
+
+def mesh_for(crystal: Crystal, length: float = MESH_LENGTH) -> tuple[int, int, int]:
+    """`default_mesh`, with one point along the vacuum of a layer or wire."""
+    return flat_mesh(crystal, default_mesh(crystal, length))
+
+
+def constrained(
+    supercells: Supercells, fc: ForceConstants, fc3_cutoff: float | None = None, rotational: bool = False
+) -> tuple[ForceConstants, str]:
+    """Force constants with what is asked for imposed on them, and a line that says so; see `conductivity`."""
+    from .ifc.constraints import with_cutoff, with_rotational_invariance
+
+    words = []
+    if fc3_cutoff is not None:
+        fc, change = with_cutoff(supercells, fc, fc3_cutoff)
+        words.append(f"Φ3 within {fc3_cutoff:g} Å ({100 * change.fc3:.2g} % left out)")
+    if rotational:
+        fc, change = with_rotational_invariance(supercells, fc)
+        words.append(f"rotational sum rules (Φ2 changed by {100 * change.fc2:.2g} %)")
+    return fc, ", ".join(words)
 
 
 def any_model(model: Model, processes: int = 1) -> Potential | Calculator:
@@ -350,6 +422,7 @@ def make_force_constants(
     fc2_supercell: Sequence[int] | None = None,
     fc3_supercell: Sequence[int] | None = None,
     distance: float = DISTANCE,
+    pair_cutoff: float | None = None,
     progress: Progress | None = None,
     after_fc2: Callable[[Supercells, Array], None] | None = None,
     precision: Precision = "double",
@@ -358,7 +431,7 @@ def make_force_constants(
 
     Args:
         atoms: at a minimum of the model's energy.
-        distance: of finite displacements, Å.
+        distance, pair_cutoff: of finite displacements, Å.
         after_fc2: see `prepare`.
         precision: of third derivatives by differentiation; see `conductivity`.
 
@@ -384,8 +457,9 @@ def make_force_constants(
     calculator = WignerCalculator(model) if isinstance(model, Potential) else model
     second, third = in_units_of(atoms, supercells)
     return finite_displacements(
-        atoms, calculator, fc2_supercell=second, fc3_supercell=third, distance=distance, progress=listener
-    )
+        atoms, calculator, fc2_supercell=second, fc3_supercell=third, distance=distance, pair_cutoff=pair_cutoff,
+        progress=listener,
+    )  # fmt: skip
 
 
 __all__ = [

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+    from ._core.pytree import Array
     from .physics.bands import Bands
     from .physics.diagnostics import Diagnostics
     from .physics.pairs import Broadening
+    from .physics.path_spectra import PathSpectra
     from .physics.phonons import LongRange
     from .types import (
         Conductivity,
@@ -112,25 +114,38 @@ class Solution:
 
         return phonon_bands(self.plan, self.force_constants.fc2, self.nac)
 
-    def datasets(self, bands: bool = True) -> dict[str, Any]:
+    def datasets(self, bands: bool = True, spectra: PathSpectra | None = None) -> dict[str, Any]:
         """The datasets of the kappa file by name, as `save` writes and `wigner_jax.plot` draws them.
 
         Args:
             bands: whether frequencies along the high-symmetry path are among them.
+            spectra: of `path_spectra`, to be among them.
         """
         from .io.kappa_hdf5 import kappa_datasets
 
-        return kappa_datasets(self, self.bands() if bands else None)
+        return kappa_datasets(self, self.bands() if bands else None, spectra)
 
-    def save(self, path: str | Path, bands: bool = True) -> None:
+    def save(
+        self,
+        path: str | Path,
+        bands: bool = True,
+        *,
+        spectra: PathSpectra | None = None,
+        more: dict[str, Array] | None = None,
+    ) -> None:
         """Write the kappa file, in phono3py's HDF5 schema with the Wigner terms (`io.write_kappa_hdf5`).
+
+        Args:
+            bands, spectra: see `datasets`.
+            more: datasets to be kept beside, by name: gamma_N and gamma_U of `normal_umklapp`, say.
 
         Raises:
             InputError: the file cannot be written.
         """
         from .io.kappa_hdf5 import write_datasets
 
-        write_datasets(path, self.datasets(bands))
+        found = self.datasets(bands, spectra)
+        write_datasets(path, found | {name: np.asarray(x) for name, x in (more or {}).items()})
 
     def plot(self, figure: str = "summary", temperature: float | None = None) -> Figure:
         """A figure by its name in `wigner_jax.plot.FIGURES`. Bands need seekpath (extra `plot`).

@@ -35,6 +35,7 @@ class Crystal:
         masses: (n,) amu.
         numbers: (n,) atomic numbers.
         moments: (n,) or (n, 3) magnetic moments, collinear or vectors; they lower the symmetry. None: no magnetism.
+        occupied: () share of the cell that is material, of layers and wires (`as_layer`): κ is normalised to it. None: all.
     """
 
     lattice: Array  #: (3, 3) Å, rows are the lattice vectors
@@ -43,6 +44,8 @@ class Crystal:
     numbers: tuple[int, ...]  #: (n,) atomic numbers
     #: (n,) or (n, 3) magnetic moments, collinear or vectors; they lower the symmetry. None: no magnetism
     moments: Array | None = dataclasses.field(default=None, repr=False)
+    #: () share of the cell that is material, of layers and wires (`as_layer`): κ is normalised to it. None: all
+    occupied: Array | None = dataclasses.field(default=None, repr=False)
 
     @property
     def n_atoms(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 import wigner_jax as wj
 from wigner_jax.cli.app import main
 from wigner_jax.convergence.figure import convergence_figure
-from wigner_jax.convergence.study import Step, _study
+from wigner_jax.convergence.study import Step, _shells, _study
 from wigner_jax.errors import InputError
 
 MESHES = [(3, 3, 3), (4, 4, 4), (5, 5, 5)]
@@ -61,6 +61,26 @@ def test_over_a_supercell(over):
         np.testing.assert_allclose(step.kappa, one.conductivity.kappa_TOT[0], rtol=1e-8, atol=1e-8)
     assert study.uncertainty == pytest.approx(abs(study.steps[1].average - study.steps[0].average))
     convergence_figure(study)
+
+
+def test_over_a_cutoff():
+    """Force constants are made once; a cutoff beyond everything is none."""
+    made = []
+    options = {"mesh": (3, 3, 3), "tolerance": 1e-9, "after_constants": made.append, **SMALL}
+    study = wj.converge("SiC", "tersoff-1989", over="cutoff", values=[2.5, 3.5, 50.0], **options)
+    assert len(made) == 1
+    assert [s.label for s in study.steps] == ["2.5 Å", "3.5 Å", "50 Å"]
+    for cutoff, step in zip((2.5, None), study.steps[::2], strict=True):
+        one = wj.conductivity("SiC", "tersoff-1989", mesh=(3, 3, 3), fc3_cutoff=cutoff, **SMALL)
+        np.testing.assert_allclose(step.kappa, one.conductivity.kappa_TOT[0], rtol=1e-10, atol=1e-9)
+    assert study.steps[0].average != pytest.approx(study.steps[1].average, rel=1e-3)
+    assert study.steps[1].average == pytest.approx(study.steps[2].average, rel=1e-9)  # beyond the potential's range
+    convergence_figure(study)
+    shells = _shells(made[0].supercells)
+    assert shells[0] < 2.6
+    assert np.all(np.diff(shells) > 0.02)
+    with pytest.raises(InputError, match="do not grow"):
+        wj.converge("SiC", "tersoff-1989", over="cutoff", values=[3.5, 2.5], **options)
 
 
 def test_the_law_is_exact_for_what_obeys_it():

@@ -347,6 +347,12 @@ def test_crystals_made_by_hand() -> None:
         with pytest.raises(InputError, match="the crystal has"):
             space_group(dataclasses.replace(good, **{name: value}))
     assert space_group(good).number == 227
+    for name in ("positions", "lattice", "masses"):
+        words = np.asarray(getattr(good, name)).astype(str)
+        with pytest.raises(
+            InputError, match=f"the {'cell' if name == 'lattice' else name} of the crystal: .* should be numbers"
+        ):
+            space_group(dataclasses.replace(good, **{name: words}))
 
 
 def test_periodic_images_count_as_neighbours() -> None:

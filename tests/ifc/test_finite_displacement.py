@@ -12,6 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from wigner_jax import WignerCalculator, default_supercells, force_constants, load_potential
 from wigner_jax.errors import InputError
 from wigner_jax.ifc.calculator_factory import calculator_of
+from wigner_jax.ifc.constraints import pair_distances
 from wigner_jax.ifc.finite_displacement import finite_displacements
 
 SMALL = {"fc2_supercell": (1, 1, 1), "fc3_supercell": (1, 1, 1)}  # conventional cells
@@ -44,6 +45,27 @@ def test_they_converge_to_automatic_differentiation():
     assert calls[0] == calls[1]
     assert calls[0][0] == 1
     assert calls[0][1] > 10
+
+
+def test_a_cutoff_of_pairs():
+    """Fewer calls; what is within is as before, and triplets without a near pair are zero."""
+    calculator = WignerCalculator(load_potential("tersoff-1988-si"))
+    (cells, every), whole = finite_displacements(silicon(), calculator, **SMALL, symmetrize=False)
+    (_, same), beyond = finite_displacements(silicon(), calculator, **SMALL, pair_cutoff=50.0, symmetrize=False)
+    assert beyond.calls == whole.calls
+    np.testing.assert_allclose(same.fc3, every.fc3, atol=2e-3 * np.abs(every.fc3).max())  # permutations are averaged
+    (_, near), fewer = finite_displacements(silicon(), calculator, **SMALL, pair_cutoff=3.0, symmetrize=False)
+    assert fewer.calls[0] == whole.calls[0]
+    assert 0 < fewer.calls[1] < whole.calls[1]
+    distances = pair_distances(cells.crystal, cells.fc3_supercell)
+    home = distances[cells.fc3_supercell.p2s_map]
+    nearest = np.minimum(np.minimum(home[:, :, None], home[:, None, :]), distances[None])
+    assert not np.any(near.fc3[nearest > 3.0])
+    bonded = np.abs(np.asarray(near.fc3) - every.fc3)[nearest < 3.0]
+    assert np.median(bonded) < 2e-3 * np.abs(every.fc3).max()
+    for bad in (0.0, float("nan")):
+        with pytest.raises(InputError, match="cutoff of pairs"):
+            finite_displacements(silicon(), calculator, **SMALL, pair_cutoff=bad)
 
 
 def test_any_calculator():

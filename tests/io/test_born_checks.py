@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,14 @@ def test_refused(tmp_path: Path, fields: dict, says: str, method: str) -> None:
     )}  # fmt: skip
     with pytest.raises(InputError, match=says):
         make_nac(SiC, born_from_yaml({"nac": block}, 2, "phono3py.yaml"), method)
+
+
+@pytest.mark.parametrize("name", ["charges", "dielectric tensor", "unit factor"])
+@pytest.mark.parametrize("values", ["x", "14.4", True, 1j, [[1.0], [1.0, 2.0]]], ids=str)
+def test_what_is_no_number_is_refused(name: str, values: object) -> None:
+    field = name.removesuffix(" tensor").removeprefix("unit ")
+    with pytest.raises(InputError, match=f"the Born charges, {name}: .* where there should be numbers"):
+        make_nac(SiC, dataclasses.replace(born(), **{field: values}))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Numbers that stand in a file as text."""
+"""Numbers that stand in a file as text, and what is given where there should be numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 import numpy as np
+
+from ..errors import InputError
 
 
 def as_numbers(value: Any) -> np.ndarray:
@@ -27,3 +29,15 @@ def as_numbers(value: Any) -> np.ndarray:
         return np.asarray(value, dtype=float)
     except (TypeError, OverflowError) as error:
         raise ValueError(str(error)) from None
+
+
+def real_numbers(values: Any, name: str) -> np.ndarray:
+    """An array of floats; raises InputError for text, truth values, complex numbers, objects and ragged lists."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # ragged
+        array = np.array("")
+    if array.dtype.kind not in "iuf" and array.size:
+        given = " ".join(str(values).split())[:60]
+        raise InputError(f"{name}: {given!r} where there should be numbers", "give real ones")
+    return array.astype(float)

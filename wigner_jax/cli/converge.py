@@ -1,11 +1,11 @@
-"""``wigner-jax converge``: κ against the mesh or a supercell, until it changes no more."""
+"""``wigner-jax converge``: κ against the mesh, a supercell or a cutoff, until it changes no more."""
 
 from __future__ import annotations
 
 import csv
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from .._core.atomic_write import check_folder, check_output, write_text
 from .._core.own_files import is_figure
 from .._core.progress import Progress, progress_stream
 from ..convergence import converge
+from ..convergence.study import OVER
 from ..errors import InputError
 from ..io.constants.own import is_own, write_own
 from ..plan.mesh import mesh_dims
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
     from ..convergence.study import Step
     from ..pipeline import Problem
 
-HELP = "κ against mesh or supercell, until it changes no more"
+HELP = "κ against mesh, supercell or cutoff, until it changes no more"
 DESCRIPTION = (
     """\
-κ against the q-mesh, or the supercell of Φ2 or Φ3, from coarse to fine, until the uncertainty is below the tolerance. The crystal
+κ against the q-mesh, the supercell of Φ2 or Φ3, or the cutoff of Φ3, from coarse to fine, until the uncertainty is below the tolerance. The crystal
 is relaxed once, and force constants that do not change are made once.
 
 Over the mesh, κ with linear tetrahedra is taken as linear in 1/N and fitted to the last three: the value is the extrapolated
-one, its uncertainty the distance from the last that was computed. Over supercells there is no law: the value is the last one,
-the uncertainty what the last step changed.
+one, its uncertainty the distance from the last that was computed. Over supercells and cutoffs there is no law: the value is the
+last one, the uncertainty what the last step changed.
 
 """
     + SOURCES
@@ -52,20 +53,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the subcommand."""
     add_source(parser)
     study = parser.add_argument_group("study")
-    study.add_argument("--over", choices=("mesh", "fc2", "fc3"), default="mesh", help="what is varied (default: mesh)")
+    study.add_argument("--over", choices=OVER, default="mesh", help="what is varied (default: mesh)")
     study.add_argument(
         "--values", nargs="+", metavar="a,b,c",
-        help="meshes or supercells from coarse to fine, such as 9,9,9 11,11,11 (default: 15 Å and a quarter longer each;"
-        " conventional cells from 5 Å thick on, 2 Å thicker each)",
+        help="meshes, supercells or cutoffs (Å) from coarse to fine, such as 9,9,9 11,11,11 (default: 15 Å and a quarter longer"
+        " each; conventional cells from 5 Å thick on, 2 Å thicker each; one shell of atoms more each)",
     )  # fmt: skip
     study.add_argument("--tolerance", type=float, default=0.02, metavar="x", help="relative (default: 0.02)")
     study.add_argument("-T", "--temperature", type=float, default=300.0, metavar="K", help="default: 300")
     study.add_argument(
-        "--mesh", nargs=3, metavar=("a", "b", "c"), help="of a study over supercells (default: as `kappa`)"
+        "--mesh", nargs=3, metavar=("a", "b", "c"), help="of a study over supercells or cutoffs (default: as `kappa`)"
     )
     study.add_argument("--no-isotope", action="store_true", help="leave out scattering by natural isotopes")
     study.add_argument(
-        "-o", "--out", metavar="FOLDER", help="convergence.csv, convergence.png and, over the mesh, the force constants"
+        "-o",
+        "--out",
+        metavar="FOLDER",
+        help="convergence.csv, convergence.png and, where they are made once, the force constants",
     )
     add_model(parser, processes=False)
     run = parser.add_argument_group("running")
@@ -125,9 +129,16 @@ def summary(study: Convergence) -> str:
     return f"\nκ = {number} W/(m K) at {study.temperature:g} K{percent}; {study.law}\ntolerance of {100 * study.tolerance:g} % {end}"
 
 
-def _values(arguments: argparse.Namespace) -> list[list[int]] | None:
+def _values(arguments: argparse.Namespace) -> list[Any] | None:
     if arguments.values is None:
         return None
+    if arguments.over == "cutoff":
+        try:
+            return [float(text) for text in arguments.values]
+        except ValueError:
+            raise InputError(
+                f"--values has {' '.join(arguments.values)!r}", "give lengths in Å, such as 3 4 5"
+            ) from None
     found = []
     for text in arguments.values:
         try:

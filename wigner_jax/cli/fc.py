@@ -9,7 +9,7 @@ from ..io.constants.formats import FILES, check_places, write_force_constants
 from ..pipeline import prepare
 from .checks import positive
 from .options import add_precision, supercells
-from .sources import SOURCES, add_model, add_source, source_of
+from .sources import SOURCES, add_constraints, add_model, add_source, constraints, source_of
 
 if TYPE_CHECKING:
     import argparse
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--nac", metavar="BORN|none", help="BORN file of the charges to write along, or none (default: the source's)"
     )
     add_model(parser)
+    add_constraints(parser)
     run = parser.add_argument_group("running")
     add_precision(run)
     run.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default: all)")
@@ -61,13 +62,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Make or read them, then write them."""
     second, third = supercells(arguments)
     positive(arguments.processes, "--processes")
+    imposed = constraints(arguments)
     source, model = source_of(arguments)
     check_places(arguments.out, arguments.written)
     stages = Progress(progress_stream(arguments.quiet))
     problem = prepare(
         source, model, fc2_supercell=second, fc3_supercell=third, relax=arguments.relax is not False,
         derivatives=arguments.derivatives, symprec=arguments.symprec, processes=arguments.processes or 1,
-        born=None if arguments.nac == "none" else arguments.nac, precision=arguments.precision, progress=stages,
+        **imposed, born=None if arguments.nac == "none" else arguments.nac, precision=arguments.precision, progress=stages,
     )  # fmt: skip
     given = problem.given._replace(born=None) if arguments.nac == "none" else problem.given
     with stages("files"):

@@ -1,4 +1,7 @@
-"""``wigner-jax kappa``: from a structure or force constants to the table of conductivities."""
+"""``wigner-jax kappa``: from a structure or force constants to the table of conductivities.
+
+More than 350 lines, half of them the options and what they mean.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import numpy as np
 from .._core.progress import Progress, progress_stream
 from .._solve import make_plan, solve, with_boundary
 from ..checks import temperatures_above_zero
-from ..crystal.defaults import default_mesh, default_supercells
+from ..crystal.defaults import MESH_LENGTH, default_supercells
 from ..crystal.elements import SYMBOLS, formula, has_natural_mass, natural_isotopes
 from ..crystal.isotopes import mixtures, require_elements, with_isotopes
 from ..crystal.snapping import snapped
@@ -25,24 +28,31 @@ from ..io.structures import structure_of
 from ..physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from ..physics.broadening.tetrahedron import Tetrahedron
 from ..physics.nac import Wang, make_nac
-from ..pipeline import model_of, prepare
+from ..physics.path_spectra import path_spectra
+from ..physics.self_energy import averaged_interaction, normal_umklapp
+from ..pipeline import low_dimensional, mesh_for, model_of, prepare
 from ..plan.band_path import has_seekpath
+from ..plan.generalized_mesh import generalized_mesh
 from ..plan.mesh import mesh_dims
 from ..types import Scattering
 from .checks import CONSTANTS, kappa_file, positive, writable
 from .options import add_precision, mesh_and_supercells, mesh_by_length
 from .phono3py_defaults import peer_table, refuse_others
 from .report import kappa_table, times_table
-from .sources import SOURCES, add_model, add_source, source_of
+from .sources import SOURCES, add_constraints, add_model, add_source, constraints, source_of
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     import ase
 
+    from .._core.pytree import Array
     from ..physics.pairs import Broadening
+    from ..physics.path_spectra import PathSpectra
     from ..physics.phonons import LongRange
     from ..pipeline import Problem
+    from ..solution import Solution
     from ..types import Crystal, Plan
 
 NO_SEEKPATH = "seekpath is not installed (python -m pip install seekpath, or the extra plot)"
@@ -62,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the subcommand."""
     add_source(parser)
     add_model(parser)
+    add_constraints(parser)
     physics = parser.add_argument_group("scattering and transport")
     physics.add_argument(
         "--mesh",
@@ -69,6 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="q-mesh of the primitive cell: three integers, or a length in Å, times that of each reciprocal vector without 2π"
         " (default: 35, 11 11 11 for Si: coarser than that of `screen`, so that a first look is quick)",
+    )
+    physics.add_argument(
+        "--grg",
+        action="store_true",
+        help="generalised regular mesh: --mesh repeats the conventional cell; with --symmetrized tetrahedra",
     )
     physics.add_argument(
         "-T", "--temperatures", nargs="+", type=float, default=[300.0], metavar="K", help="default: 300"
@@ -103,6 +119,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("a", "b", "c"),
         help="direction in which Γ is approached, of --nac",
     )
+    size = physics.add_mutually_exclusive_group()
+    size.add_argument(
+        "--layer",
+        nargs="?",
+        type=float,
+        const=True,
+        metavar="Å",
+        help="a layer in a cell with vacuum: κ of this thickness (default: of the atoms with their van der Waals radii)",
+    )
+    size.add_argument("--wire", type=float, metavar="Å²", help="a wire in a cell with vacuum: κ of this cross-section")
     physics.add_argument("--no-isotope", action="store_true", help="leave out scattering by natural isotopes")
     physics.add_argument(
         "--isotopes",
@@ -130,6 +156,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " potential made are kept in FILE-fc.hdf5 beside it, for --fc",
     )
     run.add_argument(
+        "--spectra",
+        nargs="?",
+        type=int,
+        const=201,
+        metavar="N",
+        help="into FILE.hdf5: self-energies, spectral functions and joint densities of states where the mesh meets the"
+        " high-symmetry path, at N frequencies up to twice the highest (default: 201)",
+    )
+    run.add_argument(
+        "--nu", action="store_true", help="into FILE.hdf5: normal and umklapp linewidths, gamma_N and gamma_U"
+    )
+    run.add_argument("--ave-pp", action="store_true", help="into FILE.hdf5: averaged interaction strengths, ave_pp")
+    run.add_argument(
         "--dry-run", action="store_true", help="print supercells, mesh, evaluations and memory, and do nothing"
     )
     run.add_argument(
@@ -154,11 +193,20 @@ def run(arguments: argparse.Namespace) -> int:
         positive(length, "--boundary-mfp")
     if output is not None and len(lengths) > 1:
         raise InputError(f"-o takes one --boundary-mfp, not {len(lengths)}", "leave out -o, or give one length")
+    for name in ("spectra", "nu", "ave_pp"):
+        if getattr(arguments, name) and output is None:
+            raise InputError(f"--{name.replace('_', '-')} is kept in a file, and there is none", "give -o FILE.hdf5")
+    if arguments.spectra is not None and not (arguments.spectra >= 3 and has_seekpath()):
+        few = f"--spectra {arguments.spectra}: too few frequencies"
+        raise InputError(few if arguments.spectra < 3 else f"--spectra needs a path, and {NO_SEEKPATH}")
     by_length, isotopes = mesh_by_length(arguments.mesh), mixtures(arguments.isotopes or [])
     if isotopes and arguments.no_isotope:
         raise InputError("--isotopes and --no-isotope", "leave one out")
     positive(arguments.sigma, "--sigma")
+    positive(None if arguments.layer is True else arguments.layer, "--layer")
+    positive(arguments.wire, "--wire")
     positive(arguments.processes, "--processes")
+    imposed = constraints(arguments)
     if arguments.sigma is not None and arguments.broadening != "gaussian":
         raise InputError(
             f"--sigma belongs to --broadening gaussian, not {arguments.broadening}", "leave one of them out"
@@ -182,7 +230,7 @@ def run(arguments: argparse.Namespace) -> int:
     problem = prepare(
         source, model, fc2_supercell=fc2, fc3_supercell=fc3, relax=arguments.relax is not False,
         derivatives=arguments.derivatives, symprec=arguments.symprec, processes=arguments.processes or 1,
-        born=None if arguments.nac == "none" else arguments.nac, precision=arguments.precision, progress=stages,
+        **imposed, layer=arguments.layer, wire=arguments.wire, born=None if arguments.nac == "none" else arguments.nac, precision=arguments.precision, progress=stages,
     )  # fmt: skip
     crystal, variances = with_isotopes(
         problem.supercells.crystal, natural_isotopes(problem.supercells.crystal), isotopes
@@ -192,11 +240,15 @@ def run(arguments: argparse.Namespace) -> int:
         write_own(kept, problem.given)
     with stages("plan"):
         cells = dataclasses.replace(problem.supercells, crystal=crystal)
-        plan = make_plan(cells, _mesh_of(dims or by_length, crystal) or problem.mesh or default_mesh(crystal))
+        mesh = _mesh_of(dims or by_length, crystal) or problem.mesh or mesh_for(crystal)
+        if arguments.grg:
+            cells, mesh = generalized_mesh(cells, dims or by_length or MESH_LENGTH)
+        plan = make_plan(cells, mesh)
         born = None if arguments.nac == "none" else problem.born
         if born is None and arguments.q_direction is not None:
             raise InputError("--q-direction belongs to a non-analytic correction, and there is none", "give --nac BORN")
-        nac = None if born is None else make_nac(problem.supercells, born, arguments.nac_method, arguments.q_direction)
+        towards = arguments.q_direction and _in_other_vectors(arguments.q_direction, crystal, plan.crystal)
+        nac = None if born is None else make_nac(cells, born, arguments.nac_method, towards)
     if output is not None:
         size = rough_size(len(plan.mesh.irreducible), 3 * len(crystal.numbers), len(temperatures))
         writable(output, "a kappa file", need=size)
@@ -228,8 +280,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(kappa_table(solution.conductivity))
     if output is not None:
         bands = has_seekpath()
+        spectra, more = _beside_kappa(solution, arguments, stages)
         with stages("bands" if bands else "file"):
-            solution.save(output, bands)
+            solution.save(output, bands, spectra=spectra, more=more)
         if not bands:
             stages.say(f"note: {output} has no bands: {NO_SEEKPATH}")
     if not arguments.quiet:
@@ -243,6 +296,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _beside_kappa(
+    solution: Solution, arguments: argparse.Namespace, stages: Progress
+) -> tuple[PathSpectra | None, dict[str, Array]]:
+    """What --spectra, --nu and --ave-pp put into the file."""
+    spectra, more = None, {}
+    if arguments.spectra is not None:
+        highest = float(np.max(solution.phonons.frequencies))
+        with stages("spectra"):
+            spectra = path_spectra(solution, np.linspace(0, 2 * highest, arguments.spectra).tolist())
+    if arguments.nu:
+        with stages("normal and umklapp"):
+            more["gamma_N"], more["gamma_U"] = normal_umklapp(solution)
+    if arguments.ave_pp:
+        with stages("interaction"):
+            more["ave_pp"] = averaged_interaction(solution)
+    return spectra, more
+
+
 def _beside(output: Path) -> Path:
     """The file of the force constants: NAME-fc.hdf5, of a long name the beginning."""
     stem, end = output.stem, "-fc.hdf5"
@@ -251,9 +322,15 @@ def _beside(output: Path) -> Path:
     return output.with_name(stem + end)
 
 
+def _in_other_vectors(direction: Sequence[float], crystal: Crystal, turned: Crystal) -> Sequence[float]:
+    """A direction in units of reciprocal vectors, in those of other vectors of the same lattice."""
+    change = np.asarray(turned.lattice) @ np.linalg.inv(np.asarray(crystal.lattice))
+    return (np.rint(change) @ np.asarray(direction)).tolist()
+
+
 def _mesh_of(wanted: tuple[int, ...] | float | None, crystal: Crystal) -> tuple[int, ...] | None:
     """--mesh as integers, where it is a length too."""
-    return default_mesh(crystal, wanted) if isinstance(wanted, float) else wanted
+    return mesh_for(crystal, wanted) if isinstance(wanted, float) else wanted
 
 
 def _ahead(
@@ -266,14 +343,18 @@ def _ahead(
 
     if has_constants(source, model):
         given = read_force_constants(str(source), symprec=arguments.symprec)
-        crystal = given.supercells.crystal
-        mesh = mesh_dims(_mesh_of(wanted, crystal) or given.mesh or default_mesh(crystal))
+        cells = low_dimensional(given.supercells, arguments.layer, arguments.wire)
+        crystal = cells.crystal
+        mesh = mesh_dims(_mesh_of(wanted, crystal) or given.mesh or mesh_for(crystal))
+        mesh = generalized_mesh(cells, wanted or MESH_LENGTH)[1] if arguments.grg else mesh
         memory = memory_of_solver(crystal, mesh) / 1e9
         return f"{formula(crystal)}: {given.origin}, mesh {'×'.join(map(str, mesh))}, about {memory:.1f} GB"
     atoms = snapped(structure_of(source), arguments.symprec)
     found = model_of(model, atoms, arguments.processes or 1)
-    crystal = default_supercells(atoms, fc2, fc3).crystal
-    chosen = _mesh_of(wanted, crystal) or (None if "q_mesh" in atoms.info else default_mesh(crystal))
+    cells = low_dimensional(default_supercells(atoms, fc2, fc3), arguments.layer, arguments.wire)
+    crystal = cells.crystal
+    chosen = _mesh_of(wanted, crystal) or (None if "q_mesh" in atoms.info else mesh_for(crystal))
+    chosen = generalized_mesh(cells, wanted or MESH_LENGTH)[1] if arguments.grg else chosen
     settings = ScreenSettings(mesh=chosen, fc2_supercell=fc2, fc3_supercell=fc3)
     return f"{formula(crystal)}: {estimate(atoms, found, settings).line().strip()}"
 
@@ -283,7 +364,7 @@ def _broadening(arguments: argparse.Namespace, plan: Plan) -> Broadening:
         return Gaussian(0.1 if arguments.sigma is None else arguments.sigma)
     if arguments.broadening == "adaptive":
         return AdaptiveGaussian()
-    return Tetrahedron.for_plan(plan, arguments.symmetrized)
+    return Tetrahedron.for_plan(plan, arguments.symmetrized or arguments.grg)
 
 
 def _header(problem: Problem, plan: Plan, nac: LongRange | None, isotopes: dict[str, tuple[float, float]]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..crystal.prototypes import available_prototypes
 from ..errors import InputError
 from ..io.constants.formats import has_constants, read_force_constants
 from ..io.structures import read_structure
 from ..io.yaml_cells import holds_force_constants, is_yaml
+from .checks import positive
 from .options import add_processes
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ The force constants of a name or a structure come from a potential, by automatic
 
 
 #: options that make no sense where force constants are given
-OF_MODELS = ("potential", "fc2_supercell", "fc3_supercell", "relax", "derivatives", "index", "format", "processes")
+OF_MODELS = (
+    "potential", "fc2_supercell", "fc3_supercell", "relax", "derivatives", "index", "format", "processes", "pair_cutoff",
+)  # fmt: skip
 
 
 def add_source(parser: argparse.ArgumentParser, formats: bool = True) -> None:
@@ -84,8 +87,36 @@ def add_model(parser: argparse.ArgumentParser, processes: bool = True) -> None:
         action=argparse.BooleanOptionalAction,
         help="relax cell and atoms within the symmetry first (default)",
     )
+    model.add_argument(
+        "--pair-cutoff",
+        type=float,
+        metavar="Å",
+        help="finite displacements: atoms further apart are not displaced together (default: all pairs are)",
+    )
     if processes:
         add_processes(model)
+
+
+def add_constraints(parser: argparse.ArgumentParser) -> None:
+    """What is imposed on force constants, wherever they come from."""
+    group = parser.add_argument_group("imposed on force constants")
+    group.add_argument(
+        "--fc3-cutoff", type=float, metavar="Å", help="leave out what Φ3 has between atoms further apart"
+    )
+    group.add_argument(
+        "--rotational",
+        action="store_true",
+        help="rotational (Born-Huang) and Huang sum rules on Φ2: for layers and wires, without long-ranged dipoles",
+    )
+
+
+def constraints(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `prepare` is told of `add_constraints` and of --pair-cutoff."""
+    positive(arguments.fc3_cutoff, "--fc3-cutoff")
+    positive(arguments.pair_cutoff, "--pair-cutoff")
+    return {
+        "fc3_cutoff": arguments.fc3_cutoff, "rotational": arguments.rotational, "pair_cutoff": arguments.pair_cutoff
+    }  # fmt: skip
 
 
 def source_of(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | None]:
@@ -119,4 +150,4 @@ def source_of(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | Non
     return source, None
 
 
-__all__ = ["SOURCES", "add_model", "add_source", "source_of"]
+__all__ = ["SOURCES", "add_constraints", "add_model", "add_source", "constraints", "source_of"]

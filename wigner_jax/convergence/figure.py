@@ -17,6 +17,7 @@ AXES = {
     "mesh": "1/N, N points along each vector",
     "fc2": "atoms in the supercell of Φ2",
     "fc3": "atoms in the supercell of Φ3",
+    "cutoff": "cutoff of Φ3 (Å)",
 }
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .._core.as_numbers import as_numbers
 from .._core.progress import Progress
 from .._solve import SCATTERING, make_plan, solve
 from ..checks import require_double_precision
@@ -27,6 +28,7 @@ from ..crystal.defaults import default_mesh, default_supercell, default_supercel
 from ..crystal.snapping import snapped
 from ..crystal.supercells import integer_matrix
 from ..errors import AccuracyWarning, InputError
+from ..ifc.constraints import pair_distances, with_cutoff
 from ..io.constants.formats import has_constants
 from ..io.structures import structure_of
 from ..physics.broadening.tetrahedron import Tetrahedron
@@ -43,14 +45,15 @@ if TYPE_CHECKING:
 
     from ..physics.pairs import Broadening
     from ..pipeline import Derivatives, Model, Problem
-    from ..types import BornCharges, Scattering
+    from ..types import BornCharges, Scattering, Supercells
 
-    Over = Literal["mesh", "fc2", "fc3"]
+    Over = Literal["mesh", "fc2", "fc3", "cutoff"]
 
 LENGTHS = tuple(15.0 * 1.25**k for k in range(9))  # Å, of meshes: 5×5×5 to 28×28×28 for Si
 THICKNESSES = tuple(5.0 + 2.0 * k for k in range(7))  # Å, of supercells
 FITTED = 3  # values at the end that the law is fitted to
-OVER = ("mesh", "fc2", "fc3")
+OVER = ("mesh", "fc2", "fc3", "cutoff")
+SHELLS = 1.1  # of an interatomic distance: the cutoffs that are tried lie so far beyond the last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Step:
     """One value of a study.
 
     Attributes:
-        label: the mesh, or the number of atoms of the supercell.
-        size: N of the law for a mesh, (N_1 N_2 N_3)^(1/3); atoms of a supercell.
+        label: the mesh, the number of atoms of the supercell, or the cutoff of Φ3.
+        size: N of the law for a mesh, (N_1 N_2 N_3)^(1/3); atoms of a supercell; Å of a cutoff.
         kappa: (6,) W/(m K), populations and coherences, Voigt order.
         seconds: wall time.
         next_to_gamma: share of κ from the points next to Γ.
@@ -82,7 +85,7 @@ class Convergence:
     """What came out of a study.
 
     Attributes:
-        over: "mesh", "fc2" or "fc3".
+        over: "mesh", "fc2", "fc3" or "cutoff".
         temperature: K.
         steps: from coarse to fine.
         kappa: (6,) W/(m K): extrapolated by the law, or the last value where there is none.
@@ -106,7 +109,7 @@ class Convergence:
 
     @property
     def converged(self) -> bool:
-        """Whether the uncertainty is within the tolerance. Never before three meshes, or two supercells."""
+        """Whether the uncertainty is within the tolerance. Never before three meshes, or two supercells or cutoffs."""
         enough = len(self.steps) >= (FITTED if self.over == "mesh" else 2)
         return bool(enough and self.uncertainty <= self.tolerance * abs(self.average))
 
@@ -132,25 +135,27 @@ def converge(
     after_constants: Callable[[Problem], None] | None = None,
     progress: Progress | None = None,
 ) -> Convergence:
-    """κ against the q-mesh or the supercell of Φ2 or Φ3, from coarse to fine, until the tolerance is reached.
+    """κ against the q-mesh, the supercell of Φ2 or Φ3 or the cutoff of Φ3, from coarse to fine, until the tolerance is reached.
 
         study = converge("Si", "tersoff-1989", over="mesh", tolerance=0.01)
         print(study.average, "±", study.uncertainty, study.converged)
 
-    The crystal is relaxed once. Over the mesh, force constants are made once; over a supercell, those of the other order are.
+    The crystal is relaxed once. Over the mesh or the cutoff, force constants are made once; over a supercell, those of the
+    other order are.
 
     Args:
         structure, model: as `conductivity` takes them; over a supercell the source cannot be force constants.
-        over: "mesh", "fc2" or "fc3".
-        values: meshes (three integers) or supercells (1, 3 or 9 integers), from coarse to fine; by default meshes of 15 Å,
-            each a quarter longer, or supercells of multiples of the conventional cell, from 5 Å thick on, 2 Å thicker each.
+        over: "mesh", "fc2", "fc3" or "cutoff" (`with_cutoff`).
+        values: meshes (three integers), supercells (1, 3 or 9 integers) or cutoffs (Å), from coarse to fine; by default
+            meshes of 15 Å, each a quarter longer, supercells of multiples of the conventional cell, from 5 Å thick on, 2 Å
+            thicker each, or one shell of atoms more each, up to all that the supercell of Φ3 has.
         tolerance: relative; no further value is computed once the uncertainty is below.
         temperature: K.
-        mesh: over a supercell; by default that of `conductivity`.
+        mesh: over a supercell or a cutoff; by default that of `conductivity`.
         fc2_supercell, fc3_supercell, relax, derivatives, scattering, nac, symprec: see `conductivity`.
         broadening: linear tetrahedra unless given.
         on_step: called after each value.
-        after_constants: called with the force constants of a mesh study, once.
+        after_constants: called with the force constants, once, where they are made once.
         progress: shows what is being done.
 
     Returns:
@@ -165,9 +170,9 @@ def converge(
         raise InputError(f"over is {over!r}", f"choose from {', '.join(OVER)}")
     if not (np.isfinite(tolerance) and tolerance > 0):
         raise InputError(f"the tolerance is {tolerance}", "give a share above zero, such as 0.01")
-    if over != "mesh" and has_constants(structure, model):
+    if over in ("fc2", "fc3") and has_constants(structure, model):
         raise InputError(
-            f"{structure} has force constants of one supercell", "give a structure and a model, or over mesh"
+            f"{structure} has force constants of one supercell", "give a structure and a model, or over mesh or cutoff"
         )
     if over == "mesh" and mesh is not None:
         raise InputError("mesh is what is varied", "give values instead, or leave it out")
@@ -202,9 +207,14 @@ def converge(
                 begun = time.perf_counter()
             return
         begun = time.perf_counter()
-        for label, size, problem in _by_supercell(
-            structure, model, over, values, fc2_supercell, fc3_supercell, options
-        ):
+        if over == "cutoff":
+            problem = prepare(structure, model, fc2_supercell=fc2_supercell, fc3_supercell=fc3_supercell, **options)
+            if after_constants is not None:
+                after_constants(problem)
+            problems = _by_cutoff(problem, values)
+        else:
+            problems = _by_supercell(structure, model, over, values, fc2_supercell, fc3_supercell, options)
+        for label, size, problem in problems:
             dims = mesh_dims(mesh) if mesh is not None else problem.mesh or default_mesh(problem.supercells.crystal)
             yield value(problem, tuple(dims), label, size, begun)
             begun = time.perf_counter()
@@ -228,6 +238,31 @@ def _meshes(problem: Problem, values: Sequence[Any] | None) -> list[tuple[int, .
     if values is not None and any(np.prod(a) >= np.prod(b) for a, b in pairwise(meshes)):
         raise InputError("the meshes do not grow", "give them from coarse to fine")
     return list(meshes)
+
+
+def _by_cutoff(problem: Problem, values: Sequence[Any] | None) -> Iterator[tuple[str, float, Problem]]:
+    """(label, Å, force constants) with one cutoff of Φ3 after the other."""
+    cells = problem.supercells
+    cutoffs = _shells(cells) if values is None else [_length(v) for v in values]
+    if any(not a < b for a, b in pairwise(cutoffs)):
+        raise InputError("the cutoffs do not grow", "give them from small to large")
+    for cutoff in cutoffs:
+        fc, _ = with_cutoff(cells, problem.force_constants, cutoff)
+        yield f"{cutoff:.4g} Å", cutoff, problem._replace(force_constants=fc)
+
+
+def _length(value: Any) -> float:
+    found = as_numbers(value).ravel()
+    if len(found) != 1:
+        raise InputError(f"a cutoff is {value!r}", "give one length in Å")
+    return float(found[0])
+
+
+def _shells(cells: Supercells) -> list[float]:
+    """Cutoffs in the gaps between the distances of atoms in the supercell of Φ3, and one beyond all."""
+    distances = np.unique(np.round(pair_distances(cells.crystal, cells.fc3_supercell), 4))[1:]
+    gaps = [float(a + b) / 2 for a, b in pairwise(distances) if b - a > 0.05]
+    return [*gaps, float(distances[-1]) * SHELLS]
 
 
 def _by_supercell(

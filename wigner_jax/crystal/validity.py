@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._core.as_numbers import real_numbers
 from ..errors import InputError
 from .elements import SYMBOLS
 
@@ -43,7 +44,11 @@ def require_cell(
     """
     from ase.neighborlist import primitive_neighbor_list
 
-    lattice, positions, numbers = np.asarray(lattice, float), np.asarray(positions, float), np.asarray(numbers)
+    lattice, positions = (
+        real_numbers(lattice, f"the cell of {where}"),
+        real_numbers(positions, f"the positions of {where}"),
+    )
+    numbers = np.asarray(numbers)
     if len(numbers) == 0:
         raise InputError(f"{where} holds no atoms", "check the file")
     if not np.isfinite(lattice).all():
@@ -82,7 +87,7 @@ def _require_atoms(positions: np.ndarray, numbers: np.ndarray, masses: Any, wher
     known = np.isin(numbers, list(SYMBOLS))
     refuse(~known, "the atomic number", numbers, "it must be 1 to 118")
     if masses is not None:
-        masses = np.asarray(masses, float)
+        masses = real_numbers(masses, f"the masses of {where}")
         refuse(~(np.isfinite(masses) & (masses > 0)), "the mass", masses, "masses must be above 0 amu, and finite")
 
 

@@ -56,6 +56,7 @@ def finite_displacements(
     fc2_supercell: Sequence | None = None,
     fc3_supercell: Sequence | None = None,
     distance: float = DISTANCE,
+    pair_cutoff: float | None = None,
     symmetrize: bool = True,
     symprec: float = SYMPREC,
     processes: int = 1,
@@ -70,6 +71,8 @@ def finite_displacements(
         fc2_supercell, fc3_supercell: in units of the cell of `atoms`, 3 or 9 integers; by default what ``atoms.info`` says
             (``fc2_supercell``, ``fc3_supercell``).
         distance: of the displacements, Å.
+        pair_cutoff: Å: two atoms further apart are not displaced together, and Φ3 of three atoms of which no pair is
+            nearer is zero (phono3py's ``--cutoff-pair``). None: all pairs.
         symmetrize: project onto the space group, the permutations and the acoustic sum rules (symfc's projector);
             otherwise what the finite differences give.
         symprec: Å, for finding the space group.
@@ -85,6 +88,8 @@ def finite_displacements(
             constants; forces that are not finite or of the wrong shape; processes for what cannot be made in them.
     """
     unit, primitive = _unit_cell(atoms, distance, symprec)
+    if pair_cutoff is not None and not (np.isfinite(pair_cutoff) and pair_cutoff > 0):
+        raise InputError(f"the cutoff of pairs is {pair_cutoff:g} Å", "it must be above 0")
     found = calculator_for(calculator, processes)
     from phono3py import Phono3py
 
@@ -96,7 +101,7 @@ def finite_displacements(
         symprec=symprec,
         log_level=0,
     )
-    peer.generate_displacements(distance=distance)
+    peer.generate_displacements(distance=distance, cutoff_pair_distance=pair_cutoff)
     peer.generate_fc2_displacements(distance=distance)
     displaced = {"fc2": peer.phonon_supercells_with_displacements, "fc3": peer.supercells_with_displacements}
     with own_processes_end(found, calculator):
@@ -112,7 +117,8 @@ def finite_displacements(
             raise InputError(
                 "symmetry leaves no force constants in one of the supercells", "take a larger one"
             ) from None
-    return peer_constants(peer), DisplacementReport((len(forces["fc2"]), len(forces["fc3"])), distance)
+    calls = [sum(cell is not None for cell in cells) for cells in displaced.values()]
+    return peer_constants(peer), DisplacementReport((calls[0], calls[1]), distance)
 
 
 def harmonic_displacements(
@@ -180,8 +186,11 @@ def _matrix(atoms: ase.Atoms, given: Sequence | None, name: str) -> np.ndarray:
 def _forces(
     name: str, cells: Sequence[Any], calculator: Calculator, progress: Callable[[str, int, int], None] | None
 ) -> np.ndarray:
-    """Forces of displaced supercells. (calls, N, 3) eV/Å"""
+    """Forces of displaced supercells, 0 where there is none (None, beyond a cutoff of pairs). (cells, N, 3) eV/Å"""
     from ase import Atoms
+
+    every, wanted = cells, [k for k, cell in enumerate(cells) if cell is not None]
+    cells = [every[k] for k in wanted]
 
     def structures() -> Iterator[ase.Atoms]:
         for cell in cells:
@@ -199,7 +208,10 @@ def _forces(
                 progress(name, len(found), len(cells))
     if len(found) < len(cells):
         raise InputError(f"the calculator gave forces of {len(found)} of {len(cells)} displaced supercells")
-    return np.array([found[index] for index in range(len(cells))])
+    result = np.zeros((len(every), *found[0].shape))
+    for index, k in enumerate(wanted):
+        result[k] = found[index]
+    return result
 
 
 __all__ = [

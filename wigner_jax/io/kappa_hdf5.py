@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..physics.bands import Bands
     from ..physics.diagnostics import Diagnostics
+    from ..physics.path_spectra import PathSpectra
     from ..types import Conductivity, Linewidths, Mesh, Phonons, Plan, Scattering
 
 
@@ -73,8 +74,9 @@ def write_kappa_hdf5(path: str | Path, solution: Solved, bands: Bands | None = N
             with bands (`kappa_datasets`) the group bands: qpoint (K, 3), distance (K,) 1/Å, segment (K,), frequency (K, m), and label
             (segments, 2), the names of the ends of each segment.
 
-    `kappa` is the total. `mode_kappa` adds up to it (over modes, by the number of mesh points): populations plus each
-    mode's share of its coherences, 2 Σ_s' C_s/(C_s + C_s') κ_C(s, s'). Where only populations are meant, read *_P_RTA.
+    `kappa` and `mode_kappa` are populations, as phono3py's tools take them. The total is `kappa_TOT_RTA`; `mode_kappa_TOT` adds
+    up to it (over modes, by the number of mesh points): populations plus each mode's share of its coherences,
+    2 Σ_s' C_s/(C_s + C_s') κ_C(s, s'). The attribute `occupied` is the share of the cell that κ is normalised to.
 
     The file appears complete or not at all: it is written beside its destination and renamed.
 
@@ -104,7 +106,11 @@ UNITS = {
     "kappa_TOT_RTA": "W/(m K)", "mode_kappa_P_RTA": "W/(m K)", "mode_kappa_TOT": "W/(m K)", "mode_kappa_C": "W/(m K)", "kappa_C_map": "W/(m K)",
     "kappa_C_map_edges": "THz", "velocity_operator": "THz Å", "qpoint": "reduced", "crystal/lattice": "Å",
     "crystal/positions": "reduced", "crystal/masses": "amu", "bands/qpoint": "reduced", "bands/distance": "1/Å",
-    "bands/frequency": "THz",
+    "bands/frequency": "THz", "spectra/frequencies": "THz", "spectra/temperatures": "K", "spectra/qpoints": "reduced",
+    "spectra/distance": "1/Å", "spectra/ends": "1/Å", "spectra/modes": "THz", "spectra/imaginary": "THz", "spectra/real": "THz",
+    "spectra/spectral_function": "1/THz", "spectra/absorption": "1/THz", "spectra/decay": "1/THz",
+    "spectra/weighted_absorption": "1/THz", "spectra/weighted_decay": "1/THz", "gamma_N": "THz", "gamma_U": "THz",
+    "ave_pp": "eV^2",
 }  # fmt: skip
 
 
@@ -194,18 +200,19 @@ def _require_sense(data: dict[str, Any]) -> None:
             raise InputError(f"its {what} are out of all bounds", "make it anew")
 
 
-def kappa_datasets(solution: Solved, bands: Bands | None = None) -> dict[str, Any]:
+def kappa_datasets(solution: Solved, bands: Bands | None = None, spectra: PathSpectra | None = None) -> dict[str, Any]:
     """The datasets of `write_kappa_hdf5` by name, as plot/ and other readers use them.
 
     Args:
         bands: of `phonon_bands`, to be kept beside.
+        spectra: of `path_spectra`, likewise: the group spectra, its names those of `PathSpectra`.
     """
     conductivity, linewidths, phonons = solution.conductivity, solution.linewidths, solution.phonons
     crystal, mesh = solution.plan.crystal, solution.plan.mesh
     at = np.asarray(mesh.irreducible)
     frequency = np.asarray(phonons.frequencies)[at]
     V = np.asarray(phonons.velocity_operator)
-    volume = abs(np.linalg.det(np.asarray(crystal.lattice)))
+    volume = abs(np.linalg.det(np.asarray(crystal.lattice))) * (1.0 if crystal.occupied is None else crystal.occupied)
     edges = np.asarray(bin_edges(frequency))
     pairs = np.asarray(conductivity.mode_kappa_C)[..., :3].mean(axis=-1)
     data: dict[str, Any] = {
@@ -252,6 +259,10 @@ def kappa_datasets(solution: Solved, bands: Bands | None = None) -> dict[str, An
             "bands/frequency": bands.frequencies,
             "bands/label": np.array(bands.path.labels, dtype=bytes),
         }
+    if spectra is not None:
+        fields = {k: v for k, v in spectra.__dict__.items() if k != "labels"}
+        data |= {f"spectra/{name}": np.asarray(value) for name, value in fields.items()}
+        data["spectra/label"] = np.array(spectra.labels, dtype=bytes)
     return data
 
 
@@ -268,6 +279,7 @@ def _attributes(solution: Solved) -> dict[str, Any]:
         "broadening": type(broadening).__name__,
         "isotope_scattering": isotope,
         "precision": solution.precision,
+        "occupied": 1.0 if solution.plan.crystal.occupied is None else float(solution.plan.crystal.occupied),
         "non_analytic_correction": "none" if solution.nac is None else type(solution.nac).__name__,
     }
     if solution.report is not None:

@@ -132,8 +132,10 @@ def star_average(rotations: Array) -> Array:
 
 
 def _prefactor(mesh: Mesh, crystal: Crystal) -> tuple[Array, Array]:
-    """Per irreducible point the star size times units.KAPPA / V (P,), and the star projection (6, 6)."""
+    """Per irreducible point the star size times units.KAPPA / V (V of what is material) (P,), and the star projection (6, 6)."""
     volume = jnp.abs(jnp.linalg.det(jnp.asarray(crystal.lattice)))
+    if crystal.occupied is not None:
+        volume = volume * crystal.occupied
     return jnp.asarray(mesh.weights) * (KAPPA / volume), star_average(mesh.rotations)
 
 

@@ -15,12 +15,14 @@ from ..errors import InputError, say
 from ..types import Residuals
 from ..units import K_B
 from .conductivity import boundary_linewidth
+from .degeneracy import same_degenerate_set
 from .taking_part import is_scattered, takes_part
 
 if TYPE_CHECKING:
     from ..types import Conductivity, Crystal, Linewidths, Mesh, Phonons, Precision, Supercell
 
 STANDING = 1e-6  # THz Å: slower modes do not move
+SAID_STANDING = 1e-3  # of κ
 UNLIMITED = 1e6  # µm: no crystal is as large as this mean free path
 SAID_SHARE, REFUSED_SHARE = 0.01, 0.5  # of κ_P in modes that fly farther
 FEWEST_PAIRS, WIDEST = 20, 0.25
@@ -44,6 +46,10 @@ class Diagnostics:
         scattering: what limits lifetimes.
         broadening: how energy conservation was integrated.
         precision: of third derivatives and matrix elements.
+        standing: share of κ_C (a third of the trace) of pairs of which one mode has no velocity, (T,): it carries heat by
+            coherences alone.
+        coherences: share of κ_TOT that is κ_C, (T,).
+        occupied: share of the cell that κ is normalised to, of layers and wires.
     """
 
     residuals: Residuals
@@ -55,6 +61,9 @@ class Diagnostics:
     scattering: tuple[str, ...]
     broadening: str
     precision: Precision = "double"
+    standing: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1))
+    coherences: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1))
+    occupied: float = 1.0
 
     def lines(self) -> list[str]:
         """Four lines of words."""
@@ -67,12 +76,21 @@ class Diagnostics:
         cells = ", ".join(f"{width:.3g} Å ({name})" for width, name in widths)
         exceeded = " and ".join(n for w, n in zip(self.half_widths, ("Φ2's", "Φ3's"), strict=True) if self.reach > w)
         reach = "" if np.isnan(self.reach) else f"; the potential sees {self.reach:.3g} Å"
+        standing = float(np.max(self.standing * np.abs(self.coherences)))
+        still = (
+            f"; {100 * standing:.2g} % by coherences with modes that have no velocity"
+            if standing > SAID_STANDING
+            else ""
+        )
+        normalised = f"; per {100 * self.occupied:.4g} % of the cell's volume" if self.occupied != 1 else ""
         return [
             f"relaxation-time approximation: {', '.join(self.scattering)}; {self.broadening}"
             + ("; matrix elements in single precision" if self.precision == "mixed" else "")
             + (f"; left out: {missing}" if missing else ""),
             f"relative residuals: sum rules {rules}; symmetry {symmetry}; equivalent q-points {self.residuals.stars:.0e}",
-            f"{100 * float(np.max(self.next_to_gamma)):.2g} % of κ from the points next to Γ, which the mesh does not resolve",
+            f"{100 * float(np.max(self.next_to_gamma)):.2g} % of κ from the points next to Γ, which the mesh does not resolve"
+            + still
+            + normalised,
             f"half-widths of the supercells {cells}{reach}" + (f", more than {exceeded}" if exceeded else ""),
         ]
 
@@ -86,6 +104,8 @@ def diagnose(solution: Any) -> Diagnostics:
     modes = np.asarray(conductivity.mode_kappa_P).sum(axis=2) + np.asarray(conductivity.mode_kappa_C).sum(axis=(2, 3))
     by_point = modes[..., :3].sum(axis=-1) / len(mesh.qpoints)
     total = np.asarray(conductivity.kappa_TOT)[:, :3].sum(axis=-1)
+    coherent = np.asarray(conductivity.kappa_C)[:, :3].sum(axis=-1)
+    standing = _of_standing_modes(solution, frequencies) / len(mesh.qpoints)
     near = by_point[:, next_to_gamma(plan.crystal, mesh)].sum(axis=1)
     silent = np.asarray(takes_part(frequencies)) & ~np.asarray(is_scattered(solution.linewidths.total))
     scattering = solution.scattering
@@ -107,7 +127,22 @@ def diagnose(solution: Any) -> Diagnostics:
         tuple(causes),
         re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(solution.broadening).__name__).lower(),
         solution.precision,
+        np.divide(standing, coherent, out=np.zeros_like(coherent), where=coherent != 0),
+        np.divide(coherent, total, out=np.zeros_like(total), where=total != 0),
+        1.0 if plan.crystal.occupied is None else float(plan.crystal.occupied),
     )
+
+
+def _of_standing_modes(solution: Any, frequencies: np.ndarray) -> np.ndarray:
+    """Trace of κ_C, summed over the points, of pairs of which one mode has no velocity. (T,)"""
+    V = np.asarray(solution.phonons.velocity_operator)
+    same = np.asarray(same_degenerate_set(frequencies))
+    squares = np.einsum(
+        "pst,psta->ps", same, np.abs(V) ** 2
+    )  # of the whole block: velocities of its modes are arbitrary
+    still = squares < STANDING**2
+    pairs = still[:, :, None] | still[:, None, :]
+    return np.einsum("tpsua,psu->t", np.asarray(solution.conductivity.mode_kappa_C)[..., :3], pairs)
 
 
 def require_scattering(phonons: Phonons, linewidths: Linewidths) -> None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._core.as_numbers import real_numbers
 from .._core.tiling import Tiling
 from ..checks import require_double_precision, require_finite, temperatures_above_zero
 from ..errors import InputError
@@ -161,7 +162,7 @@ def check_problem(
         if is_concrete(array):
             require_finite(array, name)
     _check_correction(plan, nac)
-    if is_concrete(plan.crystal.masses) and not np.all(np.asarray(plan.crystal.masses) > 0):
+    if is_concrete(plan.crystal.masses) and not np.all(real_numbers(plan.crystal.masses, "the masses") > 0):
         raise InputError("a mass is not above 0", "check the masses of the crystal")
     if born and is_concrete(born):
         require_charges(born)

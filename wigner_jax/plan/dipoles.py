@@ -6,6 +6,7 @@ from math import pi
 
 import numpy as np
 
+from .._core.as_numbers import real_numbers
 from .._core.pytree import Array, pytree
 from ..crystal.elements import SYMBOLS
 from ..crystal.symmetry import SYMPREC, space_group
@@ -76,7 +77,7 @@ def commensurate_points(crystal: Crystal, supercell: Supercell) -> np.ndarray:
 
 def require_charges(born: BornCharges, where: str = "the Born charges") -> None:
     """Raises InputError unless everything is finite, the unit factor above 0, and ε symmetric with eigenvalues of 1 or more."""
-    charges, ε, factor = (np.asarray(x, float) for x in (born.charges, born.dielectric, born.factor))
+    charges, ε, factor = _numbers(born, where)
     if not (np.isfinite(charges).all() and np.isfinite(ε).all()):
         raise InputError(f"{where}: a Born charge or the dielectric tensor is not finite", "check its numbers")
     if factor.shape != () or not (np.isfinite(factor) and factor > 0):
@@ -92,6 +93,15 @@ def require_charges(born: BornCharges, where: str = "the Born charges") -> None:
             f"{where}: the dielectric tensor has the eigenvalue {lowest:.3g}",
             "it must be positive definite (above 1, that of the vacuum)",
         )
+
+
+def _numbers(born: BornCharges, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Charges, dielectric tensor and unit factor; raises InputError."""
+    return (
+        real_numbers(born.charges, f"{where}, charges"),
+        real_numbers(born.dielectric, f"{where}, dielectric tensor"),
+        real_numbers(born.factor, f"{where}, unit factor"),
+    )
 
 
 def symmetrized_charges(born: BornCharges, crystal: Crystal, symprec: float = SYMPREC) -> BornCharges:
@@ -112,7 +122,7 @@ def symmetrized_charges(born: BornCharges, crystal: Crystal, symprec: float = SY
     group = space_group(crystal, symprec)
     A = np.asarray(crystal.lattice).T
     R = A @ group.rotations @ np.linalg.inv(A)
-    charges, dielectric = np.asarray(born.charges, float), np.asarray(born.dielectric, float)
+    charges, dielectric, _ = _numbers(born, "the Born charges")
     if charges.shape != (crystal.n_atoms, 3, 3) or dielectric.shape != (3, 3):
         raise InputError(
             f"Born charges {charges.shape} and dielectric tensor {dielectric.shape} do not fit {crystal.n_atoms} "

@@ -9,6 +9,7 @@ import numpy as np
 from ..crystal.elements import formula_of
 from ..errors import InputError, say
 from .harmonic import plot_bands, plot_dos, plot_heat_capacity
+from .spectral_map import plot_spectral_map
 from .style import GREY, Data, group, need, new_figure, open_frame, temperature_index
 from .transport import plot_coherences, plot_cumulative, plot_free_paths, plot_kappa, plot_lifetimes, plot_spectrum
 
@@ -30,6 +31,7 @@ FIGURES = {
     "coherence": "κ_C by the frequencies of the two modes",
     "bands": "bands along the high-symmetry path, and density of states",
     "dos": "density of states",
+    "spectral-function": "spectral function along the high-symmetry path, of files made with --spectra",
     "heat-capacity": "C_V against temperature",
     "all": "bands, C_V, lifetimes, κ, spectrum and coherences on one page",
 }
@@ -70,6 +72,9 @@ def make_figure(
         )
     elif name == "all":
         figure = _all(data, temperature, reference)
+    elif name == "spectral-function":
+        figure = new_figure(6.4, 3.8)
+        plot_spectral_map(figure.subplots(), data, temperature)
     elif name == "bands":
         figure = new_figure(6.4, 3.8)
         _bands_and_dos(figure, figure.add_gridspec(1, 1)[0], data, reference)
@@ -83,7 +88,7 @@ def make_figure(
             "dos": lambda: plot_dos(ax, data, reference),
             "heat-capacity": lambda: plot_heat_capacity(ax, data, reference),
         }[name]()
-    if name not in ("bands", "coherence", "summary"):
+    if name not in ("bands", "coherence", "summary", "spectral-function"):
         for ax in figure.axes:
             open_frame(ax)
     figure.suptitle(caption(data), x=0.01, ha="left", fontsize=8, color=GREY)
