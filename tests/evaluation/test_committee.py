@@ -51,6 +51,36 @@ def test_means_and_spreads(several):
     assert bands.shape == spread.shape == (240, 6)
 
 
+@pytest.mark.parametrize(
+    "broadening", [pytest.param(OPTIONS["broadening"], marks=pytest.mark.slow), None], ids=["adaptive", "tetrahedra"]
+)
+def test_side_by_side(several, broadening):
+    """The same solutions, whatever the broadening; a member that outgrows the first's lists is solved alone."""
+    potential, sets, _ = several
+    wild = {k: v * (1.3 if k == "B" else 1.0) for k, v in sets[0].items()}
+    models = [potential.with_params(p) for p in (*sets[:2], wild)]
+    options = OPTIONS | {"broadening": broadening, "temperatures": (200.0, 300.0), "allow_imaginary": True}
+    together, alone = (committee("Si", models, side_by_side=way, **options) for way in (True, False))
+    assert isinstance(together.solutions[0].broadening, type(alone.solutions[0].broadening))
+    for name in ("kappa", "frequencies", "linewidths"):
+        a, b = (np.stack(getattr(x, name)) for x in (together, alone))
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-6 if name == "frequencies" else 1e-9)
+    assert together.solutions[0].report.model == alone.solutions[0].report.model
+    lines = [x.solutions[0].diagnostics().lines() for x in (together, alone)]
+    assert [*lines[0][:1], *lines[0][2:]] == [*lines[1][:1], *lines[1][2:]]  # residuals are rounding
+
+
+def test_what_cannot_be_side_by_side(several):
+    potential, sets, _ = several
+    models = [potential.with_params(p) for p in sets[:2]]
+    for changed, others in (
+        ({"relax": True}, models), ({"derivatives": "finite-displacement"}, models),
+        ({}, [models[0], wj.load_potential("stillinger-weber-si")]), ({"processes": 1}, models),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="cannot be computed side by side"):
+            committee("Si", others, side_by_side=True, **OPTIONS | changed)
+
+
 def test_the_linearised_error_is_the_spread(several):
     """Members so near to each other that κ is linear in between."""
     potential, sets, found = several

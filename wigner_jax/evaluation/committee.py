@@ -9,6 +9,8 @@ which for members θ_k of a committee around their mean, C = Σ_k (θ_k - θ̄)(
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -16,8 +18,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core.pytree import host_data
+from .._solve import make_plan
 from ..errors import InputError
-from ..pipeline import conductivity
+from ..ifc.autodiff import force_constants_at, plan_force_constants
+from ..pipeline import conductivity, derivatives_of, mesh_for, prepare
+from ..potentials.base import Potential
+from ..potentials.registry import restrict
+from .members import solve_members
+
+#: options of `conductivity` that members which are computed side by side share
+TOGETHER = {
+    "mesh", "temperatures", "fc2_supercell", "fc3_supercell", "derivatives", "symprec", "broadening", "scattering",
+    "allow_imaginary",
+}  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,26 +103,43 @@ class Committee:
 
 
 def committee(
-    structure: str | Path | ase.Atoms, models: Sequence[Model], *, names: Sequence[str] | None = None, **options: Any
+    structure: str | Path | ase.Atoms,
+    models: Sequence[Model],
+    *,
+    names: Sequence[str] | None = None,
+    side_by_side: bool | None = None,
+    **options: Any,
 ) -> Committee:
     """`conductivity` with each of several models. Those of one architecture share all compiled programs.
 
-    Each member relaxes the structure for itself unless ``relax=False``.
+    Each member relaxes the structure for itself unless ``relax=False``. Then, and if all are potentials of one architecture
+    (``potential.with_params(theta)``) whose force constants are differentiated, they can be computed side by side in one program
+    (`jax.vmap`), which is for accelerators: on a CPU one after the other is as fast and takes the memory of one.
 
     Args:
         structure, options: as for `conductivity`.
         models: two or more: potentials (such as ``potential.with_params(theta)``), names, files, calculators.
         names: of the members, numbers by default.
+        side_by_side: unless given, where it can be done and JAX's default device is no CPU.
 
     Raises:
-        InputError: fewer than two members, one that fails (it is named), or members whose crystals are not of one symmetry, so that
-            their irreducible points differ.
+        InputError: fewer than two members, one that fails (it is named), members whose crystals are not of one symmetry, so that
+            their irreducible points differ, or `side_by_side` of what cannot be.
     """
     if len(models) < 2:
         raise InputError(f"a committee of {len(models)}", "give two models or more")
     names = tuple(str(k) for k in range(len(models))) if names is None else tuple(map(str, names))
     if len(names) != len(models):
         raise InputError(f"{len(names)} names for {len(models)} models", "give one name for each")
+    if side_by_side or (side_by_side is None and jax.default_backend() != "cpu"):
+        together = _side_by_side(structure, models, options)
+        if together is not None:
+            return Committee(names, tuple(together))
+        if side_by_side:
+            raise InputError(
+                "these members cannot be computed side by side",
+                "give potentials of one architecture, relax=False and derivatives by automatic differentiation",
+            )
     solutions: list[Solution] = []
     for name, model in zip(names, models, strict=True):
         try:
@@ -122,6 +152,36 @@ def committee(
                 f"member {name} has another mesh or symmetry than member {names[0]}", "give mesh, and a symprec"
             )
     return Committee(names, tuple(solutions))
+
+
+def _side_by_side(structure: Any, models: Sequence[Model], options: dict[str, Any]) -> list[Solution] | None:
+    """The solutions of all members, or None if their shapes or ways differ."""
+    rest = dict(options)
+    if rest.pop("relax", True) or not set(rest) <= TOGETHER or not all(isinstance(x, Potential) for x in models):
+        return None
+    potentials = [x for x in models if isinstance(x, Potential)]
+    first = potentials[0]
+    shapes = [jax.tree.map(jnp.shape, x.params) for x in potentials]
+    alike = all(x.energy == first.energy and s == shapes[0] for x, s in zip(potentials, shapes, strict=True))
+    if not alike or derivatives_of(first, rest.pop("derivatives", None)) != "ad":
+        return None
+    mesh, temperatures = rest.pop("mesh", None), rest.pop("temperatures", (300.0,))
+    cells = {name: rest.pop(name, None) for name in ("fc2_supercell", "fc3_supercell")}
+    problem = prepare(structure, first, relax=False, derivatives="ad", symprec=rest.pop("symprec", None), **cells)
+    supercells = problem.supercells
+    restricted = [restrict(x, supercells.crystal.numbers) for x in potentials]
+    plan, _ = plan_force_constants(supercells, restricted[0])
+    stacked = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), *(x.params for x in restricted))
+    constants = _constants(restricted[0].energy, stacked, jax.device_put(plan))
+    members = [jax.tree.map(lambda x, k=k: x[k], constants) for k in range(len(models))]
+    q = make_plan(supercells, mesh or problem.mesh or mesh_for(supercells.crystal))
+    found = solve_members(q, members, temperatures, **rest)
+    return [dataclasses.replace(x, report=problem.report) for x in found]
+
+
+@partial(jax.jit, static_argnums=0)
+def _constants(energy: Any, stacked: Any, plan: Any) -> Any:
+    return jax.vmap(lambda params: force_constants_at(energy, params, plan))(stacked)
 
 
 def linear_error(gradient: Any, covariance: Any) -> Array:
