@@ -92,8 +92,8 @@ def back(folder: Path, given: GivenConstants, format: str, **options) -> GivenCo
 @pytest.mark.parametrize(
     "case",
     [
-        "non-diagonal", "permuted", "wurtzite", pytest.param("diagonal", marks=pytest.mark.slow),
-        pytest.param("skewed", marks=pytest.mark.slow),
+        "non-diagonal", "permuted", pytest.param("wurtzite", marks=pytest.mark.slow),
+        pytest.param("diagonal", marks=pytest.mark.slow), pytest.param("skewed", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_round_trips(case, format, tmp_path):
@@ -254,7 +254,9 @@ def test_quantum_espresso(tmp_path):
 # ---------------------------------------------------------------- images
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=pytest.mark.slow) if c in ("smaller", "wurtzite", "diagonal") else c for c in CASES]
+)
 def test_images_fold_into_what_they_came_from(case):
     given = made(case)
     crystal = given.supercells.crystal

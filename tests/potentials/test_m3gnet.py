@@ -72,7 +72,9 @@ def random_model(smooth: bool) -> Potential:
     return Potential(params, M3GNet(config), "small", config.numbers, config.cutoff)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["TensorFlow", "matgl"])
+@pytest.fixture(
+    scope="module", params=[pytest.param(True, id="TensorFlow"), pytest.param(False, id="matgl", marks=slow)]
+)
 def small(request):
     return random_model(request.param)
 

@@ -66,7 +66,9 @@ def test_potentials_in_closed_form_pass(name, crystal):
     assert sum("as nonsmooth_distances says" in text for text in jumps) == len(jumps) / 2
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "CHGNet" else pytest.mark.slow) for n in FAMILIES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in ("MACE", "closed form") else pytest.mark.slow) for n in FAMILIES]
+)
 def test_a_model_of_every_family_passes(name, tmp_path):
     """What each is known for is noted. matgl's M3GNet has forces that jump at the cutoff, which its card says too."""
     write, file, crystal = FAMILIES[name]

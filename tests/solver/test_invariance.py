@@ -267,7 +267,8 @@ def test_tiling(monkeypatch, broadening, tiling):
     assert error(actual, reference) < TOLERANCE
 
 
-@pytest.mark.parametrize("broadening", ["tetrahedron", pytest.param("adaptive", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("broadening", ["tetrahedron", "adaptive"])
 def test_tiling_of_gradients(broadening):
     """An accelerator's backward pass is a CPU's."""
     cells, fc = crystal("zincblende")

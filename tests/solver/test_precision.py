@@ -23,8 +23,14 @@ def kappa_of(solution: wj.Solution) -> float:
     return float(np.asarray(solution.conductivity.kappa_TOT)[0, :3].mean())
 
 
-@pytest.mark.parametrize("name", ["si-tersoff_m5", "nacl-mace_nac_m4"])
-@pytest.mark.parametrize("broadening", BROADENINGS)
+@pytest.mark.parametrize(
+    ("name", "broadening"),
+    [
+        ("si-tersoff_m5", "tetrahedron"), ("nacl-mace_nac_m4", "adaptive"),
+        pytest.param("si-tersoff_m5", "adaptive", marks=pytest.mark.slow),
+        pytest.param("nacl-mace_nac_m4", "tetrahedron", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_kappa_of_both(name, broadening):
     plan, material, nac, _ = problem(name)
     double, mixed = (

@@ -34,6 +34,7 @@ from wigner_jax.plan.fc3_table import make_fc3_table
 from wigner_jax.plan.mesh import make_mesh
 from wigner_jax.types import Plan
 
+pytestmark = pytest.mark.as_shipped  # solves on fine meshes take less time with optimised programs
 conduct = jax.jit(conductivity)
 SLOW = ("gi_si_m11_smm19", "gi_znte_nac_m11_smm19")
 every = pytest.mark.parametrize("reference", reference_params(SLOW))
@@ -77,7 +78,6 @@ def test_frequencies(reference):
 
 
 @every
-@pytest.mark.as_shipped
 def test_three_phonon_widths(reference):
     _, solution, arrays = solved(reference)
     expected = arrays["gamma"][0]
@@ -86,7 +86,6 @@ def test_three_phonon_widths(reference):
 
 
 @every
-@pytest.mark.as_shipped
 def test_conductivity(reference):
     """κ from our three-phonon widths and the stored isotope widths.
 

@@ -544,6 +544,7 @@ def test_history_is_there_after_a_kill(tmp_path, capsys, monkeypatch):
     assert "continued from" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_kappa_can_be_computed_again_by_the_command_in_the_folder(tmp_path, capsys, monkeypatch):
     """README.txt has a command for each material, and its κ, which the table printed too; here of a cell that was relaxed."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
