@@ -43,12 +43,14 @@ if TYPE_CHECKING:
     from .io.phono3py import read_phono3py
     from .io.structures import read_structure
     from .physics.bands import phonon_bands
+    from .physics.boltzmann import FullSolution
     from .physics.broadening.gaussian import AdaptiveGaussian, Gaussian
     from .physics.broadening.tetrahedron import Tetrahedron
     from .physics.conductivity import green_kubo_heat_capacity, wigner_heat_capacity
     from .physics.diagnostics import Diagnostics
     from .physics.nac import GonzeLee, Wang, make_nac
     from .physics.path_spectra import PathSpectra, path_spectra
+    from .physics.relaxons import Relaxons, relaxons
     from .physics.self_energy import (
         JointDensityOfStates,
         SelfEnergy,
@@ -134,12 +136,14 @@ _MODULES = {
     "io.phono3py": "read_phono3py",
     "io.structures": "read_structure",
     "physics.bands": "phonon_bands",
+    "physics.boltzmann": "FullSolution",
     "physics.broadening.gaussian": "AdaptiveGaussian Gaussian",
     "physics.broadening.tetrahedron": "Tetrahedron",
     "physics.conductivity": "green_kubo_heat_capacity wigner_heat_capacity",
     "physics.diagnostics": "Diagnostics",
     "physics.nac": "GonzeLee Wang make_nac",
     "physics.path_spectra": "PathSpectra path_spectra",
+    "physics.relaxons": "Relaxons relaxons",
     "physics.self_energy": "JointDensityOfStates SelfEnergy averaged_interaction joint_density_of_states normal_umklapp self_energy",
     "pipeline": "Report conductivity",
     "plan.generalized_mesh": "generalized_mesh",
@@ -197,6 +201,7 @@ __all__ = [
     "FlaxPotential",
     "ForceConstants",
     "ForceConstantsReport",
+    "FullSolution",
     "Gaussian",
     "GivenConstants",
     "GonzeLee",
@@ -216,6 +221,7 @@ __all__ = [
     "ProtocolReport",
     "Reference",
     "RelaxReport",
+    "Relaxons",
     "Report",
     "Scattering",
     "ScreenSettings",
@@ -283,6 +289,7 @@ __all__ = [
     "register_family",
     "relax",
     "relax_k_srme",
+    "relaxons",
     "restrict",
     "save_potential",
     "screen",

@@ -20,18 +20,21 @@ import numpy as np
 from ._core.chunking import BYTES
 from ._core.programs import Effort, program
 from ._core.tiling import Tiling, in_fitting_pieces, tiling_for
-from .checks import check_precision, refuse_imaginary, require_finite, say_if_nothing_carries
+from .checks import check_precision, check_transport, refuse_imaginary, require_finite, say_if_nothing_carries
 from .crystal.elements import natural_isotopes
-from .errors import say
+from .errors import InputError, say
 from .ifc.residuals import check_force_constants, require_some, star_residual
-from .physics import conductivity as transport
+from .physics import boltzmann
+from .physics import conductivity as kinetics
 from .physics import linewidths as widths
 from .physics import phonons as harmonic
 from .physics.broadening.tetrahedron import Tetrahedron
+from .physics.collisions import make_stars
 from .physics.conductivity import wigner_heat_capacity
 from .physics.dealt_buckets import linewidths_of, pieces
 from .physics.diagnostics import judge_unlimited, require_scattering, say_if_width_is_off
 from .physics.domain import check_problem, check_ways, is_concrete, temperature_array
+from .physics.variational import full_populations
 from .plan.fc2_table import make_fc2_table
 from .plan.fc3_table import make_fc3_table
 from .plan.memory import require_memory
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from .physics.conductivity import HeatCapacityMatrix
     from .physics.pairs import Broadening, State
     from .physics.phonons import LongRange
-    from .types import Conductivity, ForceConstants, Phonons, Precision, Supercells
+    from .types import Conductivity, ForceConstants, Phonons, Precision, Supercells, Transport
 
     Progress = Callable[[int, int], None]
 
@@ -95,8 +98,8 @@ def phonons(plan: Plan, fc2: Array, nac: LongRange | None = None, *, tiling: Til
     return harmonic.compiled_phonons(plan, fc2, nac, max(BYTES, tiling.least_bytes))
 
 
-_conductivity = program(static=5, effort=Effort.ONCE)(transport.conductivity)
-_kappa_tensors = program(static=5, effort=Effort.ONCE)(transport.kappa_tensors)
+_conductivity = program(static=5, effort=Effort.ONCE)(kinetics.conductivity)
+_kappa_tensors = program(static=5, effort=Effort.ONCE)(kinetics.kappa_tensors)
 
 
 def linewidths(
@@ -170,6 +173,8 @@ def kappa(
     heat_capacity_matrix: HeatCapacityMatrix = wigner_heat_capacity,
     tiling: Tiling | None = None,
     precision: Precision = "double",
+    transport: Transport = "rta",
+    deviations: Array | None = None,
 ) -> KappaTensors:
     """Populations' and coherences' conductivity, (T, 6) each in W/(m K), Voigt order: a pure function of its arguments.
 
@@ -185,6 +190,10 @@ def kappa(
         heat_capacity_matrix: of the pairs of modes; another one makes another theory of transport.
         tiling: sizes of pieces; those of JAX's default device unless given.
         precision: see `solve`.
+        transport: "lbte": populations by the full linearised equation, with a derivative that costs one pass over the triplets:
+            at fixed deviations, by the variational identity of physics/collisions.py. The plan must not be traced.
+        deviations: (T, P, m, 3) of `Solution.full`, where it is at hand; else they are found anew, with the whole collision
+            operator in memory.
 
     Returns:
         κ; NaN where something that went in is outside its domain (a temperature, mean free path or width not above 0, a
@@ -198,10 +207,27 @@ def kappa(
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
     check_ways(tiling, heat_capacity_matrix)
     check_precision(precision)
+    check_transport(transport, 0)
     if is_concrete(plan, fc):
         _check_constants(plan, fc)
     T = temperature_array(temperatures)
-    return _kappa(plan, fc, T, broadening, scattering, nac, heat_capacity_matrix, tiling, precision)
+    if transport == "rta":
+        return _kappa(plan, fc, T, broadening, scattering, nac, heat_capacity_matrix, tiling, precision)
+    tiling = tiling_for() if tiling is None else tiling
+    if not is_concrete(plan.mesh, plan.crystal.lattice):
+        raise InputError(
+            "the full collision operator needs a plan that is known", "close over it instead of tracing it"
+        )
+    stars = make_stars(plan.crystal, plan.mesh, symmetry=len(plan.mesh.rotations) > 1)
+    waves = phonons(plan, fc.fc2, nac, tiling=tiling)
+    state = widths.state_for(plan, fc, waves, T, broadening, nac, tiling, precision)
+    more, gamma, overflow = full_populations(
+        plan, waves, state, T, scattering.variances(plan), _boundary(plan, waves, scattering.boundary_mfp, jnp), broadening,
+        stars, deviations, boltzmann.TOLERANCE, boltzmann.MOST_ITERATIONS,
+    )  # fmt: skip
+    gamma = jnp.where(overflow, jnp.nan, gamma)
+    populations, coherences = _kappa_tensors(waves, gamma, plan.mesh, plan.crystal, T, heat_capacity_matrix)
+    return KappaTensors(populations + more, coherences)
 
 
 def _kappa(
@@ -230,6 +256,8 @@ def solve(
     progress: Progress | None = None,
     tiling: Tiling | None = None,
     precision: Precision = "double",
+    transport: Transport = "rta",
+    memory: float = boltzmann.LIMIT,
 ) -> Solution:
     """Phonons, linewidths and conductivity, with everything resolved by mode.
 
@@ -244,6 +272,10 @@ def solve(
         tiling: sizes of pieces; those of JAX's default device unless given, and smaller ones if its memory is too small.
         precision: "mixed" computes the matrix elements in single precision, for accelerators that are slow in double: phonons,
             energy conservation and κ stay in double. κ moves by some 1e-6 of itself (benchmarks/precision.py).
+        transport: "lbte" solves the linearised equation with the full collision operator besides (`Solution.full`); one pass
+            over the triplets and some iterations, about as much again as the relaxation-time approximation.
+        memory: bytes that assembled collision operators may take; where one does not fit, its rows are made anew in every
+            iteration, which takes as long as many relaxation-time solutions.
 
     Raises:
         InputError: bad input, force constants that are zero or do not obey the crystal's symmetry
@@ -251,8 +283,10 @@ def solve(
             ValueError: double precision is off.
 
     Warns:
-        AccuracyWarning: residuals of the force constants, κ that vanishes, mean free paths above 1 m.
+        AccuracyWarning: residuals of the force constants, κ that vanishes, mean free paths above 1 m, an iteration that did not
+            converge.
     """
+    check_transport(transport, memory)
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
     check_ways(tiling, heat_capacity_matrix)
     check_precision(precision)
@@ -260,7 +294,7 @@ def solve(
     residuals = _check_constants(plan, fc)
     run = partial(
         _solution, plan, fc, T, residuals, broadening, scattering, nac, heat_capacity_matrix, allow_imaginary, progress,
-        precision,
+        precision, transport, memory,
     )  # fmt: skip
     return in_fitting_pieces(run) if tiling is None else run(tiling)
 
@@ -268,7 +302,7 @@ def solve(
 def _solution(
     plan: Plan, fc: ForceConstants, T: Array, residuals: Residuals, broadening: Broadening | None, scattering: Scattering,
     nac: LongRange | None, heat_capacity_matrix: HeatCapacityMatrix, allow_imaginary: bool, progress: Progress | None,
-    precision: Precision, tiling: Tiling,
+    precision: Precision, transport: Transport, memory: float, tiling: Tiling,
 ) -> Solution:  # fmt: skip
     """`solve` with one size of pieces."""
     broadening = Tetrahedron.for_plan(plan) if broadening is None else broadening
@@ -281,15 +315,40 @@ def _solution(
     state = widths.state_for(plan, fc, waves, T, broadening, nac, tiling, precision)
     if not broadening.has_capacity:
         broadening = broadening.sized(plan, state, CAPACITY_MARGIN, CAPACITY_SAMPLE)
-    gamma = _linewidths(plan, state, waves, broadening, scattering, progress)
+
+    def rates(broadening: Broadening) -> tuple[Linewidths, boltzmann.Operator | None, np.ndarray | None]:
+        if transport == "lbte":
+            return _collisions(plan, state, waves, T, broadening, scattering, progress, memory)
+        return _linewidths(plan, state, waves, broadening, scattering, progress), None, None
+
+    gamma, operator, matrices = rates(broadening)
     if gamma.overflow:  # a q-point outside the sample needed more: measure them all
         broadening = broadening.sized(plan, state, 0.0)
-        gamma = _linewidths(plan, state, waves, broadening, scattering, progress)
+        gamma, operator, matrices = rates(broadening)
     found = _judged_conductivity(plan, waves, gamma, T, heat_capacity_matrix)
     say_if_width_is_off(broadening, waves, plan.mesh)
+    full = None
+    if operator is not None:
+        full = boltzmann.full_solution(operator, matrices, T, waves.velocity_operator, gamma.total, found)
+        require_finite(full.kappa_P, "κ beyond the relaxation-time approximation")
+        boltzmann.say_how_it_ended(full)
     return Solution(
-        waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals, precision=precision
+        waves, gamma, found, plan, fc, scattering, broadening, nac, residuals=residuals, precision=precision, full=full
     )
+
+
+def _collisions(
+    plan: Plan, state: State, waves: Phonons, T: Array, broadening: Broadening, scattering: Scattering,
+    progress: Progress | None, memory: float,
+) -> tuple[Linewidths, boltzmann.Operator, np.ndarray | None]:  # fmt: skip
+    """Linewidths and the collision operator of the same processes, assembled where it fits."""
+    operator = boltzmann.Operator(plan, state, T, scattering.variances(plan), broadening, memory)
+    if not operator.fits:
+        return _linewidths(plan, state, waves, broadening, scattering, progress), operator, None
+    (three, isotope, overflow), matrices = operator.assembled(progress)
+    boundary = _boundary(plan, waves, scattering.boundary_mfp, np)
+    three = np.where(overflow, np.nan, three)
+    return Linewidths(three, isotope, boundary, np.array(overflow)), operator, matrices
 
 
 def _judged_conductivity(
@@ -310,7 +369,7 @@ def _boundary(plan: Plan, waves: Phonons, boundary_mfp: Array | float | None, xp
     return (
         xp.zeros_like(f)
         if boundary_mfp is None
-        else transport.boundary_linewidth(waves.velocity_operator, f, boundary_mfp)
+        else kinetics.boundary_linewidth(waves.velocity_operator, f, boundary_mfp)
     )
 
 
@@ -325,6 +384,11 @@ def with_boundary(
 
     Raises, warns: as `solve`, and InputError for a length that is not above 0.
     """
+    if solution.full is not None:
+        raise InputError(
+            "beyond the relaxation-time approximation boundaries change more than linewidths",
+            "call solve with transport='lbte' and this boundary_mfp",
+        )
     scattering = dataclasses.replace(solution.scattering, boundary_mfp=boundary_mfp)
     plan, waves, T = solution.plan, solution.phonons, solution.conductivity.temperatures
     check_problem(plan, solution.force_constants, T, solution.broadening, scattering, solution.nac)

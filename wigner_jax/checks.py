@@ -9,7 +9,7 @@ import numpy as np
 
 from ._core.as_numbers import as_numbers
 from .errors import ImaginaryModes, InputError, say
-from .types import Precision
+from .types import Precision, Transport
 from .units import CUTOFF_FREQUENCY, K_B
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ def check_precision(precision: str) -> None:
     """Raises InputError unless it is one of `Precision`."""
     if precision not in get_args(Precision):
         raise InputError(f"precision is {precision!r}", f"choose from {', '.join(get_args(Precision))}")
+
+
+def check_transport(transport: str, memory: float) -> None:
+    """Raises InputError unless it is one of `Transport`, and the limit a number of bytes."""
+    if transport not in get_args(Transport):
+        raise InputError(f"transport is {transport!r}", f"choose from {', '.join(get_args(Transport))}")
+    if isinstance(memory, bool) or not isinstance(memory, (int, float)) or not memory >= 0:
+        raise InputError(f"memory is {memory!r}", "give a number of bytes, such as 4e9")
 
 
 def positive_integers(values: Sequence, name: str) -> tuple[int, ...]:

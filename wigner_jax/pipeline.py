@@ -17,7 +17,7 @@ import jax
 
 from ._core.progress import Progress
 from ._solve import SCATTERING, make_plan, solve
-from .checks import check_precision, positive_integers, require_double_precision
+from .checks import check_precision, check_transport, positive_integers, require_double_precision
 from .crystal.defaults import MESH_LENGTH, default_mesh, default_supercells
 from .crystal.from_ase import in_units_of
 from .crystal.low_dimensional import as_layer, as_wire, flat_mesh
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .relaxation.ase_protocols import ProtocolReport
     from .relaxation.newton import RelaxReport
     from .solution import Solution
-    from .types import Crystal, ForceConstants, Precision, Scattering, Supercells
+    from .types import Crystal, ForceConstants, Precision, Scattering, Supercells, Transport
 
     Derivatives = Literal["ad", "finite-displacement"]
     Model = str | Path | Potential | Calculator | Callable[[], Any]
@@ -154,6 +154,7 @@ def conductivity(
     symprec: float | None = None,
     processes: int = 1,
     precision: Precision = "double",
+    transport: Transport = "rta",
     progress: Progress | None = None,
 ) -> Solution:
     """The Wigner conductivity of a crystal: relaxation, force constants, phonons, linewidths, κ.
@@ -186,6 +187,7 @@ def conductivity(
         symprec: Å, snaps the structure onto the space group that it has within this tolerance; 1e-5 where it is exact.
         processes: that share the displaced supercells of an ASE calculator, which is given by its factory then.
         precision: "mixed" has third derivatives of the potential and matrix elements in single precision; see `solve`.
+        transport: "lbte" for populations beyond the relaxation-time approximation; see `solve`.
         progress: shows what is being done; see `Progress`.
 
     Returns:
@@ -196,6 +198,7 @@ def conductivity(
     """
     require_double_precision()
     check_precision(precision)
+    check_transport(transport, 0)
     temperature_array(temperatures)
     check_options(broadening, scattering, nac, charges=True)
     mesh = None if mesh is None else mesh_dims(mesh)
@@ -215,6 +218,7 @@ def conductivity(
         solution = solve(
             plan, problem.force_constants, temperatures, broadening=broadening, scattering=scattering, nac=nac,
             allow_imaginary=allow_imaginary, progress=stages.progress if stages.stream else None, precision=precision,
+            transport=transport,
         )  # fmt: skip
         jax.block_until_ready(solution.conductivity.kappa_P)
     report = dataclasses.replace(problem.report, seconds=dict(stages.times))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ._core.pytree import Array
     from .physics.bands import Bands
+    from .physics.boltzmann import FullSolution
     from .physics.diagnostics import Diagnostics
     from .physics.pairs import Broadening
     from .physics.path_spectra import PathSpectra
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     )
 
 
-@pytree("report", "precision", host=("residuals",))
+@pytree("report", "precision", host=("residuals", "full"))
 class Solution:
     """Phonons, linewidths and conductivity, resolved by mode, with the crystal, mesh and force constants behind them.
 
@@ -54,6 +55,8 @@ class Solution:
         report: how structure and force constants came about (`pipeline.Report`); None where they were given.
         residuals: how far the force constants are from sum rules and symmetry.
         precision: "double"; "mixed" where matrix elements are of single precision.
+        full: populations beyond the relaxation-time approximation, where they were asked for (``transport="lbte"``);
+            `conductivity` stays in that approximation.
     """
 
     #: frequencies and eigenvectors on the mesh, velocity operator at its irreducible points
@@ -78,6 +81,8 @@ class Solution:
     residuals: Residuals | None = None
     #: of the matrix elements: "double", or single for "mixed"
     precision: Precision = "double"
+    #: populations beyond the relaxation-time approximation, or None; None inside transformations
+    full: FullSolution | None = None
 
     def __repr__(self) -> str:
         """Formula, mesh, κ and temperatures; inside transformations, and of parts alone, the fields."""
@@ -85,12 +90,19 @@ class Solution:
         numbers = [getattr(found, name, None) for name in ("temperatures", "kappa_P", "kappa_C")]
         if not all(isinstance(x, (np.ndarray, jax.Array)) and not isinstance(x, jax.core.Tracer) for x in numbers):
             return fields_printed(self)
-        T, total = np.asarray(found.temperatures), np.asarray(found.kappa_TOT)
+        T, total = np.asarray(found.temperatures), np.asarray(found.kappa_TOT if self.full is None else self.kappa)
         if T.ndim != 1 or total.shape != (len(T), 6):
             return fields_printed(self)
         kappa = _few([f"{k:.4g}" for k in total[:, :3].mean(axis=1)])
         mesh = "×".join(map(str, self.mesh.dims))
         return f"Solution({formula(self.crystal)}, mesh {mesh}: κ {kappa} W/(m K) at {_few([f'{t:g}' for t in T])} K)"
+
+    @property
+    def kappa(self) -> np.ndarray:
+        """κ_TOT (T, 6) W/(m K) by the transport equation that was asked for: populations of `full` where it is there, and
+        coherences."""
+        populations = self.conductivity.kappa_P if self.full is None else self.full.kappa_P
+        return np.asarray(populations) + np.asarray(self.conductivity.kappa_C)
 
     @property
     def crystal(self) -> Crystal:

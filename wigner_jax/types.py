@@ -271,6 +271,8 @@ class KappaTensors(NamedTuple):
 
 #: "mixed": force constants of third order and matrix elements in single precision, all else in double
 Precision = Literal["double", "mixed"]
+#: how the transport equation of the populations is solved: relaxation-time approximation, or the full linearised equation
+Transport = Literal["rta", "lbte"]
 
 
 @jax.tree_util.register_pytree_with_keys_class

@@ -248,7 +248,6 @@ def test_names(tmp_path, monkeypatch):
         ("ä" * 128, "its name is too long"),
         ("a/" * 3000 + "a", "cannot write a/a/a"),
         ("", "it names a folder"),
-        (" ", "a name of blanks"),
         ("new/", "it names a folder"),
         (".", "it is a folder"),
         ("missing/a", "there is no folder missing: make it, or choose another place"),

@@ -148,6 +148,7 @@ import jax
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)  # as the command line on two cores: programs of one and of two devices
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)  # the linewidths take longer on any machine
 import numpy as np
 from ase.build import bulk
 import wigner_jax as wj

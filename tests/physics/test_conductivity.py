@@ -27,7 +27,7 @@ from wigner_jax.physics.nac import GonzeLee
 from wigner_jax.plan.dipoles import dipole_plan
 from wigner_jax.plan.fc2_table import make_fc2_table
 from wigner_jax.plan.mesh import make_mesh
-from wigner_jax.types import Mesh, Phonons
+from wigner_jax.types import Crystal, Mesh, Phonons
 from wigner_jax.units import K_B, KAPPA
 
 phonons = jax.jit(module.phonons)
@@ -170,7 +170,7 @@ def test_large_widths_are_the_overdamped_limit():
     mesh = Mesh(
         (1, 1, 1), np.full((1, 3), 0.25), np.array([0]), np.array([1]), np.array([0]), np.eye(3)[None], np.eye(3)
     )
-    crystal = dataclasses.make_dataclass("Cell", ["lattice"])(2 * np.eye(3))
+    crystal = Crystal(2 * np.eye(3), np.zeros((1, 3)), np.ones(1), (1,))
     kP, kC = kappa_tensors(Phonons(f, None, V), jnp.full((1, 1, 3), γ), mesh, crystal, np.array([1e7]))
     ratio = f[0][:, None] / f[0][None, :]
     pairs = K_B * (2 + ratio + 1 / ratio) / 4  # C_ss' where every C is k_B

@@ -73,10 +73,10 @@ def test_in_the_file(solution, tmp_path, capsys, monkeypatch):
         np.testing.assert_allclose(spectra[name], value, rtol=1e-6, atol=1e-9 * np.abs(value).max())
     np.testing.assert_allclose(data["gamma_N"] + data["gamma_U"], data["gamma"], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(data["ave_pp"], wj.averaged_interaction(solution), rtol=1e-6)
-    figure = make_figure("spectral-function", data)
+    figure = make_figure("spectral-map", data)
     figure.savefig("a.png")
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()][:2] == ["Γ", "X"]
-    assert main(["plot", "a.hdf5", "--figure", "spectral-function", "-o", "b.png"]) == 0
+    assert main(["plot", "a.hdf5", "--figure", "spectral-map", "-o", "b.png"]) == 0
     capsys.readouterr()
     for words, says in (
         (["--nu"], "--nu is kept in a file, and there is none: give -o FILE.hdf5"),
@@ -87,5 +87,5 @@ def test_in_the_file(solution, tmp_path, capsys, monkeypatch):
         assert says in capsys.readouterr().err
     assert main(["kappa", "SiC", *SMALL, "--mesh", "3", "3", "3", "-o", "d.hdf5", "--quiet"]) == 0
     capsys.readouterr()
-    assert main(["plot", "d.hdf5", "--figure", "spectral-function"]) == 2
+    assert main(["plot", "d.hdf5", "--figure", "spectral-map"]) == 2
     assert "make it anew with --spectra" in capsys.readouterr().err

@@ -171,7 +171,9 @@ def test_polar_bands_split_at_the_zone_centre(method):
 # --- curves -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "name", [name for name in FIGURES if name != "spectral-map"]
+)  # tests/physics/test_path_spectra.py
 def test_every_figure_draws(file, reference, name):
     figure = make_figure(name, read_kappa_hdf5(file), 600.0, reference)
     FigureCanvasAgg(figure).draw()

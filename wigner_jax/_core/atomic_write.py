@@ -174,8 +174,6 @@ def check_output(
     try:
         if text == "" or text.endswith(("/", os.sep)):
             raise InputError(f"cannot write {text!r}: it names a folder", advice)
-        if not os.path.basename(text).strip():
-            raise InputError(f"cannot write {text!r}: a name of blanks", advice)
         if os.path.islink(path) and not os.path.exists(path):
             raise InputError(f"cannot write {path}: it is a link that leads nowhere", advice)
         target = _target(path)

@@ -29,7 +29,7 @@ from ..physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from ..physics.broadening.tetrahedron import Tetrahedron
 from ..physics.nac import Wang, make_nac
 from ..physics.path_spectra import path_spectra
-from ..physics.self_energy import averaged_interaction, normal_umklapp
+from ..physics.self_energy import averaged_interaction, normal_share, normal_umklapp
 from ..pipeline import low_dimensional, mesh_for, model_of, prepare
 from ..plan.band_path import has_seekpath
 from ..plan.generalized_mesh import generalized_mesh
@@ -38,7 +38,7 @@ from ..types import Scattering
 from .checks import CONSTANTS, kappa_file, positive, writable
 from .options import add_precision, mesh_and_supercells, mesh_by_length
 from .phono3py_defaults import peer_table, refuse_others
-from .report import kappa_table, times_table
+from .report import full_table, kappa_table, times_table
 from .sources import SOURCES, add_constraints, add_model, add_source, constraints, source_of
 
 if TYPE_CHECKING:
@@ -56,12 +56,13 @@ if TYPE_CHECKING:
     from ..types import Crystal, Plan
 
 NO_SEEKPATH = "seekpath is not installed (python -m pip install seekpath, or the extra plot)"
+NORMAL = 0.5  # share of normal processes from which on the relaxation-time approximation is doubted in words
 LONGEST = 100  # bytes of a name that is made here
 HELP = "thermal conductivity of a crystal"
 DESCRIPTION = (
     """\
-Thermal conductivity of a crystal in the relaxation-time approximation of the Wigner transport equation: populations
-(κ_P, the Boltzmann value) and coherences (κ_C).
+Thermal conductivity of a crystal by the Wigner transport equation: populations (κ_P, the Boltzmann value) and coherences (κ_C), in
+the relaxation-time approximation, or with κ_P by the full linearised equation (--transport lbte).
 
 """
     + SOURCES
@@ -88,6 +89,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     physics.add_argument(
         "-T", "--temperatures", nargs="+", type=float, default=[300.0], metavar="K", help="default: 300"
+    )
+    physics.add_argument(
+        "--transport",
+        choices=("rta", "lbte"),
+        default="rta",
+        help="relaxation-time approximation, or the linearised Boltzmann equation with the full collision operator (default: rta)",
+    )
+    physics.add_argument(
+        "--memory",
+        type=float,
+        default=4.0,
+        metavar="GB",
+        help="of the collision operator, of --transport lbte (default: 4)",
     )
     physics.add_argument(
         "--broadening",
@@ -203,6 +217,9 @@ def run(arguments: argparse.Namespace) -> int:
     if isotopes and arguments.no_isotope:
         raise InputError("--isotopes and --no-isotope", "leave one out")
     positive(arguments.sigma, "--sigma")
+    positive(arguments.memory, "--memory")
+    if arguments.transport == "lbte" and len(lengths) > 1:
+        raise InputError("--transport lbte takes one --boundary-mfp", "run it for each length, with --fc")
     positive(None if arguments.layer is True else arguments.layer, "--layer")
     positive(arguments.wire, "--wire")
     positive(arguments.processes, "--processes")
@@ -271,13 +288,15 @@ def run(arguments: argparse.Namespace) -> int:
             allow_imaginary=arguments.allow_imaginary,
             progress=stages.progress if stages.stream else None,
             precision=arguments.precision,
+            transport=arguments.transport,
+            memory=1e9 * arguments.memory,
         )
     solution = dataclasses.replace(solution, report=problem.report)
     for length in lengths:
         if len(lengths) > 1:
             print(f"{'' if length == lengths[0] else chr(10)}boundaries {length:g} µm apart")
             solution = with_boundary(solution, length)
-        print(kappa_table(solution.conductivity))
+        print(kappa_table(solution.conductivity) if solution.full is None else full_table(solution))
     if output is not None:
         bands = has_seekpath()
         spectra, more = _beside_kappa(solution, arguments, stages)
@@ -286,6 +305,11 @@ def run(arguments: argparse.Namespace) -> int:
         if not bands:
             stages.say(f"note: {output} has no bands: {NO_SEEKPATH}")
     if not arguments.quiet:
+        if solution.full is None and (share := normal_share(solution)) > NORMAL:
+            print(
+                f"\nnormal processes make up {100 * share:.0f} % of the linewidths that matter: the relaxation-time approximation may be"
+                " low, see --transport lbte"
+            )
         print(
             "\n"
             + "\n".join(f"{'rests on' if i == 0 else '':8} {x}" for i, x in enumerate(solution.diagnostics().lines()))

@@ -31,7 +31,7 @@ def refuse_others(arguments: argparse.Namespace) -> None:
         "--symmetrized": arguments.symmetrized, "--precision mixed": arguments.precision == "mixed",
         "--allow-imaginary": arguments.allow_imaginary, "--nac-method wang": arguments.nac_method == "wang",
         "several --boundary-mfp": len(arguments.boundary_mfp or []) > 1, "--isotopes": bool(arguments.isotopes),
-        "--grg": arguments.grg, "--layer": arguments.layer is not None, "--wire": arguments.wire is not None,
+        "--transport lbte": arguments.transport == "lbte", "--grg": arguments.grg, "--layer": arguments.layer is not None, "--wire": arguments.wire is not None,
         "--fc3-cutoff": arguments.fc3_cutoff is not None, "--rotational": arguments.rotational,
     }  # fmt: skip
     for option, used in clashes.items():

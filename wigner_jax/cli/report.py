@@ -10,6 +10,7 @@ from .._core.progress import duration
 
 if TYPE_CHECKING:
     from .._core.pytree import Array
+    from ..solution import Solution
     from ..types import Conductivity
 
 
@@ -28,12 +29,37 @@ def kappa_table(conductivity: Conductivity) -> str:
     columns = [average(a) for a in (conductivity.kappa_P, conductivity.kappa_C, total)]
     lines = [f"{'T (K)':>8} {'κ_P':>11} {'κ_C':>11} {'κ_TOT':>11}   W/(m K)"]
     lines += [f"{t:8g} {p:11.4f} {c:11.4f} {s:11.4f}" for t, p, c, s in zip(T, *columns, strict=True)]
+    return "\n".join(lines + _tensor(T, total))
+
+
+def full_table(solution: Solution) -> str:
+    """κ_P by the full equation beside the relaxation-time approximation, the total, and how the iteration went; then the tensor
+    where it is anisotropic."""
+    full = solution.full
+    assert full is not None
+    total = solution.kappa
+    columns = [average(a) for a in (full.kappa_P_RTA, full.kappa_P, solution.conductivity.kappa_C, total)]
+    lines = [
+        f"{'T (K)':>8} {'κ_P (RTA)':>11} {'κ_P':>11} {'κ_C':>11} {'κ_TOT':>11}   W/(m K), linearised Boltzmann equation"
+    ]
+    for t, *row, status, residual, count in zip(
+        full.temperatures, *columns, full.status, full.residual, full.iterations, strict=True
+    ):
+        numbers = " ".join(f"{x:11.4f}" for x in row)
+        lines.append(f"{t:8g} {numbers}   {status}, {count} iterations, residual {residual:.0e}")
+    return "\n".join(lines + _tensor(full.temperatures, total))
+
+
+def _tensor(temperatures: np.ndarray, total: np.ndarray) -> list[str]:
+    """Lines of all components, where there is more than one."""
     diagonal, rest = total[:, :3], total[:, 3:]
     scale = np.abs(total).max()
-    if np.ptp(diagonal, axis=1).max() > 1e-3 * scale or np.abs(rest).max() > 1e-3 * scale:
-        lines += ["", f"{'T (K)':>8} " + " ".join(f"{'κ_' + c:>11}" for c in COMPONENTS) + "   total"]
-        lines += [f"{t:8g} " + " ".join(f"{v:11.4f}" for v in row) for t, row in zip(T, total, strict=True)]
-    return "\n".join(lines)
+    if not (np.ptp(diagonal, axis=1).max() > 1e-3 * scale or np.abs(rest).max() > 1e-3 * scale):
+        return []
+    lines = ["", f"{'T (K)':>8} " + " ".join(f"{'κ_' + c:>11}" for c in COMPONENTS) + "   total"]
+    return lines + [
+        f"{t:8g} " + " ".join(f"{v:11.4f}" for v in row) for t, row in zip(temperatures, total, strict=True)
+    ]
 
 
 def times_table(times: dict[str, float]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import spglib
 
+from .._core.as_numbers import real_numbers
 from .._core.pytree import host_data
 from ..errors import InputError
 from ..types import Crystal
@@ -48,8 +49,16 @@ def space_group(crystal: Crystal, symprec: float = SYMPREC) -> SpaceGroup:
     as phonopy takes them, since force constants do not see the sign of all moments. `number` and `international` are
     those of the group that the operations form on the atoms.
     """
-    parts = (crystal.lattice, crystal.positions, crystal.masses, crystal.moments)
-    arrays = tuple(None if x is None else np.ascontiguousarray(x, float) for x in parts)
+    parts = {
+        "cell": crystal.lattice,
+        "positions": crystal.positions,
+        "masses": crystal.masses,
+        "moments": crystal.moments,
+    }
+    arrays = tuple(
+        None if x is None else np.ascontiguousarray(real_numbers(x, f"the {name} of the crystal"))
+        for name, x in parts.items()
+    )
     key = tuple(None if x is None else (x.shape, x.tobytes()) for x in arrays)
     return _space_group(key, tuple(int(z) for z in crystal.numbers), float(symprec))
 

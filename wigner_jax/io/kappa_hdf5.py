@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import h5py
 
     from ..physics.bands import Bands
+    from ..physics.boltzmann import FullSolution
     from ..physics.diagnostics import Diagnostics
     from ..physics.path_spectra import PathSpectra
     from ..types import Conductivity, Linewidths, Mesh, Phonons, Plan, Scattering
@@ -56,6 +57,8 @@ class Solved(Protocol):
     def report(self) -> Any: ...
     @property
     def precision(self) -> str: ...
+    @property
+    def full(self) -> FullSolution | None: ...
     def diagnostics(self) -> Diagnostics: ...
 
 
@@ -74,7 +77,8 @@ def write_kappa_hdf5(path: str | Path, solution: Solved, bands: Bands | None = N
             with bands (`kappa_datasets`) the group bands: qpoint (K, 3), distance (K,) 1/Å, segment (K,), frequency (K, m), and label
             (segments, 2), the names of the ends of each segment.
 
-    `kappa` and `mode_kappa` are populations, as phono3py's tools take them. The total is `kappa_TOT_RTA`; `mode_kappa_TOT` adds
+    `kappa` and `mode_kappa` are populations, as phono3py's tools take them: beyond the relaxation-time approximation where that was
+    asked for, with kappa_P_exact, kappa_TOT_exact, kappa_RTA and mode_kappa_RTA beside (phono3py's names) and the group lbte. The total is `kappa_TOT_RTA`; `mode_kappa_TOT` adds
     up to it (over modes, by the number of mesh points): populations plus each mode's share of its coherences,
     2 Σ_s' C_s/(C_s + C_s') κ_C(s, s'). The attribute `occupied` is the share of the cell that κ is normalised to.
 
@@ -110,7 +114,8 @@ UNITS = {
     "spectra/distance": "1/Å", "spectra/ends": "1/Å", "spectra/modes": "THz", "spectra/imaginary": "THz", "spectra/real": "THz",
     "spectra/spectral_function": "1/THz", "spectra/absorption": "1/THz", "spectra/decay": "1/THz",
     "spectra/weighted_absorption": "1/THz", "spectra/weighted_decay": "1/THz", "gamma_N": "THz", "gamma_U": "THz",
-    "ave_pp": "eV^2",
+    "kappa_P_exact": "W/(m K)", "kappa_TOT_exact": "W/(m K)", "mode_kappa_P_exact": "W/(m K)", "kappa_RTA": "W/(m K)",
+    "mode_kappa_RTA": "W/(m K)", "lbte/deviations": "(eV/K)^(1/2) Å", "ave_pp": "eV^2",
 }  # fmt: skip
 
 
@@ -124,14 +129,14 @@ def put_datasets(file: h5py.File, data: dict[str, Any]) -> None:
         if name == "attributes":
             file.attrs.update(value)
             continue
-        if name in SAME and SAME[name] in data:
+        if value is data.get(SAME.get(name, "")):
             continue
         large = getattr(value, "size", 0) > 64
         dataset = file.create_dataset(name, data=value, compression="gzip" if large else None)
         if name in UNITS:
             dataset.attrs["unit"] = UNITS[name]
     for name, other in SAME.items():
-        if other in file:
+        if other in file and name not in file:
             file[name] = file[other]  # the same dataset by a second name
     if "mode_kappa_TOT" in file:
         file["mode_kappa_TOT"].attrs["meaning"] = "populations + share of coherences; adds up to kappa_TOT_RTA"
@@ -215,6 +220,7 @@ def kappa_datasets(solution: Solved, bands: Bands | None = None, spectra: PathSp
     volume = abs(np.linalg.det(np.asarray(crystal.lattice))) * (1.0 if crystal.occupied is None else crystal.occupied)
     edges = np.asarray(bin_edges(frequency))
     pairs = np.asarray(conductivity.mode_kappa_C)[..., :3].mean(axis=-1)
+    populations, by_mode = np.asarray(conductivity.kappa_P), np.asarray(conductivity.mode_kappa_P)
     data: dict[str, Any] = {
         "attributes": _attributes(solution),
         "version": np.bytes_(f"wigner-jax {__version__}"),
@@ -227,13 +233,13 @@ def kappa_datasets(solution: Solved, bands: Bands | None = None, spectra: PathSp
         "gamma": np.asarray(linewidths.three_phonon),
         "gamma_isotope": np.asarray(linewidths.isotope),
         "gamma_boundary": np.asarray(linewidths.boundary),
-        "kappa": np.asarray(conductivity.kappa_P),  # as phono3py's tools take these two: populations
-        "mode_kappa": np.asarray(conductivity.mode_kappa_P),
+        "kappa": populations,  # as phono3py's tools take these two
+        "mode_kappa": by_mode,
         "mode_kappa_TOT": np.asarray(mode_kappa_total(conductivity)),
-        "kappa_P_RTA": np.asarray(conductivity.kappa_P),
+        "kappa_P_RTA": populations,
         "kappa_C": np.asarray(conductivity.kappa_C),
         "kappa_TOT_RTA": np.asarray(conductivity.kappa_TOT),
-        "mode_kappa_P_RTA": np.asarray(conductivity.mode_kappa_P),
+        "mode_kappa_P_RTA": by_mode,
         "mode_kappa_C": np.asarray(conductivity.mode_kappa_C),
         "kappa_C_map": np.asarray(coherence_map(frequency, pairs, len(mesh.qpoints), edges)),
         "kappa_C_map_edges": edges,
@@ -247,6 +253,14 @@ def kappa_datasets(solution: Solved, bands: Bands | None = None, spectra: PathSp
         "crystal/numbers": np.array(crystal.numbers),
         "crystal/masses": np.asarray(crystal.masses),
     }
+    if (full := solution.full) is not None:
+        data |= {
+            "kappa": full.kappa_P, "mode_kappa": full.mode_kappa_P, "kappa_P_exact": full.kappa_P,
+            "kappa_TOT_exact": full.kappa_P + np.asarray(conductivity.kappa_C), "mode_kappa_P_exact": full.mode_kappa_P,
+            "kappa_RTA": populations, "mode_kappa_RTA": by_mode,
+            "lbte/residual": full.residual, "lbte/iterations": full.iterations, "lbte/asymmetry": full.asymmetry,
+            "lbte/lowest": full.lowest, "lbte/deviations": full.deviations, "lbte/status": np.array(full.status, dtype=bytes),
+        }  # fmt: skip
     if solution.scattering.boundary_mfp is not None:
         data["boundary_mfp"] = float(solution.scattering.boundary_mfp)
     if (sigma := getattr(solution.broadening, "sigma", None)) is not None:
@@ -275,7 +289,12 @@ def _attributes(solution: Solved) -> dict[str, Any]:
     found: dict[str, Any] = {
         "program": "wigner-jax",
         "program_version": __version__,
-        "theory": "Wigner transport equation, relaxation-time approximation",
+        "theory": "Wigner transport equation, "
+        + (
+            "relaxation-time approximation"
+            if solution.full is None
+            else "populations by the linearised Boltzmann equation"
+        ),
         "broadening": type(broadening).__name__,
         "isotope_scattering": isotope,
         "precision": solution.precision,

@@ -21,6 +21,7 @@ from .taking_part import is_scattered, takes_part
 if TYPE_CHECKING:
     from ..types import Conductivity, Crystal, Linewidths, Mesh, Phonons, Precision, Supercell
 
+RTA = "relaxation-time approximation"
 STANDING = 1e-6  # THz Å: slower modes do not move
 SAID_STANDING = 1e-3  # of κ
 UNLIMITED = 1e6  # µm: no crystal is as large as this mean free path
@@ -50,6 +51,7 @@ class Diagnostics:
             coherences alone.
         coherences: share of κ_TOT that is κ_C, (T,).
         occupied: share of the cell that κ is normalised to, of layers and wires.
+        theory: how the transport equation of the populations was solved.
     """
 
     residuals: Residuals
@@ -64,6 +66,7 @@ class Diagnostics:
     standing: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1))
     coherences: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1))
     occupied: float = 1.0
+    theory: str = RTA
 
     def lines(self) -> list[str]:
         """Four lines of words."""
@@ -84,7 +87,7 @@ class Diagnostics:
         )
         normalised = f"; per {100 * self.occupied:.4g} % of the cell's volume" if self.occupied != 1 else ""
         return [
-            f"relaxation-time approximation: {', '.join(self.scattering)}; {self.broadening}"
+            f"{self.theory}: {', '.join(self.scattering)}; {self.broadening}"
             + ("; matrix elements in single precision" if self.precision == "mixed" else "")
             + (f"; left out: {missing}" if missing else ""),
             f"relative residuals: sum rules {rules}; symmetry {symmetry}; equivalent q-points {self.residuals.stars:.0e}",
@@ -130,6 +133,7 @@ def diagnose(solution: Any) -> Diagnostics:
         np.divide(standing, coherent, out=np.zeros_like(coherent), where=coherent != 0),
         np.divide(coherent, total, out=np.zeros_like(total), where=total != 0),
         1.0 if plan.crystal.occupied is None else float(plan.crystal.occupied),
+        RTA if solution.full is None else "linearised Boltzmann equation",
     )
 
 

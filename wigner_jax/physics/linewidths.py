@@ -281,13 +281,20 @@ def bucket_linewidths(
         live = jnp.any(members.weights > 0, axis=(1, 2))
         return map_nonempty(one, live, (members, legs, cells))
 
+    return grouped(group, bucket, state, plan)
+
+
+def grouped(
+    group: Callable[[TripletBucket, Leg], Any], bucket: TripletBucket, state: State, plan: Plan, remat: bool = True
+) -> Any:
+    """`group` of groups of a bucket's members and their legs, one after the other; groups of padding are skipped."""
     size = divisor(len(bucket.members), group_size(bucket, state.frequencies.shape[1], state.tiling))
     q = jnp.asarray(plan.mesh.irreducible)[bucket.members]
     projectors = state.projectors.reshape(len(state.projectors), -1, len(state.frequencies))[:, :, q]
     members = (bucket, Leg(state.frequencies[q], state.levels[q], state.rotation[q], jnp.moveaxis(projectors, -1, 0)))
-    grouped = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, size, *x.shape[1:]), members)
-    live = jnp.any(grouped[0].weights > 0, axis=(1, 2, 3))
-    results = map_nonempty(group, live, grouped, vectorised=state.tiling.vectorised)
+    parts = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, size, *x.shape[1:]), members)
+    live = jnp.any(parts[0].weights > 0, axis=(1, 2, 3))
+    results = map_nonempty(group, live, parts, remat, vectorised=state.tiling.vectorised)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
 
 

@@ -5,6 +5,9 @@ A broadening replaces δ(f) on a finite mesh. It is a small object that offers
     prepare(frequencies, velocities, mesh, tiling) → tables               per mesh
     three_phonon(tables, pairs, f0, strength) → (T, s), overflow          per irreducible q; strength by chunks
     one_phonon(tables, f0, strength) → (s,), overflow                     per irreducible q: isotope scattering
+    bilinear(tables, pairs, f0, strength, deviations) → (T, s), (T, r), overflow    γ and F·OF, differentiable
+    couplings(tables, pairs, f0, strength, share, slots, count, even) → (T, s), (count, t, s, T), overflow     γ and what the
+                                                                          collision operator couples (physics/collisions.py)
     delta(tables, first, second, at) → three of (c, u, t, F)              some triplets, at given frequencies
     sized(plan, state, margin) → itself                                   with capacity for the lists that it needs
 
@@ -44,6 +47,21 @@ class Pairs:
     second: Array  #: (t,) int, q''
     weight: Array  #: (t,) number of triplets each stands for; 0 for padding
     occupation: Array  #: (Q, m, T) Bose-Einstein, 0 for modes below the cut-off
+
+
+@pytree()
+class Deviations:
+    """Deviations of the populations, for sums of `bilinear`: see physics/collisions.py.
+
+    Attributes:
+        share: (Q, m, T) 1/(2 sinh(hf/2kT)).
+        fields: (Q, m, T, 3) F of all modes.
+        own: (s, T, r, 3) of the leg-0 modes, F_s contracted with r symmetric tensors E_r.
+    """
+
+    share: Array
+    fields: Array
+    own: Array
 
 
 class Strength(NamedTuple):
@@ -136,10 +154,38 @@ class Broadening(Protocol):
 
     def one_phonon(self, tables: Any, f0: Array, strength: Array) -> tuple[Array, Array]: ...
 
+    def couplings(
+        self,
+        tables: Any,
+        pairs: Pairs,
+        f0: Array,
+        strength: Strength,
+        share: Array,
+        slots: Array,
+        count: int,
+        even: bool,
+    ) -> tuple[Array, Array, Array]:
+        """Besides γ, what couples the modes of leg 0 to those of the other legs, by the slots of their points:
+        Σ w |V|² [the three δ with `coupling_signs`] times `share` (Q, m, T) of the third leg. Not differentiable."""
+        ...
+
+    def bilinear(
+        self, tables: Any, pairs: Pairs, f0: Array, strength: Strength, deviations: Deviations
+    ) -> tuple[Array, Array, Array]:
+        """γ (T, s) of `three_phonon`, and F_0 · E_r (O F)_0 summed over the leg-0 modes, (T, r), as a differentiable function;
+        overflow."""
+        ...
+
     def delta(self, tables: Any, first: Array, second: Array, at: Array) -> tuple[Array, Array, Array]:
         """δ(f - f_t - f_u), δ(f + f_t - f_u) and δ(f - f_t + f_u) at frequencies f. Args: q' and q'' (c,), f (F,).
         (c, u, t, F) 1/THz each."""
         ...
+
+
+def coupling_signs(even: bool) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Of legs 1 and 2 in the channels f0 = f1 + f2, f0 + f1 = f2, f0 + f2 = f1, for deviations that are even in q (energy) or
+    odd (heat currents), with q + q' + q'' = G."""
+    return ((-1.0, 1.0, -1.0), (-1.0, -1.0, 1.0)) if even else ((1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
 
 
 def in_chunks(pairs: Pairs, size: int, *arrays: Array) -> tuple[Array, ...]:

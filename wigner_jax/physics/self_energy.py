@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .pairs import Broadening, State
 
 EPSILON = 0.05  # THz, of the principal value; phono3py's
+SAMPLE = 8  # irreducible points of `normal_share`
 POINTS = 201  # frequencies where none are given, from 0 to twice the highest
 WEIGHT_BYTES = 2**26  # of tetrahedron values held at a time
 
@@ -189,6 +190,35 @@ def normal_umklapp(solution: Any) -> tuple[Array, Array]:
             part = jnp.where(jnp.any(overflow), jnp.nan, jnp.moveaxis(three[: len(rows)], 1, 0))
             normal = normal.at[:, rows].set(part)
     return normal, solution.linewidths.three_phonon - normal
+
+
+def normal_share(solution: Any, points: int = SAMPLE) -> float:
+    """The share of normal processes in the linewidths of the modes that carry most of κ_P.
+
+    Of the `points` irreducible points with the largest share of κ_P at the first temperature, each mode weighted with its own: a few
+    per cent of the work of all linewidths.
+
+    Returns:
+        0 to 1.
+    """
+    plan, broadening = solution.plan, solution.broadening
+    modes = np.asarray(solution.conductivity.mode_kappa_P)[0, :, :, :3].sum(axis=-1)
+    chosen = np.zeros(len(modes), bool)
+    chosen[np.argsort(-modes.sum(axis=1))[:points]] = True
+    state = _state(solution, np.asarray(solution.conductivity.temperatures)[:1].tolist())
+    normal = np.zeros_like(modes)
+    masks = normal_processes(np.asarray(plan.crystal.lattice), plan.mesh, plan.triplets)
+    for number, (bucket, mask) in enumerate(zip(plan.triplets, masks, strict=True)):
+        kept = np.asarray(mask) & chosen[np.asarray(bucket.members)][:, None, None]
+        few = dataclasses.replace(bucket, weights=np.where(kept, np.asarray(bucket.weights), 0))
+        for start, piece in pieces(few, state.frequencies.shape[1], state.tiling, False):
+            three = linewidths_of(piece, state, plan, None, broadening.for_bucket(number))[0]
+            rows = np.asarray(bucket.members)[start : start + len(three)]
+            normal[rows] = np.asarray(three)[: len(rows), 0]
+    every = np.asarray(solution.linewidths.three_phonon)[0]
+    share = np.where(every > 0, normal / np.where(every > 0, every, 1.0), 0.0)
+    weight = np.where(chosen[:, None], modes, 0.0)
+    return float((share * weight).sum() / weight.sum()) if weight.sum() > 0 else 0.0
 
 
 def kramers_kronig(imaginary: Array, frequencies: Array) -> Array:
@@ -401,6 +431,7 @@ __all__ = [
     "averaged_interaction",
     "joint_density_of_states",
     "kramers_kronig",
+    "normal_share",
     "normal_umklapp",
     "self_energy",
     "spectral_function",

@@ -31,7 +31,7 @@ FIGURES = {
     "coherence": "κ_C by the frequencies of the two modes",
     "bands": "bands along the high-symmetry path, and density of states",
     "dos": "density of states",
-    "spectral-function": "spectral function along the high-symmetry path, of files made with --spectra",
+    "spectral-map": "spectral function along the path, of files made with --spectra",
     "heat-capacity": "C_V against temperature",
     "all": "bands, C_V, lifetimes, κ, spectrum and coherences on one page",
 }
@@ -72,7 +72,7 @@ def make_figure(
         )
     elif name == "all":
         figure = _all(data, temperature, reference)
-    elif name == "spectral-function":
+    elif name == "spectral-map":
         figure = new_figure(6.4, 3.8)
         plot_spectral_map(figure.subplots(), data, temperature)
     elif name == "bands":
@@ -88,7 +88,7 @@ def make_figure(
             "dos": lambda: plot_dos(ax, data, reference),
             "heat-capacity": lambda: plot_heat_capacity(ax, data, reference),
         }[name]()
-    if name not in ("bands", "coherence", "summary", "spectral-function"):
+    if name not in ("bands", "coherence", "summary", "spectral-map"):
         for ax in figure.axes:
             open_frame(ax)
     figure.suptitle(caption(data), x=0.01, ha="left", fontsize=8, color=GREY)

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 
 from ..._core.chunking import map_nonempty
 from ..._core.pytree import pytree
+from ..pairs import coupling_signs
 from ..taking_part import takes_part
 
 if TYPE_CHECKING:
     from ..._core.pytree import Array
     from ..._core.tiling import Tiling
     from ...types import ForceConstants, Mesh, Plan
-    from ..pairs import Pairs, State, Strength
+    from ..pairs import Deviations, Pairs, State, Strength
     from ..phonons import LongRange
 
 
@@ -86,6 +87,67 @@ class _Smooth:
         items = (strength.items, *(strength.split(x) for x in (pairs.weight, *looked_up)))
         parts = map_nonempty(chunk, strength.live, items, vectorised=strength.vectorised)
         return jnp.sum(parts, axis=0), jnp.zeros((), bool)
+
+    def bilinear(
+        self, tables: GaussianTables, pairs: Pairs, f0: Array, strength: Strength, deviations: Deviations
+    ) -> tuple[Array, Array, Array]:
+        """See physics/pairs.py."""
+        share, fields, own = deviations.share, deviations.fields, deviations.own
+
+        def chunk(items: tuple[Array, ...], weight: Array, first: Array, second: Array) -> tuple[Array, Array]:
+            power = strength.power(*items) * weight[:, None, None, None]  # i u t s
+            decay, absorb, emit = self.delta(tables, first, second, f0)
+            nt, nu = pairs.occupation[first][:, None], pairs.occupation[second][:, :, None]  # i u t T
+            gamma = jnp.einsum("iuts,iutT->Ts", power * decay, nt + nu + 1)
+            gamma += jnp.einsum("iuts,iutT->Ts", power * (absorb - emit), nt - nu)
+            on_shell = power * (decay + absorb + emit)
+            one = jnp.einsum("iuts,iuT,itTc->sTc", on_shell, share[second], fields[first])
+            one += jnp.einsum("iuts,itT,iuTc->sTc", on_shell, share[first], fields[second])
+            return gamma, jnp.einsum("sTrc,sTc->Tr", own, one)
+
+        items = (strength.items, *(strength.split(x) for x in (pairs.weight, pairs.first, pairs.second)))
+        gamma, sums = map_nonempty(chunk, strength.live, items, vectorised=strength.vectorised)
+        return jnp.sum(gamma, axis=0), jnp.sum(sums, axis=0), jnp.zeros((), bool)
+
+    def couplings(
+        self,
+        tables: GaussianTables,
+        pairs: Pairs,
+        f0: Array,
+        strength: Strength,
+        share: Array,
+        slots: Array,
+        count: int,
+        even: bool,
+    ) -> tuple[Array, Array, Array]:
+        """See physics/pairs.py."""
+        m, T = tables.frequencies.shape[1], share.shape[-1]
+        S = len(f0)
+
+        def add(sums: tuple[Array, Array], items: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
+            gamma, couplings = sums
+            live, weight, first, second, *looked_up = items
+
+            def some() -> tuple[Array, Array]:
+                power = strength.power(*looked_up) * weight[:, None, None, None]  # i u t s
+                decay, absorb, emit = self.delta(tables, first, second, f0)
+                nt, nu = pairs.occupation[first][:, None], pairs.occupation[second][:, :, None]  # i u t T
+                added = jnp.einsum("iuts,iuts,iutT->Ts", power, decay, nt + nu + 1)
+                added += jnp.einsum("iuts,iuts,iutT->Ts", power, absorb - emit, nt - nu)
+                channels = (decay, absorb, emit)
+                on_shell = [
+                    power * sum(x * d for x, d in zip(signs, channels, strict=True)) for signs in coupling_signs(even)
+                ]
+                one = jnp.einsum("iuts,iuT->itsT", on_shell[0], share[second]).reshape(len(first), -1)
+                two = jnp.einsum("iuts,itT->iusT", on_shell[1], share[first]).reshape(len(first), -1)
+                return gamma + added, couplings.at[slots[first]].add(one).at[slots[second]].add(two)
+
+            return jax.lax.cond(live, some, lambda: sums), None
+
+        split = (strength.split(x) for x in (pairs.weight, pairs.first, pairs.second))
+        start = (jnp.zeros((T, S)), jnp.zeros((count, m * S * T)))
+        (gamma, couplings), _ = jax.lax.scan(add, start, (strength.live, *split, *strength.items))
+        return gamma, couplings.reshape(count, m, S, T), jnp.zeros((), bool)
 
     def delta(self, tables: GaussianTables, first: Array, second: Array, at: Array) -> tuple[Array, Array, Array]:
         """See physics/pairs.py."""

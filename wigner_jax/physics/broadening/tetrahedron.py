@@ -26,7 +26,7 @@ from ...plan.tetrahedra import make_tetrahedra
 from ..degeneracy import degenerate_averages
 from ..linewidths import group_size, legs, state_of
 from ..mesh_index import neighbours
-from ..pairs import Pairs, State, Strength, in_chunks
+from ..pairs import Deviations, Pairs, State, Strength, coupling_signs, in_chunks
 from ..taking_part import takes_part
 from .capacity import SHARED, measured
 from .elastic import TIE, ElasticParts, elastic_item_by_item, elastic_table_by_table
@@ -196,6 +196,42 @@ class Tetrahedron:
         gamma = with_derivative_of(_item_by_item, _table_by_table, parts, items)
         return gamma, (needed[0] > length) | (needed[1] > most_degenerate)
 
+    def bilinear(
+        self, tables: TetrahedronTables, pairs: Pairs, f0: Array, strength: Strength, deviations: Deviations
+    ) -> tuple[Array, Array, Array]:
+        """See physics/pairs.py."""
+        assert self.capacity is not None
+        length, most_degenerate, _ = self.capacity[0]
+        start, count = self.windows(tables, pairs, f0)
+        needed = self.count_of(count, tables, pairs)
+        power = self._averaged(tables, pairs, strength.all(), most_degenerate)
+        parts = Parts(power, pairs, f0, tables, self.tetrahedra, deviations)
+        items = expand(start, count, parts.fields, length, tables.tiling)
+        gamma, sums = with_derivative_of(_item_by_item, _table_by_table, parts, items)
+        return gamma, sums, (needed[0] > length) | (needed[1] > most_degenerate)
+
+    def couplings(
+        self,
+        tables: TetrahedronTables,
+        pairs: Pairs,
+        f0: Array,
+        strength: Strength,
+        share: Array,
+        slots: Array,
+        count: int,
+        even: bool,
+    ) -> tuple[Array, Array, Array]:
+        """See physics/pairs.py."""
+        assert self.capacity is not None
+        length, most_degenerate, _ = self.capacity[0]
+        start, counted = self.windows(tables, pairs, f0)
+        needed = self.count_of(counted, tables, pairs)
+        power = self._averaged(tables, pairs, strength.all(), most_degenerate)
+        parts = Parts(power, pairs, f0, tables, self.tetrahedra)
+        items = expand(start, counted, parts.fields, length, tables.tiling)
+        gamma, couplings = _coupled(parts, items, share, slots, count, even)
+        return gamma, couplings, (needed[0] > length) | (needed[1] > most_degenerate)
+
     def count_of(self, count: Array, tables: TetrahedronTables, pairs: Pairs) -> tuple[Array, Array]:
         return jnp.sum(count), jnp.sum(self._degenerate(tables, pairs))
 
@@ -268,6 +304,7 @@ class Parts(NamedTuple):
     f0: Array  #: (s,) THz
     tables: TetrahedronTables
     tetrahedra: Tetrahedra
+    deviations: Deviations | None = None
 
     @property
     def fields(self) -> Fields:
@@ -281,29 +318,66 @@ def _triplet_chunk(pairs: Pairs, tiling: Tiling) -> int:
     return tiling.pieces(len(pairs.first), tiling.triplets)
 
 
-def _item_by_item(parts: Parts, items: Items) -> Array:
-    """γ (T, s) of the items, each block of them looked up by itself."""
+def _item_by_item(parts: Parts, items: Items) -> Any:
+    """γ (T, s) of the items, each block of them looked up by itself; with deviations also F·E_r O F, (T, r)."""
     (label, windows), tiling = items, parts.tables.tiling
     blocks = in_blocks((label, jnp.arange(len(label), dtype=jnp.int32)), tiling)
     weighed = map_nonempty(
         lambda *b: _weigh(parts, *_look_up(parts, windows.at(parts.fields, *b))),
         blocks[1][:, 0] < windows.total, blocks, vectorised=tiling.vectorised,
     )  # fmt: skip
-    return jnp.sum(weighed, axis=0)
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), weighed)
 
 
-def _table_by_table(parts: Parts, items: Items) -> Array:
+def _table_by_table(parts: Parts, items: Items) -> Any:
     """The same, all items looked up at once."""
     (label, windows), tiling = items, parts.tables.tiling
     listed = windows.at(parts.fields, label, jnp.arange(len(label), dtype=jnp.int32))
     blocks = in_blocks(_look_up(parts, listed), tiling)
     live = in_blocks(listed[-1:], tiling)[0][:, 0]
-    return jnp.sum(map_nonempty(lambda *b: _weigh(parts, *b), live, blocks, vectorised=tiling.vectorised), axis=0)
+    weighed = map_nonempty(lambda *b: _weigh(parts, *b), live, blocks, vectorised=tiling.vectorised)
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), weighed)
+
+
+def _coupled(parts: Parts, items: Items, share: Array, slots: Array, count: int, even: bool) -> tuple[Array, Array]:
+    """γ (T, s), and what couples leg 0 to the modes t in all slots, (slots, t, s, T)."""
+    (label, windows), tiling = items, parts.tables.tiling
+    m, S = len(parts.tables.low), len(parts.f0)
+    T = share.shape[-1]
+    labels, index = in_blocks((label, jnp.arange(len(label), dtype=jnp.int32)), tiling)
+    shares = share.reshape(-1, T)
+    signs = [jnp.asarray(x) for x in coupling_signs(even)]
+
+    def add(number: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        gamma, couplings = sums
+        listed = windows.at(parts.fields, labels[number], index[number])
+        (_, channel, t, u), _, mode, valid = listed
+        amplitude, f, _, *places = _look_up(parts, listed)
+        first, second, i = places[0], places[2], places[-1]
+        x = on_shell_values(
+            parts.tables.frequencies, f, parts.tables, (parts.pairs.first, parts.pairs.second), tuple(places)
+        )
+        delta = integration_weight(x, parts.tetrahedra)
+        strength = parts.power.reshape(-1)[((i * m + u) * m + t) * S + mode] * parts.pairs.weight[i]
+        on_shell = jnp.where(valid, strength * delta, 0.0)[:, None]
+        gamma = gamma + (amplitude * delta[:, None]).T @ jax.nn.one_hot(mode, S, dtype=gamma.dtype)
+        couplings = couplings.at[(slots[first] * m + t) * S + mode].add(
+            on_shell * signs[0][channel][:, None] * shares[second * m + u]
+        )
+        return gamma, couplings.at[(slots[second] * m + u) * S + mode].add(
+            on_shell * signs[1][channel][:, None] * shares[first * m + t]
+        )
+
+    blocks = -(-windows.total // labels.shape[1])
+    gamma, couplings = jax.lax.fori_loop(
+        0, jnp.minimum(blocks, len(labels)), add, (jnp.zeros((T, S)), jnp.zeros((count * m * S, T)))
+    )
+    return gamma, couplings.reshape(count, m, S, T)
 
 
 def _look_up(parts: Parts, items: tuple[Any, ...]) -> tuple[Array, ...]:
-    """Amplitude (items, T), f0, mode of leg 0, and the places of `on_shell_values`."""
-    (power, pairs, f0, tables, _), ((chunk, channel, t, u), lane, mode, valid) = parts, items
+    """Amplitude (items, T), f0, mode of leg 0, and the places of `on_shell_values`; with deviations (items, T + T r)."""
+    (power, pairs, f0, tables, _, deviations), ((chunk, channel, t, u), lane, mode, valid) = parts, items
     m, S, T = len(tables.low), len(f0), pairs.occupation.shape[-1]
     i = chunk * _triplet_chunk(pairs, tables.tiling) + lane
     strength = jnp.where(valid, power.reshape(-1)[((i * m + u) * m + t) * S + mode] * pairs.weight[i], 0.0)
@@ -312,13 +386,23 @@ def _look_up(parts: Parts, items: tuple[Any, ...]) -> tuple[Array, ...]:
     nt, nu = occupation[first * m + t], occupation[second * m + u]
     balance = jnp.where(channel == 1, 1.0, -1.0)[:, None] * (nt - nu)
     amplitude = jnp.where((channel == 0)[:, None], nt + nu + 1, balance) * strength[:, None]
+    if deviations is not None:
+        share, fields = deviations.share.reshape(-1, T), deviations.fields.reshape(-1, T, 3)
+        others = fields[first * m + t] * share[second * m + u][..., None]
+        others += fields[second * m + u] * share[first * m + t][..., None]
+        sums = jnp.einsum("xTrc,xTc->xTr", deviations.own[mode], others) * strength[:, None, None]
+        amplitude = jnp.concatenate([amplitude, sums.reshape(len(i), -1)], axis=1)
     sign_t, sign_u = jnp.asarray(SIGN_T)[channel], jnp.asarray(SIGN_U)[channel]
     return amplitude, f0[mode], mode, first, t, second, u, sign_t, sign_u, i
 
 
-def _weigh(parts: Parts, amplitude: Array, f: Array, s: Array, *places: Array) -> Array:
-    """Their γ. (T, s)"""
-    _, pairs, f0, tables, tetrahedra = parts
+def _weigh(parts: Parts, amplitude: Array, f: Array, s: Array, *places: Array) -> Any:
+    """Their γ, (T, s); with deviations their F·E_r O F too, (T, r)."""
+    _, pairs, f0, tables, tetrahedra, deviations = parts
     x = on_shell_values(tables.frequencies, f, tables, (pairs.first, pairs.second), places)
-    gamma = weighted(amplitude, x, tetrahedra)
-    return gamma.T @ jax.nn.one_hot(s, len(f0), dtype=gamma.dtype)
+    found = weighted(amplitude, x, tetrahedra)
+    modes = jax.nn.one_hot(s, len(f0), dtype=found.dtype)
+    if deviations is None:
+        return found.T @ modes
+    T = pairs.occupation.shape[-1]
+    return found[:, :T].T @ modes, jnp.sum(found[:, T:], axis=0).reshape(T, -1)
