@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ._core.pytree import Array
+    from .physics.collisions import Stars
     from .physics.conductivity import HeatCapacityMatrix
     from .physics.pairs import Broadening, State
     from .physics.phonons import LongRange
@@ -220,13 +221,8 @@ def kappa(
         )
     stars = make_stars(plan.crystal, plan.mesh, symmetry=len(plan.mesh.rotations) > 1)
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
-    state = widths.state_for(plan, fc, waves, T, broadening, nac, tiling, precision)
-    more, gamma, overflow = full_populations(
-        plan, waves, state, T, scattering.variances(plan), _boundary(plan, waves, scattering.boundary_mfp, jnp), broadening,
-        stars, deviations, boltzmann.TOLERANCE, boltzmann.MOST_ITERATIONS,
-    )  # fmt: skip
-    gamma = jnp.where(overflow, jnp.nan, gamma)
-    populations, coherences = _kappa_tensors(waves, gamma, plan.mesh, plan.crystal, T, heat_capacity_matrix)
+    more, gamma = beyond_rta(plan, fc, waves, T, broadening, scattering, nac, stars, deviations, tiling, precision)
+    populations, coherences = _kappa_tensors(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix)
     return KappaTensors(populations + more, coherences)
 
 
@@ -241,6 +237,21 @@ def _kappa(
     state = widths.state_for(plan, fc, waves, T, broadening, nac, tiling, precision)
     gamma = _linewidths(plan, state, waves, broadening, scattering, None)
     return KappaTensors(*_kappa_tensors(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix))
+
+
+def beyond_rta(
+    plan: Plan, fc: ForceConstants, waves: Phonons, T: Array, broadening: Broadening, scattering: Scattering,
+    nac: LongRange | None, stars: Stars, deviations: Array | None = None, tiling: Tiling | None = None,
+    precision: Precision = "double",
+) -> tuple[Array, Linewidths]:  # fmt: skip
+    """`full_populations` of force constants and phonons: what the full operator adds to κ_P, and the linewidths."""
+    tiling = tiling_for() if tiling is None else tiling
+    state = widths.state_for(plan, fc, waves, T, broadening, nac, tiling, precision)
+    boundary = _boundary(plan, waves, scattering.boundary_mfp, jnp)
+    return full_populations(
+        plan, waves, state, T, scattering.variances(plan), boundary, broadening, stars, deviations, boltzmann.TOLERANCE,
+        boltzmann.MOST_ITERATIONS,
+    )  # fmt: skip
 
 
 def solve(

@@ -11,7 +11,7 @@ import pytest
 from ase.build import bulk
 
 from wigner_jax import metrics
-from wigner_jax._solve import kappa
+from wigner_jax._solve import kappa, solve
 from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.crystal.from_ase import supercells_from_atoms
 from wigner_jax.errors import InputError
@@ -81,6 +81,24 @@ CUTOFFS = ("R", "S")  # no atom is near them: no derivative
 def test_tersoff_silicon(silicon):
     """20 random directions, 1e-5 relative."""
     check(*silicon, 20, 2e-6, CUTOFFS)
+
+
+def test_beyond_the_relaxation_time_approximation():
+    """κ by the full linearised equation as a target: its value is that of `solve`, its gradient that of differences."""
+    potential = load_potential("tersoff-1989")
+    cells = supercells_from_atoms(bulk("SiC", "zincblende", a=4.32), (1, 1, 1), (1, 1, 1))
+    material = make_material("SiC", cells, potential, (3, 3, 3), (300.0,), transport="lbte")
+    fc = material.force_constants(potential.energy, potential.params)
+    solved = solve(material.plan, fc, (300.0,), broadening=material.broadening, transport="lbte", allow_imaginary=True)
+    np.testing.assert_allclose(material.solution(fc).conductivity.kappa_P, solved.full.kappa_P, rtol=1e-9, atol=1e-9)
+    assert abs(solved.full.kappa_P[0, 0] / solved.conductivity.kappa_P[0, 0] - 1) > 1e-3
+    check(potential, material, 2, 2e-6, CUTOFFS)
+    loss = make_loss(material, [Target("kappa", 1.0, {"value": 200.0})])
+    assert loss(material.solution(fc))[1]["kappa"][0] == pytest.approx(solved.kappa[0, :3].mean(), rel=1e-9)
+    with pytest.raises(InputError, match="target srme is of modes"):
+        make_loss(material, [Target("srme", 1.0)])
+    with pytest.raises(InputError, match="q-points cannot be drawn"):
+        value_and_grad(material, potential.energy, log_kappa, Sampling(points=2))(potential.params)
 
 
 @pytest.mark.slow

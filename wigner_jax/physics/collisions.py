@@ -34,6 +34,7 @@ from .._core.pytree import pytree
 from ..crystal.symmetry import cartesian
 from ..plan.mesh import addresses, images, mesh_operations
 from ..units import INTERACTION, K_B, LINEWIDTH, THZ_TO_EV
+from .dealt_buckets import bucket_effort
 from .degeneracy import degenerate_averages
 from .linewidths import Leg, divisor, grouped, interaction, isotope, legs, rods_at_once
 from .matrix_elements import contract_over_R2
@@ -144,7 +145,7 @@ def one_point(
     return (gamma * unit) @ average, rows, overflow
 
 
-@program(static=7)
+@program(static=7, effort=bucket_effort)
 def collisions_of(
     bucket: TripletBucket, state: State, plan: Plan, variances: Array | None, broadening: Broadening, share: Array,
     stars: Stars, even: bool = False,

@@ -22,13 +22,13 @@ KERNEL_FROM = 4 * 10**6  # matrix elements of a piece of a bucket: two atoms and
 GROUPS_A_PIECE = 4  # groups of q-points per device between two reports of progress
 
 
-def _bucket_effort(bucket: TripletBucket, state: State, *_: Any) -> Effort:
+def bucket_effort(bucket: TripletBucket, state: State, *_: Any) -> Effort:
     """XLA's full optimisation takes 2.5 s more to compile; without it NaCl 11³ takes 1.6 times as long."""
     members, rods, X = bucket.weights.shape
     return Effort.COLD if members * rods * X * state.frequencies.shape[1] ** 3 < KERNEL_FROM else Effort.KERNEL
 
 
-@program(effort=_bucket_effort)
+@program(effort=bucket_effort)
 def linewidths_of(
     bucket: TripletBucket, state: State, plan: Plan, variances: Array | None, broadening: Broadening
 ) -> tuple[Array, Array, Array]:
@@ -58,4 +58,4 @@ def pieces(bucket: TripletBucket, modes: int, tiling: Tiling, listened: bool) ->
     return [(i, jax.tree.map(lambda x: x[i : i + size], whole)) for i in range(0, count, size)]  # noqa: B023
 
 
-__all__ = ["linewidths_of", "pieces"]
+__all__ = ["bucket_effort", "linewidths_of", "pieces"]

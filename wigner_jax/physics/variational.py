@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..types import Linewidths
 from ..units import K_B, KAPPA, THZ_TO_EV
 from .collisions import bilinear_of, deviations_of, inverse_sinh
 from .conductivity import VOIGT, star_average
@@ -53,15 +54,16 @@ def root_heat(frequencies: Array, velocity_operator: Array, temperatures: Array)
 def full_populations(
     plan: Plan, waves: Phonons, state: State, temperatures: Array, variances: Array | None, boundary: Array,
     broadening: Broadening, stars: Stars, deviations: Array | None, tolerance: float, most: int,
-) -> tuple[Array, Array, Array]:  # fmt: skip
-    """What the full collision operator adds to κ_P of the relaxation-time approximation, and the linewidths.
+) -> tuple[Array, Linewidths]:  # fmt: skip
+    """What the full collision operator adds to κ_P of the relaxation-time approximation, and the linewidths (NaN where their
+    lists overflow).
 
     Args:
         boundary: (P, m) THz.
         deviations: (T, P, m, 3) F, where they are known; they carry no derivative.
 
     Returns:
-        (T, 6) W/(m K); γ total (T, P, m) THz; overflow ().
+        (T, 6) W/(m K); the linewidths.
     """
     mesh, crystal = plan.mesh, plan.crystal
     at = jnp.asarray(mesh.irreducible)
@@ -98,7 +100,8 @@ def full_populations(
     volume = volume if crystal.occupied is None else volume * crystal.occupied
     first, second = (np.asarray(i) for i in VOIGT)
     kappa = total[:, first, second] @ star_average(mesh.rotations).T * (KAPPA / volume / mesh.qpoints.shape[0])
-    return kappa, gamma, jnp.any(overflow)
+    three = jnp.where(jnp.any(overflow), jnp.nan, jnp.moveaxis(three, 1, 0))
+    return kappa, Linewidths(three, isotope, boundary, jnp.any(overflow))
 
 
 __all__ = ["full_populations", "invariant_tensors", "root_heat"]

@@ -196,6 +196,7 @@ NUMBERS = Kind("number or list", _numbers(positive=False))
 POSITIVE = Kind("number or list", _numbers(positive=True))
 POINTS = Kind("list of [T, κ, σ]", _points)
 BROADENING = Kind("`adaptive` or {gaussian: σ}", _broadening)
+TRANSPORT = _choice("rta", "lbte")
 TABLE = Kind("table", _any, "filled")  # always there, filled with defaults
 SECTION = Kind("table", _any, "optional")  # None where it is not given
 OPEN = Kind("table", _any, "open")  # takes keys that are not listed: options of a function of optax
@@ -328,6 +329,7 @@ KEYS: tuple[Key, ...] = (
     Key("from_scratch", FLAG, "Start a MACE model from random weights; energies of atoms and scale from the labels.", False, "",
         TRAIN),
     Key("broadening", BROADENING, "Of energy conservation.", "adaptive", "THz", FINETUNE),
+    Key("transport", TRANSPORT, "κ in the relaxation-time approximation, or by the full linearised equation.", "rta", "", FINETUNE),
     Key("sampling", TABLE, "Terms of the gradient drawn at random, without bias.", None, "", FINETUNE),
     Key("sampling.points", COUNT, "Irreducible q-points in a draw.", None, "", FINETUNE, "all"),
     Key("sampling.draws", COUNT, "Independent draws of points, averaged.", 2, "", FINETUNE),

@@ -88,7 +88,7 @@ def build(data: Any, folder: Path) -> FinetuneRun:
     potential, template = read_potential(given, folder)
     references: dict[Path, dict[str, Reference]] = {}
     entries = [
-        _material(entry, f"materials[{k}]", folder, potential, given["broadening"], references)
+        _material(entry, f"materials[{k}]", folder, potential, given, references)
         for k, entry in enumerate(given["materials"])
     ]
     tasks = [entry.task for entry in _named(entries, given["materials"])]
@@ -165,7 +165,7 @@ def _named(entries: list[_Entry], given: list[dict[str, Any]]) -> list[_Entry]:
 
 
 def _material(
-    entry: dict[str, Any], key: str, folder: Path, potential: Potential, broadening: Any,
+    entry: dict[str, Any], key: str, folder: Path, potential: Potential, given: dict[str, Any],
     references: dict[Path, dict[str, Reference]],
 ) -> _Entry:  # fmt: skip
     mp_id = entry["mp_id"]
@@ -194,10 +194,11 @@ def _material(
         for t in entry["temperatures"]:
             within(f"{key}.temperatures", partial(reference.at, t))
     label = entry["name"] or (stem if reference is None else reference.name)
+    broadening = given["broadening"]
     width = None if broadening == "adaptive" else broadening["gaussian"]
     material = within(key, lambda: make_material(
         label, cells, potential, mesh, entry["temperatures"], reference=reference,
-        broadening=AdaptiveGaussian() if width is None else Gaussian(width)))  # fmt: skip
+        broadening=AdaptiveGaussian() if width is None else Gaussian(width), transport=given["transport"]))  # fmt: skip
     train = entry["split"] == "train"
     task = Task(material, within(f"{key}.targets", lambda: make_loss(material, targets)), train)
     frame = None

@@ -31,6 +31,7 @@ import numpy as np
 from ..._core.programs import program
 from ..._core.pytree import pytree
 from ..._solve import linewidths, phonons
+from ...errors import InputError
 from ...ifc.autodiff import summed_gradient
 from ...ifc.evaluations import directional_energy
 from ...ifc.least_squares import pattern_weights
@@ -114,6 +115,8 @@ def value_and_fc_cotangent(
         (value, (aux, solution)), bars = jax.value_and_grad(whole, has_aux=True)(inputs)
         return value, aux, solution, bars, jnp.zeros(())
 
+    if material.stars is not None:
+        raise InputError("q-points cannot be drawn with transport: lbte", "leave sampling.points out")
     waves = phonons(material.plan, fc.fc2, material.nac)
     T, scattering = material.conditions.temperatures, material.conditions.scattering
     gamma = linewidths(

@@ -11,11 +11,13 @@ import numpy as np
 
 from ..._core.programs import Effort, program
 from ..._core.pytree import host_data, pytree
-from ..._solve import SCATTERING, linewidths, make_plan, phonons
+from ..._solve import SCATTERING, beyond_rta, linewidths, make_plan, phonons
+from ...checks import check_transport
 from ...errors import InputError
 from ...ifc.autodiff import ForceConstantsPlan, force_constants_at, plan_force_constants
-from ...physics import conductivity as transport
+from ...physics import conductivity as kinetics
 from ...physics.broadening.gaussian import AdaptiveGaussian
+from ...physics.collisions import make_stars
 from ...solution import Solution
 from ...types import ForceConstants, Scattering, TripletBucket
 
@@ -24,11 +26,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..._core.pytree import Array
+    from ...physics.collisions import Stars
     from ...physics.pairs import Broadening
     from ...physics.phonons import LongRange
     from ...potentials.base import Energy, Params, Potential
     from ...reference import Reference
-    from ...types import Plan, Supercells
+    from ...types import Plan, Supercells, Transport
 
 
 CAPACITY_MARGIN = 0.5  # of the tetrahedra's lists: force constants change in training
@@ -59,6 +62,7 @@ class Material:
     broadening: Broadening
     nac: LongRange | None = None
     reference: Reference | None = None
+    stars: Stars | None = None  #: of ``transport="lbte"``; None: relaxation-time approximation
 
     def force_constants(self, energy: Energy, params: Params) -> ForceConstants:
         """Φ2 and Φ3 by the energy of the potential that this material was made for; differentiable in `params`."""
@@ -67,23 +71,30 @@ class Material:
     def solution(self, fc: ForceConstants, conditions: Conditions | None = None) -> Solution:
         """Phonons, linewidths, conductivity and their source: a pure function, differentiable in both arguments.
 
-        Imaginary modes contribute nothing; a loss sees them as negative frequencies.
+        Imaginary modes contribute nothing; a loss sees them as negative frequencies. With ``transport="lbte"`` κ_P and its
+        derivative are those of the full equation; what is resolved by mode stays in the relaxation-time approximation.
         """
-        return solution_of(self.plan, fc, conditions or self.conditions, self.broadening, self.nac)
+        return solution_of(self.plan, fc, conditions or self.conditions, self.broadening, self.nac, self.stars)
 
 
 _force_constants = program(static=0)(force_constants_at)
-conductivity = program(effort=Effort.ONCE)(transport.conductivity)
+conductivity = program(effort=Effort.ONCE)(kinetics.conductivity)
 
 
 def solution_of(
-    plan: Plan, fc: ForceConstants, conditions: Conditions, broadening: Broadening, nac: LongRange | None
-) -> Solution:
+    plan: Plan, fc: ForceConstants, conditions: Conditions, broadening: Broadening, nac: LongRange | None,
+    stars: Stars | None = None,
+) -> Solution:  # fmt: skip
     """The solver without its host checks: differentiable in `fc` and `conditions`."""
     plan, T = conditions.plan(plan), conditions.temperatures
     waves = phonons(plan, fc.fc2, nac)
-    gamma = linewidths(plan, fc, waves, T, broadening=broadening, scattering=conditions.scattering, nac=nac)
-    found = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
+    if stars is None:
+        gamma = linewidths(plan, fc, waves, T, broadening=broadening, scattering=conditions.scattering, nac=nac)
+        found = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
+    else:
+        more, gamma = beyond_rta(plan, fc, waves, T, broadening, conditions.scattering, nac, stars)
+        found = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
+        found = dataclasses.replace(found, kappa_P=found.kappa_P + more)
     return Solution(waves, gamma, found, plan, fc, conditions.scattering, broadening, nac)
 
 
@@ -99,6 +110,7 @@ def make_material(
     nac: LongRange | None = None,
     reference: Reference | None = None,
     cache: Path | None = None,
+    transport: Transport = "rta",
 ) -> Material:
     """Plans, graphs and patterns of a crystal for one potential (other parameters of the same architecture share them).
 
@@ -109,6 +121,8 @@ def make_material(
         scattering: isotopes at natural abundance unless given.
         reference: mode conductivities at these temperatures. Targets of modes need them on the same mesh.
         cache: folder for factorised patterns.
+        transport: "lbte" for κ by the full linearised equation; losses of single modes know the relaxation-time approximation
+            alone.
 
     Raises:
         InputError: a reference without one of the temperatures.
@@ -125,8 +139,10 @@ def make_material(
     given = Conditions(T, supercells.crystal.masses, scattering)
     conditions = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x, float)), given)  # integers have no derivative
     broadening = AdaptiveGaussian() if broadening is None else broadening
+    check_transport(transport, 0)
+    stars = make_stars(plan.crystal, plan.mesh) if transport == "lbte" else None
     plan, constants = jax.device_put((plan, constants))
-    material = Material(name, supercells, plan, constants, conditions, broadening, nac, reference)
+    material = Material(name, supercells, plan, constants, conditions, broadening, nac, reference, stars)
     if not broadening.has_capacity:
         fc = material.force_constants(potential.energy, potential.params)
         sized = broadening.with_capacity(plan, fc, nac, CAPACITY_MARGIN)

@@ -78,6 +78,8 @@ def kappa_command(material: Material, atoms: ase.Atoms, model_file: str) -> str:
         words += ["--broadening", "gaussian", "--sigma", f"{float(broadening.sigma):.10g}"]
     else:
         words += ["--broadening", "adaptive"]
+    if material.stars is not None:
+        words += ["--transport", "lbte"]
     return shlex.join(words)
 
 

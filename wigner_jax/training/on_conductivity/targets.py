@@ -46,7 +46,9 @@ def make_loss(material: Material, targets: Sequence[Target]) -> Callable[[Soluti
     reference = material.reference
     terms = [(t.weight, _term(t, T, material)) for t in targets]
     rows = [] if reference is None else [reference.at(float(t)) for t in T]
-    by_mode = reference is not None and tuple(reference.mesh) == tuple(material.plan.mesh.dims)
+    by_mode = (
+        reference is not None and tuple(reference.mesh) == tuple(material.plan.mesh.dims) and material.stars is None
+    )
     if by_mode and reference is not None:
         reference.require_mesh(material.plan.mesh)  # its irreducible points too
 
@@ -89,6 +91,10 @@ def _term(target: Target, T: np.ndarray, material: Material) -> Callable[[Soluti
             raise InputError(f"{name}: value of target kappa must be above 0")
         return lambda s: forms[form](metrics.average(s.conductivity.kappa_TOT), value)
     if target.kind == "srme":
+        if material.stars is not None:
+            raise InputError(
+                f"{name}: target srme is of modes in the relaxation-time approximation, not of transport: lbte"
+            )
         modes = needed().mode_kappa[[needed().at(float(t)) for t in T]]
         weights, smooth = needed().weights, float(options.get("smooth", 0.05))
         return lambda s: losses.smooth_srme(metrics.mode_kappa(s.conductivity), modes, weights, smooth)
