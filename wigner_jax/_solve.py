@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._core.as_numbers import real_numbers
 from ._core.chunking import BYTES
 from ._core.programs import Effort, program
 from ._core.tiling import Tiling, in_fitting_pieces, tiling_for
@@ -193,8 +194,8 @@ def kappa(
         precision: see `solve`.
         transport: "lbte": populations by the full linearised equation, with a derivative that costs one pass over the triplets:
             at fixed deviations, by the variational identity of physics/collisions.py. The plan must not be traced.
-        deviations: (T, P, m, 3) of `Solution.full`, where it is at hand; else they are found anew, with the whole collision
-            operator in memory.
+        deviations: (T, P, m, 3) of `Solution.full`, of a solution with the same broadening, scattering, temperatures and (but for
+            small changes) force constants; else they are found anew, with the whole collision operator in memory.
 
     Returns:
         κ; NaN where something that went in is outside its domain (a temperature, mean free path or width not above 0, a
@@ -203,7 +204,7 @@ def kappa(
 
     Raises:
         InputError: arrays do not fit the plan, or numbers are outside their domain; concrete force constants that `solve`
-            refuses; ValueError: double precision is off.
+            refuses; deviations of another equation (NaN inside transformations); ValueError: double precision is off.
     """
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
     check_ways(tiling, heat_capacity_matrix)
@@ -215,6 +216,14 @@ def kappa(
     if transport == "rta":
         return _kappa(plan, fc, T, broadening, scattering, nac, heat_capacity_matrix, tiling, precision)
     tiling = tiling_for() if tiling is None else tiling
+    shape = (len(T), len(plan.mesh.irreducible), 3 * plan.crystal.n_atoms, 3)
+    if deviations is not None:
+        if np.shape(deviations) != shape:
+            raise InputError(
+                f"deviations of shape {np.shape(deviations)} where the plan has {shape}", "take them from `solve`"
+            )
+        if is_concrete(deviations):
+            require_finite(real_numbers(deviations, "deviations"), "deviations")
     if not is_concrete(plan.mesh, plan.crystal.lattice):
         raise InputError(
             "the full collision operator needs a plan that is known", "close over it instead of tracing it"
@@ -222,6 +231,11 @@ def kappa(
     stars = make_stars(plan.crystal, plan.mesh, symmetry=len(plan.mesh.rotations) > 1)
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
     more, gamma = beyond_rta(plan, fc, waves, T, broadening, scattering, nac, stars, deviations, tiling, precision)
+    if deviations is not None and is_concrete(more, gamma) and np.isnan(more).any() and not np.isnan(gamma.total).any():
+        raise InputError(
+            "the deviations are not those of this equation",
+            "take them from a solution with the same broadening and scattering",
+        )
     populations, coherences = _kappa_tensors(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix)
     return KappaTensors(populations + more, coherences)
 
@@ -283,10 +297,10 @@ def solve(
         tiling: sizes of pieces; those of JAX's default device unless given, and smaller ones if its memory is too small.
         precision: "mixed" computes the matrix elements in single precision, for accelerators that are slow in double: phonons,
             energy conservation and κ stay in double. κ moves by some 1e-6 of itself (benchmarks/precision.py).
-        transport: "lbte" solves the linearised equation with the full collision operator besides (`Solution.full`); one pass
-            over the triplets and some iterations, about as much again as the relaxation-time approximation.
+        transport: "lbte" solves the linearised equation with the full collision operator besides (`Solution.full`), in 1.1 to 1.2
+            times the time of the relaxation-time approximation.
         memory: bytes that assembled collision operators may take; where one does not fit, its rows are made anew in every
-            iteration, which takes as long as many relaxation-time solutions.
+            iteration, which takes as long as a dozen solutions.
 
     Raises:
         InputError: bad input, force constants that are zero or do not obey the crystal's symmetry

@@ -20,7 +20,7 @@ from ._solve import SCATTERING, make_plan, solve
 from .checks import check_precision, check_transport, positive_integers, require_double_precision
 from .crystal.defaults import MESH_LENGTH, default_mesh, default_supercells
 from .crystal.from_ase import in_units_of
-from .crystal.low_dimensional import as_layer, as_wire, flat_mesh
+from .crystal.low_dimensional import as_layer, as_wire, flat_mesh, say_vacuum
 from .crystal.snapping import snapped
 from .errors import InputError
 from .ifc.autodiff import force_constants
@@ -35,6 +35,7 @@ from .io.born import born_tensors, read_born
 from .io.constants.formats import has_constants, read_force_constants
 from .io.constants.given import GivenConstants
 from .io.structures import structure_of
+from .physics.boltzmann import LIMIT
 from .physics.domain import check_options, temperature_array
 from .physics.nac import make_nac
 from .plan.mesh import mesh_dims
@@ -155,6 +156,7 @@ def conductivity(
     processes: int = 1,
     precision: Precision = "double",
     transport: Transport = "rta",
+    memory: float = LIMIT,
     progress: Progress | None = None,
 ) -> Solution:
     """The Wigner conductivity of a crystal: relaxation, force constants, phonons, linewidths, κ.
@@ -187,7 +189,7 @@ def conductivity(
         symprec: Å, snaps the structure onto the space group that it has within this tolerance; 1e-5 where it is exact.
         processes: that share the displaced supercells of an ASE calculator, which is given by its factory then.
         precision: "mixed" has third derivatives of the potential and matrix elements in single precision; see `solve`.
-        transport: "lbte" for populations beyond the relaxation-time approximation; see `solve`.
+        transport, memory: "lbte" for populations beyond the relaxation-time approximation; see `solve`.
         progress: shows what is being done; see `Progress`.
 
     Returns:
@@ -198,7 +200,7 @@ def conductivity(
     """
     require_double_precision()
     check_precision(precision)
-    check_transport(transport, 0)
+    check_transport(transport, memory)
     temperature_array(temperatures)
     check_options(broadening, scattering, nac, charges=True)
     mesh = None if mesh is None else mesh_dims(mesh)
@@ -218,7 +220,7 @@ def conductivity(
         solution = solve(
             plan, problem.force_constants, temperatures, broadening=broadening, scattering=scattering, nac=nac,
             allow_imaginary=allow_imaginary, progress=stages.progress if stages.stream else None, precision=precision,
-            transport=transport,
+            transport=transport, memory=memory,
         )  # fmt: skip
         jax.block_until_ready(solution.conductivity.kappa_P)
     report = dataclasses.replace(problem.report, seconds=dict(stages.times))
@@ -263,7 +265,9 @@ def prepare(
             data = read_force_constants(cast("str | Path", structure), born=born, symprec=symprec)
         constants, imposed = constrained(data.supercells, data.force_constants, fc3_cutoff, rotational)
         report = Report(data.origin, "", "given", reach=data.reach, constraints=imposed)
-        return Problem(low_dimensional(data.supercells, layer, wire), constants, data.born, data.mesh, report)
+        cells = low_dimensional(data.supercells, layer, wire)
+        say_vacuum(cells.crystal)
+        return Problem(cells, constants, data.born, data.mesh, report)
     atoms = snapped(structure_of(structure), symprec)
     found = model_of(model, atoms, processes)
     route = derivatives_of(found, derivatives)
@@ -271,7 +275,8 @@ def prepare(
         raise InputError("pair_cutoff belongs to finite displacements", 'leave it out, or give "finite-displacement"')
     mesh = positive_integers(atoms.info["q_mesh"], "q_mesh") if "q_mesh" in atoms.info else None
     planned = default_supercells(atoms, fc2_supercell, fc3_supercell)
-    require_parameters(low_dimensional(planned, layer, wire))
+    say_vacuum(low_dimensional(planned, layer, wire).crystal)
+    require_parameters(planned)
     if route == "ad" and (work := work_ahead(planned)):
         stages.say(work)
     relaxation = left = None
@@ -314,7 +319,7 @@ def prepare(
 def low_dimensional(supercells: Supercells, layer: float | bool | None, wire: float | None) -> Supercells:
     """Supercells of what they are said to be: see `conductivity`. Those of a file may say so themselves."""
     if wire is not None:
-        if layer:
+        if layer is not None and layer is not False:
             raise InputError("layer and wire", "give one of them")
         return as_wire(supercells, wire)
     if layer is None or layer is False:

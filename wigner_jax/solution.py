@@ -10,6 +10,7 @@ import numpy as np
 from ._core.pretty_print import fields_printed
 from ._core.pytree import pytree
 from .crystal.elements import formula
+from .crystal.low_dimensional import average
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +94,7 @@ class Solution:
         T, total = np.asarray(found.temperatures), np.asarray(found.kappa_TOT if self.full is None else self.kappa)
         if T.ndim != 1 or total.shape != (len(T), 6):
             return fields_printed(self)
-        kappa = _few([f"{k:.4g}" for k in total[:, :3].mean(axis=1)])
+        kappa = _few([f"{k:.4g}" for k in average(total, self.crystal)])
         mesh = "×".join(map(str, self.mesh.dims))
         return f"Solution({formula(self.crystal)}, mesh {mesh}: κ {kappa} W/(m K) at {_few([f'{t:g}' for t in T])} K)"
 

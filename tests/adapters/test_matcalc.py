@@ -47,7 +47,7 @@ def test_options_without_a_meaning():
 
     atoms = bulk("Si", a=5.431)
     for options in (
-        {"thermal_conductivity_kwargs": {"is_LBTE": True}}, {"disp_kwargs": {"distance": 0.01}}, {"write_kappa": True},
+        {"thermal_conductivity_kwargs": {"is_reducible_collision_matrix": True}}, {"disp_kwargs": {"distance": 0.01}}, {"write_kappa": True},
         {"t_max": -150},
     ):  # fmt: skip
         with pytest.raises(InputError):

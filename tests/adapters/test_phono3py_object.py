@@ -141,3 +141,27 @@ def test_stored_force_sets(shared, file, tmp_path):
         scores.append(np.stack(srme_of(solution, solution.plan.mesh, reference_of(rough, file, file, 225))))
     assert scores[0].min() > 1e-3
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-10)
+
+
+def test_a_generalised_regular_grid():
+    """The object's own grid, point by point; κ of both ways to it, and beyond the relaxation-time approximation."""
+    plain = made()
+    peer = phono3py.Phono3py(
+        plain.unitcell, supercell_matrix=plain.supercell_matrix, primitive_matrix=plain.primitive_matrix,
+        phonon_supercell_matrix=plain.phonon_supercell_matrix, use_grg=True, log_level=0,
+    )  # fmt: skip
+    peer.fc2, peer.fc3, peer.mesh_numbers = plain.fc2, plain.fc3, 9.0
+    ours = wj.solve_phono3py(peer, TEMPERATURES, broadening=wj.Gaussian(0.5), transport="lbte")
+    points = np.asarray(ours.mesh.qpoints) @ np.linalg.inv(np.asarray(ours.crystal.lattice)).T
+    grid = peer.grid
+    theirs = np.asarray(grid.addresses[grid.grg2bzg] @ grid.QDinv.T) @ np.linalg.inv(peer.primitive.cell).T
+    difference = (points[:, None] - theirs[None]) @ np.asarray(peer.primitive.cell).T
+    near = np.abs(difference - np.rint(difference)).max(axis=-1) < 1e-6
+    assert near.sum(axis=0).tolist() == near.sum(axis=1).tolist() == [1] * len(points)
+    cells, dims = wj.generalized_mesh(wj.from_phono3py(plain).supercells, 9.0)
+    other = wj.solve(
+        wj.make_plan(cells, dims), wj.from_phono3py(plain).force_constants, TEMPERATURES, broadening=wj.Gaussian(0.5),
+        transport="lbte",
+    )  # fmt: skip
+    np.testing.assert_allclose(ours.kappa, other.kappa, rtol=1e-9, atol=1e-9)
+    assert isinstance(wj.solve_phono3py(peer, TEMPERATURES).broadening, wj.Tetrahedron)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import ase.build
 import jax
@@ -138,7 +139,8 @@ def test_any_calculator_of_ase(capsys) -> None:
     output = capsys.readouterr()
     (values,) = table(output.out).values()
     assert values[0] > 1.0
-    (note,) = (line for line in output.err.splitlines() if not re.match(r"\d{4}-\d\d-\d\d ", line))
+    stressed, note = (line for line in output.err.splitlines() if not re.match(r"\d{4}-\d\d-\d\d ", line))
+    assert "under a stress" in stressed
     assert note.startswith(
         "note: equivalent q-points differ by 26 % in f², since the supercell of Φ2 has less symmetry"
     )
@@ -194,7 +196,8 @@ def test_imaginary_modes_on_request(capsys) -> None:
     stretched.write("stretched.vasp", format="vasp")
     arguments = ["kappa", "stretched.vasp", "--no-relax", *map(str, SMALL), "--quiet", "-o", "out.hdf5"]
     assert cli.main(arguments) == 3
-    (line,) = capsys.readouterr().err.splitlines()
+    note, line = capsys.readouterr().err.splitlines()
+    assert "under a stress" in note
     assert "imaginary modes" in line
     assert "--allow-imaginary" in line
     assert not Path("out.hdf5").exists()
@@ -444,9 +447,10 @@ def test_progress_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_tensor_is_shown_where_it_is_anisotropic() -> None:
-    def conductivity(total: list[float]) -> Conductivity:
+    def conductivity(total: list[float]) -> SimpleNamespace:
         kappa = np.array([total])
-        return Conductivity(np.array([300.0]), 0.75 * kappa, 0.25 * kappa, *[np.zeros(0)] * 3)
+        found = Conductivity(np.array([300.0]), 0.75 * kappa, 0.25 * kappa, *[np.zeros(0)] * 3)
+        return SimpleNamespace(conductivity=found, crystal=SimpleNamespace(occupied=None))
 
     assert len(report.kappa_table(conductivity([2, 2, 2, 0, 0, 0])).splitlines()) == 2
     lines = report.kappa_table(conductivity([1, 2, 6, 0, 0, 0])).splitlines()

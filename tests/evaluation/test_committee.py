@@ -70,6 +70,13 @@ def test_side_by_side(several, broadening):
     assert [*lines[0][:1], *lines[0][2:]] == [*lines[1][:1], *lines[1][2:]]  # residuals are rounding
 
 
+def test_beyond_the_relaxation_time_approximation(several):
+    potential, sets, _ = several
+    found = committee("Si", [potential.with_params(p) for p in sets[:2]], transport="lbte", **OPTIONS)
+    np.testing.assert_array_equal(found.kappa, [s.kappa for s in found.solutions])
+    assert np.abs(found.kappa / [s.conductivity.kappa_TOT for s in found.solutions] - 1)[:, 0, 0].min() > 1e-3
+
+
 def test_what_cannot_be_side_by_side(several):
     potential, sets, _ = several
     models = [potential.with_params(p) for p in sets[:2]]

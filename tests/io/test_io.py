@@ -273,6 +273,19 @@ def test_grid_points_are_the_peers(lattice, dims) -> None:
     np.testing.assert_array_equal(bz_grid_index(lattice, dims), peer.gp_map[:-1])
 
 
+@pytest.mark.slow
+def test_phono3py_kdeplot_reads_the_file(made_up, tmp_path: Path) -> None:
+    """Its density of lifetimes against frequency."""
+    write_datasets(tmp_path / "kappa-m444.hdf5", kappa_datasets(made_up, None))
+    program = "import matplotlib; matplotlib.use('agg'); from phono3py.cui.kdeplot_script import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", program, "--temperature", "300", "--nbins", "20", "-o", "lifetime.png", "kappa-m444.hdf5"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "lifetime.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize("flag", [[], ["--mfp"], ["--gv"], ["--tau"], ["--cv"]], ids=lambda f: " ".join(f) or "kappa")
 def test_phono3py_kaccum_reads_the_file(made_up, tmp_path: Path, flag: list[str]) -> None:
     solution = made_up

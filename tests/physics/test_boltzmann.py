@@ -21,6 +21,7 @@ from wigner_jax.physics.boltzmann import Operator, averaged_velocities, energy_r
 from wigner_jax.physics.conductivity import VOIGT, star_average
 from wigner_jax.physics.krylov import CONVERGED, NEGATIVE, conjugate_gradients
 from wigner_jax.physics.linewidths import state_for
+from wigner_jax.physics.self_energy import normal_share
 from wigner_jax.physics.variational import TENSORS, invariant_tensors
 from wigner_jax.units import KAPPA
 
@@ -270,8 +271,20 @@ def test_relaxons(silicon_carbide):
     assert found.kappa.min() >= 0
     with pytest.raises(InputError, match="relaxons are those of a solution's temperatures"):
         wj.relaxons(solution, [301.0])
+    for bad in (float("nan"), [], [300.0, float("nan")]):
+        with pytest.raises(InputError, match="relaxons are those of a solution's temperatures"):
+            wj.relaxons(solution, bad)
     with pytest.raises(InputError, match="give more memory"):
         wj.relaxons(solution, memory=1e3)
+
+
+def test_the_share_of_normal_processes(silicon_carbide):
+    cells, fc = silicon_carbide
+    solution = solve(make_plan(cells, (4, 4, 4)), fc, T)
+    normal, umklapp = wj.normal_umklapp(solution)
+    expected = float(normal[0].sum() / (normal[0] + umklapp[0]).sum())
+    assert normal_share(solution, 100) == pytest.approx(expected, rel=1e-9)
+    assert 0 < normal_share(solution, 4) < 1
 
 
 # ---------------------------------------------------------------- the iteration
@@ -399,6 +412,18 @@ def test_known_deviations_and_jit(silicon_carbide):
     np.testing.assert_allclose(
         off.kappa_P, solution.full.kappa_P, rtol=1e-3, atol=1e-9
     )  # an error of 1 % enters squared
+    F = solution.full.deviations
+    for bad, says in (
+        (0 * F, "not those of this equation"), (1.1 * F, "not those of this equation"), (F[:1], "of shape"),
+        (F[..., :1], "of shape"), (1j * F, "where there should be numbers"), (np.nan * F, "non-finite"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=says):
+            wj.kappa(plan, fc, T, broadening=smooth, transport="lbte", deviations=bad)
+    with pytest.raises(InputError, match="not those of this equation"):  # of another broadening
+        wj.kappa(plan, fc, T, broadening=wj.Gaussian(0.2), transport="lbte", deviations=F)
+    traced = jax.jit(lambda F: wj.kappa(plan, fc, T, broadening=smooth, transport="lbte", deviations=F).kappa_P)
+    assert np.isnan(traced(0 * F)).all()
+    assert np.isfinite(traced(F)).all()
 
 
 def test_invariant_tensors():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from phono3py_peer import run_peer
 
 import wigner_jax as wj
 from wigner_jax.cli.app import main
-from wigner_jax.crystal.low_dimensional import flat_mesh, layer_thickness, vacuum_axes
-from wigner_jax.errors import InputError
+from wigner_jax.cli.report import kappa_table
+from wigner_jax.crystal.low_dimensional import flat_mesh, layer_thickness, say_vacuum, vacuum_axes
+from wigner_jax.errors import AccuracyWarning, InputError
+from wigner_jax.plot.style import traced
 
 MESH = (6, 6, 1)
 SIZES = {"fc2_supercell": (4, 4, 1), "fc3_supercell": (3, 3, 1)}
@@ -75,6 +78,28 @@ def test_everything_that_comes_after_is_normalised_too(solution, tmp_path):
     (path,) = wj.write_force_constants(tmp_path / "fc", given)
     again = wj.conductivity(str(path), mesh=MESH)  # the file says what it is of
     np.testing.assert_allclose(again.conductivity.kappa_TOT, solution.conductivity.kappa_TOT, rtol=1e-9, atol=1e-9)
+
+
+def test_the_average_is_that_of_the_directions_that_there_are(solution, capsys, tmp_path):
+    """In the table, in words, in figures; and a cell with vacuum that is said to be nothing is said."""
+    total = np.asarray(solution.conductivity.kappa_TOT)[0]
+    assert kappa_table(solution).splitlines()[1].split()[-1] == f"{total[:2].mean():.4f}"
+    assert "in the layer" in kappa_table(solution)
+    assert f"κ {total[:2].mean():.4g} W/(m K)" in repr(solution)
+    solution.save(tmp_path / "a.hdf5", bands=False)
+    assert traced(wj.read_kappa_hdf5(tmp_path / "a.hdf5"), total) == pytest.approx(total[:2].mean())
+    with pytest.warns(AccuracyWarning, match="say that it is a layer or a wire"):
+        say_vacuum(dataclasses.replace(solution.crystal, occupied=None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        say_vacuum(solution.crystal)
+        say_vacuum(wj.default_supercells(wj.prototype("Si")).crystal)
+    given = wj.GivenConstants(solution.plan.supercells, solution.force_constants)
+    with pytest.warns(AccuracyWarning, match="do not say that the crystal is a layer"):
+        wj.write_force_constants(tmp_path / "p", given, "phono3py")
+    (path,) = wj.write_force_constants(tmp_path / "own", given)
+    assert main(["kappa", "--fc", str(path), "--mesh", "3", "3", "1", "--phono3py-defaults"]) == 2
+    assert "does not know layers" in capsys.readouterr().err
 
 
 def test_thickness_and_mesh():

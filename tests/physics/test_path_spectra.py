@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,15 @@ def test_points_and_values(solution):
         np.testing.assert_allclose(found.weighted_absorption[:, row], pairs.weighted_absorption[:, 0], rtol=1e-9)
 
 
+def test_frequencies_that_are_too_short_or_too_coarse_are_said(solution):
+    for bad, says in ((np.linspace(0, 30, 31), "lacks what is beyond"), (np.linspace(0, 80, 9), "too coarse")):
+        with pytest.warns(wj.AccuracyWarning, match=says):
+            wj.self_energy(solution, [1], bad)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wj.self_energy(solution, [1], np.linspace(0, 70, 81))
+
+
 def test_in_the_file(solution, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = [
@@ -59,7 +70,7 @@ def test_in_the_file(solution, tmp_path, capsys, monkeypatch):
         "--sigma",
         "1",
         "--spectra",
-        "31",
+        "41",
         "--nu",
         "--ave-pp",
     ]
@@ -67,7 +78,7 @@ def test_in_the_file(solution, tmp_path, capsys, monkeypatch):
     data = wj.read_kappa_hdf5("a.hdf5")
     spectra = data["spectra"]
     highest = float(np.max(solution.phonons.frequencies))
-    expected = wj.path_spectra(solution, np.linspace(0, 2 * highest, 31).tolist())
+    expected = wj.path_spectra(solution, np.linspace(0, 2 * highest, 41).tolist())
     for name in ("distance", "qpoints", "imaginary", "decay", "ends"):
         value = getattr(expected, name)
         np.testing.assert_allclose(spectra[name], value, rtol=1e-6, atol=1e-9 * np.abs(value).max())
@@ -81,7 +92,7 @@ def test_in_the_file(solution, tmp_path, capsys, monkeypatch):
     for words, says in (
         (["--nu"], "--nu is kept in a file, and there is none: give -o FILE.hdf5"),
         (["--spectra", "-o", "c.hdf5", "--mesh", "0", "1", "1"], "--mesh must be 3 positive integers"),
-        (["--spectra", "2", "-o", "c.hdf5"], "too few frequencies"),
+        (["--spectra", "2", "-o", "c.hdf5"], "a number of frequencies from 20"),
     ):
         assert main(["kappa", "SiC", *SMALL, *words]) == 2
         assert says in capsys.readouterr().err

@@ -102,7 +102,8 @@ def test_what_is_no_mesh(silicon):
     for bad, message in (
         (0.0, "length of a mesh"), (-3.0, "length of a mesh"), (np.nan, "length of a mesh"), ("12", "length of a mesh"),
         ((2, 2), "has 2 numbers"), (np.zeros((3, 3)), "span a volume"), (0.5 * np.eye(3), "integer matrix"),
-        ((2, 2, -2), "positive"),
+        ((2, 2, -2), "positive"), (True, "length of a mesh"), (1e30 * np.eye(3), "integer matrix"),
+        (9999 * np.eye(3), "can be numbered"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             generalized_mesh(silicon, bad)

@@ -22,7 +22,7 @@ from ..io.constants.given import GivenConstants
 from ..io.constants.peer import to_phono3py
 from ..pipeline import conductivity
 from ..potentials.calculator import WignerCalculator
-from ..types import Scattering
+from ..types import Scattering, Transport
 
 KAPPA = ("thermal_conductivity", "thermal_conductivity_populations", "thermal_conductivity_coherences")
 
@@ -38,7 +38,8 @@ def _phonon3_calc() -> type:
     class Phonon3Calc(Theirs):
         """See the module's docstring. Arguments are MatCalc's; `disp_kwargs` must be empty: displacements are phono3py's 0.03 Å.
 
-        `thermal_conductivity_kwargs` may hold ``is_isotope`` (False, as in phono3py) and ``boundary_mfp`` (µm); other names are refused.
+        `thermal_conductivity_kwargs` may hold ``is_isotope``, ``is_LBTE`` (both False, as in phono3py) and ``boundary_mfp`` (µm);
+        other names are refused.
         At 0 K, where phono3py says 0, κ is NaN.
         """
 
@@ -57,6 +58,7 @@ def _phonon3_calc() -> type:
                 InputError: options that have no meaning here, and whatever `conductivity` refuses.
             """
             options = dict(self.thermal_conductivity_kwargs)
+            transport: Transport = "lbte" if options.pop("is_LBTE", False) else "rta"
             isotope, mfp = options.pop("is_isotope", False), options.pop("boundary_mfp", None)
             if options or self.disp_kwargs:
                 name = next(iter({**options, **self.disp_kwargs}))
@@ -75,11 +77,11 @@ def _phonon3_calc() -> type:
             solution = conductivity(
                 to_ase_atoms(relaxed), model, mesh=self.mesh_numbers, temperatures=temperatures[warm].tolist(), relax=False,
                 fc2_supercell=_flat(self.fc2_supercell), fc3_supercell=_flat(self.fc3_supercell),
-                scattering=Scattering("natural" if isotope else None, mfp),
+                scattering=Scattering("natural" if isotope else None, mfp), transport=transport,
             )  # fmt: skip
-            found = solution.conductivity
+            coherences = np.asarray(solution.conductivity.kappa_C)
             kappa = {}
-            for name, tensor in zip(KAPPA, (found.kappa_TOT, found.kappa_P, found.kappa_C), strict=True):
+            for name, tensor in zip(KAPPA, (solution.kappa, solution.kappa - coherences, coherences), strict=True):
                 values = np.full(len(temperatures), np.nan)
                 values[warm] = np.asarray(tensor)[:, :3].mean(axis=1)
                 kappa[name] = np.squeeze(values)

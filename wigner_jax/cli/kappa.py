@@ -25,6 +25,7 @@ from ..io.constants.formats import has_constants, read_force_constants
 from ..io.constants.own import write_own
 from ..io.kappa_hdf5 import rough_size
 from ..io.structures import structure_of
+from ..physics.boltzmann import LIMIT
 from ..physics.broadening.gaussian import AdaptiveGaussian, Gaussian
 from ..physics.broadening.tetrahedron import Tetrahedron
 from ..physics.nac import Wang, make_nac
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from ..types import Crystal, Plan
 
 NO_SEEKPATH = "seekpath is not installed (python -m pip install seekpath, or the extra plot)"
-NORMAL = 0.5  # share of normal processes from which on the relaxation-time approximation is doubted in words
+NORMAL = 0.6  # share of normal processes from which on the relaxation-time approximation is doubted in words
 LONGEST = 100  # bytes of a name that is made here
 HELP = "thermal conductivity of a crystal"
 DESCRIPTION = (
@@ -99,9 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     physics.add_argument(
         "--memory",
         type=float,
-        default=4.0,
         metavar="GB",
-        help="of the collision operator, of --transport lbte (default: 4)",
+        help="that the collision operator of --transport lbte may take (default: 4.3)",
     )
     physics.add_argument(
         "--broadening",
@@ -210,14 +210,17 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("spectra", "nu", "ave_pp"):
         if getattr(arguments, name) and output is None:
             raise InputError(f"--{name.replace('_', '-')} is kept in a file, and there is none", "give -o FILE.hdf5")
-    if arguments.spectra is not None and not (arguments.spectra >= 3 and has_seekpath()):
-        few = f"--spectra {arguments.spectra}: too few frequencies"
-        raise InputError(few if arguments.spectra < 3 else f"--spectra needs a path, and {NO_SEEKPATH}")
+    if arguments.spectra is not None and not 20 <= arguments.spectra <= 20_000:
+        raise InputError(f"--spectra {arguments.spectra}", "give a number of frequencies from 20 to 20000")
+    if arguments.spectra is not None and not has_seekpath():
+        raise InputError(f"--spectra needs a path, and {NO_SEEKPATH}")
     by_length, isotopes = mesh_by_length(arguments.mesh), mixtures(arguments.isotopes or [])
     if isotopes and arguments.no_isotope:
         raise InputError("--isotopes and --no-isotope", "leave one out")
     positive(arguments.sigma, "--sigma")
     positive(arguments.memory, "--memory")
+    if arguments.memory is not None and arguments.transport != "lbte":
+        raise InputError("--memory belongs to --transport lbte", "leave it out")
     if arguments.transport == "lbte" and len(lengths) > 1:
         raise InputError("--transport lbte takes one --boundary-mfp", "run it for each length, with --fc")
     positive(None if arguments.layer is True else arguments.layer, "--layer")
@@ -272,6 +275,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         print(_header(problem, plan, nac, isotopes))
     if arguments.phono3py_defaults:
+        if problem.supercells.crystal.occupied is not None:
+            raise InputError("--phono3py-defaults does not know layers and wires, and this is one", "leave it out")
         with stages("phono3py"):
             given = problem.given._replace(born=born)
             found = peer_table(given, source, plan.mesh.dims, temperatures, arguments)
@@ -289,14 +294,14 @@ def run(arguments: argparse.Namespace) -> int:
             progress=stages.progress if stages.stream else None,
             precision=arguments.precision,
             transport=arguments.transport,
-            memory=1e9 * arguments.memory,
+            memory=LIMIT if arguments.memory is None else 1e9 * arguments.memory,
         )
     solution = dataclasses.replace(solution, report=problem.report)
     for length in lengths:
         if len(lengths) > 1:
             print(f"{'' if length == lengths[0] else chr(10)}boundaries {length:g} µm apart")
             solution = with_boundary(solution, length)
-        print(kappa_table(solution.conductivity) if solution.full is None else full_table(solution))
+        print(kappa_table(solution) if solution.full is None else full_table(solution))
     if output is not None:
         bands = has_seekpath()
         spectra, more = _beside_kappa(solution, arguments, stages)
@@ -305,9 +310,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not bands:
             stages.say(f"note: {output} has no bands: {NO_SEEKPATH}")
     if not arguments.quiet:
-        if solution.full is None and (share := normal_share(solution)) > NORMAL:
+        if solution.full is None and (share := normal_share(solution, listened=stages.stream is not None)) > NORMAL:
             print(
-                f"\nnormal processes make up {100 * share:.0f} % of the linewidths that matter: the relaxation-time approximation may be"
+                f"\nnormal processes make up {100 * share:.0f} % of the linewidths: the relaxation-time approximation may be"
                 " low, see --transport lbte"
             )
         print(

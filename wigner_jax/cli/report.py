@@ -7,27 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._core.progress import duration
+from ..crystal.low_dimensional import average, directions
 
 if TYPE_CHECKING:
-    from .._core.pytree import Array
     from ..solution import Solution
-    from ..types import Conductivity
 
 
 COMPONENTS = ("xx", "yy", "zz", "yz", "xz", "xy")
 
 
-def average(kappa: Array) -> np.ndarray:
-    """A third of the trace of tensors in Voigt order. (..., 6) → (...)"""
-    return np.asarray(kappa)[..., :3].mean(axis=-1)
-
-
-def kappa_table(conductivity: Conductivity) -> str:
+def kappa_table(solution: Solution) -> str:
     """κ_P, κ_C and κ_TOT for each temperature (averages of directions), then the tensor where it is anisotropic."""
+    conductivity, crystal = solution.conductivity, solution.crystal
     T = np.asarray(conductivity.temperatures)
     total = np.asarray(conductivity.kappa_TOT)
-    columns = [average(a) for a in (conductivity.kappa_P, conductivity.kappa_C, total)]
-    lines = [f"{'T (K)':>8} {'κ_P':>11} {'κ_C':>11} {'κ_TOT':>11}   W/(m K)"]
+    columns = [average(a, crystal) for a in (conductivity.kappa_P, conductivity.kappa_C, total)]
+    lines = [f"{'T (K)':>8} {'κ_P':>11} {'κ_C':>11} {'κ_TOT':>11}   W/(m K){_of(solution)}"]
     lines += [f"{t:8g} {p:11.4f} {c:11.4f} {s:11.4f}" for t, p, c, s in zip(T, *columns, strict=True)]
     return "\n".join(lines + _tensor(T, total))
 
@@ -38,9 +33,11 @@ def full_table(solution: Solution) -> str:
     full = solution.full
     assert full is not None
     total = solution.kappa
-    columns = [average(a) for a in (full.kappa_P_RTA, full.kappa_P, solution.conductivity.kappa_C, total)]
+    columns = [
+        average(a, solution.crystal) for a in (full.kappa_P_RTA, full.kappa_P, solution.conductivity.kappa_C, total)
+    ]
     lines = [
-        f"{'T (K)':>8} {'κ_P (RTA)':>11} {'κ_P':>11} {'κ_C':>11} {'κ_TOT':>11}   W/(m K), linearised Boltzmann equation"
+        f"{'T (K)':>8} {'κ_P (RTA)':>11} {'κ_P':>11} {'κ_C':>11} {'κ_TOT':>11}   W/(m K){_of(solution)}, linearised Boltzmann equation"
     ]
     for t, *row, status, residual, count in zip(
         full.temperatures, *columns, full.status, full.residual, full.iterations, strict=True
@@ -50,13 +47,17 @@ def full_table(solution: Solution) -> str:
     return "\n".join(lines + _tensor(full.temperatures, total))
 
 
+def _of(solution: Solution) -> str:
+    return {1: " along the wire", 2: " in the layer"}.get(directions(solution.crystal), "")
+
+
 def _tensor(temperatures: np.ndarray, total: np.ndarray) -> list[str]:
     """Lines of all components, where there is more than one."""
     diagonal, rest = total[:, :3], total[:, 3:]
     scale = np.abs(total).max()
     if not (np.ptp(diagonal, axis=1).max() > 1e-3 * scale or np.abs(rest).max() > 1e-3 * scale):
         return []
-    lines = ["", f"{'T (K)':>8} " + " ".join(f"{'κ_' + c:>11}" for c in COMPONENTS) + "   total"]
+    lines = ["", f"{'T (K)':>8} " + " ".join(f"{'κ_' + c:>11}" for c in COMPONENTS) + "   components of the total"]
     return lines + [
         f"{t:8g} " + " ".join(f"{v:11.4f}" for v in row) for t, row in zip(temperatures, total, strict=True)
     ]

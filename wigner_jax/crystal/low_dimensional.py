@@ -8,11 +8,12 @@ cell of length L along it. `Crystal.occupied` keeps that share, and every κ is 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
+from .._core.as_numbers import real_numbers
+from ..errors import InputError, say
 from .elements import SYMBOLS
 
 if TYPE_CHECKING:
@@ -83,10 +84,13 @@ def as_layer(supercells: Supercells, thickness: float | None = None) -> Supercel
     """
     crystal = supercells.crystal
     (axis,) = vacuum_axes(crystal, 1)
-    thickness = layer_thickness(crystal) if thickness is None else thickness
+    thickness = layer_thickness(crystal) if thickness is None else one_number(thickness, "the thickness of the layer")
     height = float(heights(np.asarray(crystal.lattice))[axis])
     if not 0 < thickness <= height:
-        raise InputError(f"a layer {thickness:g} Å thick in a cell {height:.4g} Å high", "give its thickness in Å")
+        raise InputError(
+            f"a layer {thickness:g} Å thick in a cell {height:.4g} Å high",
+            "give its thickness in Å, not more than the cell's",
+        )
     return _occupied(supercells, thickness / height)
 
 
@@ -99,7 +103,7 @@ def as_wire(supercells: Supercells, area: float) -> Supercells:
     Raises:
         InputError: vacuum along other than two lattice vectors, or a cross-section that does not fit into the cell.
     """
-    crystal = supercells.crystal
+    crystal, area = supercells.crystal, one_number(area, "the cross-section of the wire")
     lattice, across = np.asarray(crystal.lattice), vacuum_axes(crystal, 2)
     (along,) = {0, 1, 2} - set(across.tolist())
     most = abs(float(np.linalg.det(lattice))) / float(np.linalg.norm(lattice[along]))
@@ -108,10 +112,45 @@ def as_wire(supercells: Supercells, area: float) -> Supercells:
     return _occupied(supercells, area / most)
 
 
+def one_number(value: Any, name: str) -> float:
+    """A float; raises InputError for anything else."""
+    array = real_numbers(value, name)
+    if array.shape != ():
+        raise InputError(f"{name}: {array.size} numbers where there should be one", "give one")
+    return float(array)
+
+
 def _occupied(supercells: Supercells, share: float) -> Supercells:
     return dataclasses.replace(
         supercells, crystal=dataclasses.replace(supercells.crystal, occupied=np.array(float(share)))
     )
+
+
+def directions(crystal: Crystal) -> int:
+    """Of heat: 3, or 2 in a layer and 1 in a wire."""
+    if crystal.occupied is None:
+        return 3
+    return max(1, 3 - int(np.count_nonzero(gaps(crystal) > VACUUM)))
+
+
+def average(kappa: np.ndarray, crystal: Crystal) -> np.ndarray:
+    """The trace of tensors in Voigt order over the number of directions that there are. (..., 6) → (...)"""
+    return np.asarray(kappa)[..., :3].sum(axis=-1) / directions(crystal)
+
+
+def say_vacuum(crystal: Crystal) -> None:
+    """Warns of a cell with vacuum that nobody said is a layer or a wire.
+
+    Warns:
+        AccuracyWarning: with the gaps.
+    """
+    wide = gaps(crystal)
+    if crystal.occupied is None and np.any(wide > VACUUM):
+        given = ", ".join(f"{x:.3g}" for x in wide)
+        say(
+            f"the widest gaps without atoms along the lattice vectors are {given} Å: a κ of the whole cell, vacuum included, depends on"
+            " its size; say that it is a layer or a wire"
+        )
 
 
 def flat_mesh(crystal: Crystal, mesh: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -122,4 +161,14 @@ def flat_mesh(crystal: Crystal, mesh: tuple[int, int, int]) -> tuple[int, int, i
     return a, b, c
 
 
-__all__ = ["as_layer", "as_wire", "flat_mesh", "layer_thickness", "vacuum_axes"]
+__all__ = [
+    "as_layer",
+    "as_wire",
+    "average",
+    "directions",
+    "flat_mesh",
+    "layer_thickness",
+    "one_number",
+    "say_vacuum",
+    "vacuum_axes",
+]

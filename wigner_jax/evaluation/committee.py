@@ -62,8 +62,8 @@ class Committee:
 
     @property
     def kappa(self) -> np.ndarray:
-        """κ_TOT of each member, (K, T, 6) W/(m K), Voigt order."""
-        return np.stack([np.asarray(s.conductivity.kappa_TOT) for s in self.solutions])
+        """κ_TOT of each member, (K, T, 6) W/(m K), Voigt order, by the transport equation that was asked for."""
+        return np.stack([s.kappa for s in self.solutions])
 
     @property
     def frequencies(self) -> np.ndarray:
@@ -174,7 +174,8 @@ def _side_by_side(structure: Any, models: Sequence[Model], options: dict[str, An
     stacked = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), *(x.params for x in restricted))
     constants = _constants(restricted[0].energy, stacked, jax.device_put(plan))
     members = [jax.tree.map(lambda x, k=k: x[k], constants) for k in range(len(models))]
-    q = make_plan(supercells, mesh or problem.mesh or mesh_for(supercells.crystal))
+    given = problem.mesh if mesh is None else mesh
+    q = make_plan(supercells, mesh_for(supercells.crystal) if given is None else given)
     found = solve_members(q, members, temperatures, **rest)
     return [dataclasses.replace(x, report=problem.report) for x in found]
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..crystal.low_dimensional import one_number
 from ..crystal.supercells import shortest_vectors
 from ..errors import InputError
 from ..types import ForceConstants
@@ -62,6 +63,7 @@ def with_cutoff(supercells: Supercells, fc: ForceConstants, fc3_cutoff: float) -
     Raises:
         InputError: a cutoff that is not above 0, or beyond which everything lies.
     """
+    fc3_cutoff = one_number(fc3_cutoff, "the cutoff of Φ3")
     if not (np.isfinite(fc3_cutoff) and fc3_cutoff > 0):
         raise InputError(f"the cutoff of Φ3 is {fc3_cutoff:g} Å", "it must be above 0")
     crystal, supercell = supercells.crystal, supercells.fc3_supercell

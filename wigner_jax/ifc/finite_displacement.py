@@ -15,6 +15,7 @@ import numpy as np
 
 from ..checks import require_finite
 from ..crystal.elements import masses_of
+from ..crystal.low_dimensional import one_number
 from ..crystal.supercells import integer_matrix, nine_numbers, primitive_matrix_of
 from ..crystal.symmetry import SYMPREC, symmetrized
 from ..crystal.validity import require_structure
@@ -88,6 +89,7 @@ def finite_displacements(
             constants; forces that are not finite or of the wrong shape; processes for what cannot be made in them.
     """
     unit, primitive = _unit_cell(atoms, distance, symprec)
+    pair_cutoff = None if pair_cutoff is None else one_number(pair_cutoff, "the cutoff of pairs")
     if pair_cutoff is not None and not (np.isfinite(pair_cutoff) and pair_cutoff > 0):
         raise InputError(f"the cutoff of pairs is {pair_cutoff:g} Å", "it must be above 0")
     found = calculator_for(calculator, processes)

@@ -13,6 +13,7 @@ from .._core.atomic_write import atomic_hdf5
 from .._core.reading import reading
 from .._core.version import __version__
 from ..checks import require_finite
+from ..crystal.low_dimensional import directions
 from ..errors import InputError
 from ..physics.conductivity import mode_kappa_total, star_average, velocity_squared
 from ..physics.degeneracy import same_degenerate_set
@@ -114,7 +115,7 @@ UNITS = {
     "spectra/distance": "1/Å", "spectra/ends": "1/Å", "spectra/modes": "THz", "spectra/imaginary": "THz", "spectra/real": "THz",
     "spectra/spectral_function": "1/THz", "spectra/absorption": "1/THz", "spectra/decay": "1/THz",
     "spectra/weighted_absorption": "1/THz", "spectra/weighted_decay": "1/THz", "gamma_N": "THz", "gamma_U": "THz",
-    "kappa_P_exact": "W/(m K)", "kappa_TOT_exact": "W/(m K)", "mode_kappa_P_exact": "W/(m K)", "kappa_RTA": "W/(m K)",
+    "kappa_P_exact": "W/(m K)", "kappa_TOT_exact": "W/(m K)", "mode_kappa_P_exact": "W/(m K)", "mode_kappa_TOT_exact": "W/(m K)", "kappa_RTA": "W/(m K)",
     "mode_kappa_RTA": "W/(m K)", "lbte/deviations": "(eV/K)^(1/2) Å", "ave_pp": "eV^2",
 }  # fmt: skip
 
@@ -257,6 +258,7 @@ def kappa_datasets(solution: Solved, bands: Bands | None = None, spectra: PathSp
         data |= {
             "kappa": full.kappa_P, "mode_kappa": full.mode_kappa_P, "kappa_P_exact": full.kappa_P,
             "kappa_TOT_exact": full.kappa_P + np.asarray(conductivity.kappa_C), "mode_kappa_P_exact": full.mode_kappa_P,
+            "mode_kappa_TOT_exact": np.asarray(mode_kappa_total(conductivity)) - by_mode + full.mode_kappa_P,
             "kappa_RTA": populations, "mode_kappa_RTA": by_mode,
             "lbte/residual": full.residual, "lbte/iterations": full.iterations, "lbte/asymmetry": full.asymmetry,
             "lbte/lowest": full.lowest, "lbte/deviations": full.deviations, "lbte/status": np.array(full.status, dtype=bytes),
@@ -299,6 +301,7 @@ def _attributes(solution: Solved) -> dict[str, Any]:
         "isotope_scattering": isotope,
         "precision": solution.precision,
         "occupied": 1.0 if solution.plan.crystal.occupied is None else float(solution.plan.crystal.occupied),
+        "directions": directions(solution.plan.crystal),
         "non_analytic_correction": "none" if solution.nac is None else type(solution.nac).__name__,
     }
     if solution.report is not None:

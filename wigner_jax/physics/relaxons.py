@@ -4,7 +4,7 @@ With Ω θ_α = λ_α θ_α (A. Cepellotti and N. Marzari, Phys. Rev. X 6, 04101
 
     κ = (units.KAPPA/NV) Σ_α (θ_α·Z)²/(2 λ_α),      τ_α = 1/(4π λ_α),      v_α² = (θ_α·Z)²/Σ C,      Λ_α = v_α τ_α.
 
-Of vectors that have the crystal's symmetry, which carry heat; κ is a third of the trace.
+Of vectors that have the crystal's symmetry, which carry heat; κ is the trace over the number of directions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._core.as_numbers import real_numbers
 from .._core.pytree import host_data
 from .._core.tiling import tiling_for
+from ..checks import check_transport
+from ..crystal.low_dimensional import directions
 from ..errors import InputError
 from ..units import KAPPA
 from .boltzmann import LIMIT, Operator, averaged_velocities, symmetrise
@@ -32,7 +35,7 @@ class Relaxons:
     Attributes:
         temperatures: (T,) K.
         rates: (T, n) λ, THz, half widths: lifetimes are 1/(4πλ).
-        kappa: (T, n) W/(m K), a third of the trace: sums to that of the populations with velocities averaged over degenerate
+        kappa: (T, n) W/(m K), the trace over the number of directions: sums to that of the populations with velocities averaged over degenerate
             blocks.
         mean_free_path: (T, n) nm.
     """
@@ -59,9 +62,10 @@ def relaxons(solution: Any, temperatures: Sequence[float] | None = None, memory:
         InputError: temperatures that the solution does not have; an operator that is too large, or not positive.
     """
     plan, every = solution.plan, np.asarray(solution.conductivity.temperatures)
-    wanted = every if temperatures is None else np.atleast_1d(np.asarray(temperatures, float))
+    wanted = every if temperatures is None else np.atleast_1d(real_numbers(temperatures, "temperatures"))
+    check_transport("lbte", memory)
     indices = [int(np.abs(every - T).argmin()) for T in wanted]
-    if any(abs(every[i] - T) > 1e-9 for i, T in zip(indices, wanted, strict=True)):
+    if not len(wanted) or not all(abs(every[i] - T) <= 1e-9 for i, T in zip(indices, wanted, strict=True)):
         raise InputError("relaxons are those of a solution's temperatures", f"choose from {every.tolist()}")
     mesh, crystal = plan.mesh, plan.crystal
     state = state_for(
@@ -78,7 +82,7 @@ def relaxons(solution: Any, temperatures: Sequence[float] | None = None, memory:
         one = operator.at(index)
         if not one.fits:
             raise InputError(
-                f"the collision operator of {one.size} unknowns takes {8e-9 * one.size**2:.1f} GB", "give more memory"
+                f"the collision operator of {one.size} unknowns takes {16 * one.size**2:.2g} bytes", "give more memory"
             )
         matrix = one.assembled()[1][0]
         symmetrise(matrix)
@@ -98,7 +102,7 @@ def relaxons(solution: Any, temperatures: Sequence[float] | None = None, memory:
         overlap = (vectors.T @ z[kept]) ** 2
         total = float((np.asarray(mesh.weights)[:, None] * np.where(alive, capacity, 0.0)).sum())
         speed = np.sqrt(overlap / total)  # THz Å
-        kappa = overlap / (2 * rates) * (KAPPA / volume / len(mesh.qpoints) / 3)
+        kappa = overlap / (2 * rates) * (KAPPA / volume / len(mesh.qpoints) / directions(crystal))
         found.append((rates, kappa, speed / (4 * np.pi * rates) * 0.1))
     return Relaxons(wanted, *(np.stack([x[k] for x in found]) for k in range(3)))
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .collisions import Stars
     from .pairs import Broadening, State
 
+FOREIGN = 0.02  # relative violation of F·ΩF = F·Z by deviations that are those of another equation
 #: an orthonormal basis of the symmetric tensors
 TENSORS = np.zeros((6, 3, 3))
 for _k, (_a, _b) in enumerate(zip(*VOIGT, strict=True)):
@@ -63,7 +64,7 @@ def full_populations(
         deviations: (T, P, m, 3) F, where they are known; they carry no derivative.
 
     Returns:
-        (T, 6) W/(m K); the linewidths.
+        (T, 6) W/(m K), NaN where the deviations are those of another equation (F·ΩF is not F·Z); the linewidths.
     """
     mesh, crystal = plan.mesh, plan.crystal
     at = jnp.asarray(mesh.irreducible)
@@ -91,6 +92,10 @@ def full_populations(
     Z = jnp.where(live[..., None], Z, 0.0)
     F = jnp.where(live[..., None], F, 0.0)
     ZF = Z[..., :, None] * F[..., None, :]
+    F_OF = jnp.einsum("p,ptr,r->t", jnp.asarray(mesh.weights), sums, jnp.einsum("raa->r", tensors))
+    FZ, FF = (jnp.einsum("p,tpma,tpma->t", jnp.asarray(mesh.weights), F, x) for x in (Z, gamma[..., None] * F))
+    # F·ΩF is F·Z, if F is the solution of this equation; written so that NaN is none
+    off = jnp.any(Z != 0) & ~((FZ > 0) & (jnp.abs(FZ - FF - F_OF) <= FOREIGN * FZ))
     modes = 0.5 * (ZF + jnp.swapaxes(ZF, -1, -2) - width * F[..., :, None] * F[..., None, :])
     modes = modes - 0.5 * Z[..., :, None] * Z[..., None, :] / width
     weights = jnp.asarray(mesh.weights)
@@ -101,6 +106,7 @@ def full_populations(
     first, second = (np.asarray(i) for i in VOIGT)
     kappa = total[:, first, second] @ star_average(mesh.rotations).T * (KAPPA / volume / mesh.qpoints.shape[0])
     three = jnp.where(jnp.any(overflow), jnp.nan, jnp.moveaxis(three, 1, 0))
+    kappa = jnp.where(off[:, None], jnp.nan, kappa)
     return kappa, Linewidths(three, isotope, boundary, jnp.any(overflow))
 
 

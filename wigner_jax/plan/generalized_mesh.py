@@ -22,11 +22,15 @@ from ..crystal.defaults import conventional_matrix, default_mesh
 from ..crystal.supercells import integer_matrix
 from ..errors import InputError
 from ..types import Supercells
+from .mesh import mesh_dims
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..types import Supercell
+
+
+MOST = 10_000  # cells along a vector
 
 
 def generalized_mesh(
@@ -62,6 +66,7 @@ def generalized_mesh(
     def renamed(cell: Supercell) -> Supercell:
         return dataclasses.replace(cell, matrix=cell.matrix @ Q, lattice_vector=cell.lattice_vector @ Q)
 
+    mesh_dims(diagonal.tolist())  # not too many to be numbered
     cells = Supercells(turned, renamed(supercells.fc2_supercell), renamed(supercells.fc3_supercell))
     return cells, (int(diagonal[0]), int(diagonal[1]), int(diagonal[2]))
 
@@ -70,7 +75,7 @@ def _matrix(supercells: Supercells, mesh: float | Sequence[int] | np.ndarray) ->
     """The supercell in which all q of the mesh repeat, rows in units of the primitive vectors. (3, 3) int"""
     conventional = conventional_matrix(supercells.crystal)
     if np.ndim(mesh) == 0:
-        if not (isinstance(mesh, (int, float, np.number)) and 0 < float(mesh) < np.inf):
+        if isinstance(mesh, bool) or not (isinstance(mesh, (int, float, np.number)) and 0 < float(mesh) < np.inf):
             raise InputError(f"the length of a mesh is {mesh!r}", "give Å above 0")
         lattice = conventional @ np.asarray(supercells.crystal.lattice)
         larger = dataclasses.replace(supercells.crystal, lattice=lattice)
@@ -84,7 +89,12 @@ def _matrix(supercells: Supercells, mesh: float | Sequence[int] | np.ndarray) ->
         raise InputError(f"mesh has {np.size(mesh)} numbers", "give a length in Å, three integers, or nine")
     array = np.asarray(mesh)
     rows = array.reshape(3, 3)
-    if array.dtype.kind not in "iuf" or np.any(rows != np.rint(rows)) or round(np.linalg.det(rows)) == 0:
+    if (
+        array.dtype.kind not in "iuf"
+        or not np.all(np.abs(rows) < MOST)
+        or np.any(rows != np.rint(rows))
+        or round(np.linalg.det(rows)) == 0
+    ):
         raise InputError("mesh is no integer matrix of three vectors that span a volume", "give rows of a supercell")
     return np.rint(rows).astype(int)
 

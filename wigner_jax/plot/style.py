@@ -61,9 +61,16 @@ def part_of(data: Data, name: str) -> np.ndarray | None:
     return None if found is None else np.asarray(data[found])
 
 
+#: of files with populations beyond the relaxation-time approximation
+EXACT = {
+    "kappa_TOT_RTA": "kappa_TOT_exact", "kappa_P_RTA": "kappa_P_exact", "mode_kappa_P_RTA": "mode_kappa_P_exact",
+    "mode_kappa_TOT": "mode_kappa_TOT_exact",
+}  # fmt: skip
+
+
 def name_in(data: Data, name: str) -> str | None:
-    """The name under which a file has a dataset; None where it lacks it."""
-    return next((k for k in (name, *OTHER_NAMES.get(name, ())) if k in data), None)
+    """The name under which a file has a dataset, the one of the full equation first; None where it lacks it."""
+    return next((k for k in (EXACT.get(name, name), name, *OTHER_NAMES.get(name, ())) if k in data), None)
 
 
 def temperature_index(data: Data, temperature: float | None) -> int:
@@ -95,6 +102,11 @@ def total_gamma(data: Data, index: int) -> np.ndarray:
 def mesh_points(data: Data) -> float:
     """Q, the number of mesh points, by which sums over modes are divided."""
     return float(np.asarray(data["weight"]).sum())
+
+
+def traced(data: Data, tensors: np.ndarray) -> np.ndarray:
+    """The trace of tensors in Voigt order over the number of directions: 3, fewer in layers and wires. (..., 6) → (...)"""
+    return np.asarray(tensors)[..., :3].sum(axis=-1) / float(data.get("attributes", {}).get("directions", 3))
 
 
 def group(data: Data, name: str) -> Data | None:

@@ -25,6 +25,7 @@ from .style import (
     reference_index,
     temperature_index,
     total_gamma,
+    traced,
 )
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def plot_lifetimes(ax: Axes, data: Data, temperature: float | None = None) -> No
 
 
 def plot_kappa(ax: Axes, data: Data, reference: Reference | None = None) -> None:
-    """κ (a third of the trace) against temperature: total, populations, coherences. One temperature shows as bars."""
+    """κ (an average over directions) against temperature: total, populations, coherences. One temperature shows as bars."""
     T = np.asarray(data["temperature"])
     found = [(n, part_of(data, k), c, s) for n, k, _, c, s in PARTS]
-    parts = [(n, value[:, :3].mean(axis=-1), c, s) for n, value, c, s in found if value is not None]
+    parts = [(n, traced(data, value), c, s) for n, value, c, s in found if value is not None]
     if not parts:
         need(data, "κ(T)", "kappa")
     if len(T) == 1:
@@ -94,8 +95,8 @@ def plot_kappa(ax: Axes, data: Data, reference: Reference | None = None) -> None
 
 
 def mode_averages(data: Data, name: str, index: int) -> np.ndarray:
-    """A third of the trace of mode conductivities at one temperature; pairs of modes shared equally. (P, m)"""
-    modes = np.asarray(data[name])[index][..., :3].mean(axis=-1)
+    """Averages over directions of mode conductivities at one temperature; pairs of modes shared equally. (P, m)"""
+    modes = traced(data, np.asarray(data[name])[index])
     return modes if modes.ndim == 2 else (modes.sum(axis=1) + modes.sum(axis=2)) / 2
 
 

@@ -14,6 +14,7 @@ from ..potentials.base import Potential
 if TYPE_CHECKING:
     import ase
 
+STRESSED = 1.0  # GPa; relaxations leave thousandths
 AT_REST = 0.01  # eV/Å, largest component of a force that relaxations of the field leave
 
 
@@ -21,7 +22,7 @@ def forces_left(atoms: ase.Atoms, model: Potential | Any) -> tuple[float, float]
     """Largest components of the forces (eV/Å) and of the stress (GPa); NaN where the model does not say.
 
     Warns:
-        AccuracyWarning: forces above 0.01 eV/Å, about which phonons are no expansion around a minimum.
+        AccuracyWarning: forces above 0.01 eV/Å, about which phonons are no expansion around a minimum; stress above 1 GPa.
     """
     if isinstance(model, Potential):
         from ..potentials.calculator import WignerCalculator
@@ -39,6 +40,10 @@ def forces_left(atoms: ase.Atoms, model: Potential | Any) -> tuple[float, float]
     if force > AT_REST:
         say(
             f"forces of up to {force:.3g} eV/Å act on the atoms: phonons are expansions around a minimum, so relax them"
+        )
+    if stress > STRESSED:
+        say(
+            f"the crystal is under a stress of up to {stress:.3g} GPa, and is not relaxed: κ is that of the strained crystal"
         )
     return force, stress
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from ..._core.atomic_write import check_folder, check_output
-from ...errors import InputError
+from ...errors import InputError, say
 from ...ifc.plausible import say_implausible
 from ..phono3py import read_phono3py
 from ..yaml_cells import has_constants as yaml_has_constants
@@ -168,6 +168,8 @@ def write_force_constants(
         raise InputError(f"unknown format {format!r}", f"choose from {', '.join(FILES)}")
     if full and format not in ("phono3py", "phonopy"):
         raise InputError(f"full is for phono3py and phonopy, not {format}", "leave it out")
+    if format != "wigner-jax" and given.supercells.crystal.occupied is not None:
+        say(f"files of {format} do not say that the crystal is a layer or a wire: say so again where they are read")
     folder = check_places(folder, format)
     folder.mkdir(parents=True, exist_ok=True)
     if format == "wigner-jax":

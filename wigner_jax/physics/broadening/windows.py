@@ -50,10 +50,9 @@ class Fields(NamedTuple):
     def labels(self) -> Array:
         """The label of every window. (rows, lanes) int32, or int64 where that is too short."""
         dtype = np.int32 if sum(self.widths) < 32 else np.int64
-        indices = jnp.meshgrid(
+        *indices, label = jnp.meshgrid(
             *(jnp.arange(n, dtype=dtype) for n in self.sizes), jnp.arange(self.lanes, dtype=dtype), indexing="ij"
         )
-        label = indices.pop()
         for index, width in zip(indices, self.widths[1:], strict=True):
             label = (label << width) | index
         return label.reshape(-1, self.lanes)
