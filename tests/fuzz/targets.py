@@ -230,12 +230,20 @@ def _kappa_with_bands(path: Path) -> None:
     from plot.test_plot import springs
 
     from wigner_jax.crystal.from_ase import supercells_from_atoms
-    from wigner_jax.io.kappa_hdf5 import write_kappa_hdf5
+    from wigner_jax.io.kappa_hdf5 import kappa_datasets, write_datasets
     from wigner_jax.physics.bands import phonon_bands
+    from wigner_jax.physics.path_spectra import PathSpectra
 
     solution = _solution()
     bands = phonon_bands(solution.plan, springs(supercells_from_atoms(SALT, (3, 3, 3), (1, 1, 1))))
-    write_kappa_hdf5(path, solution, bands)
+    K, F = len(bands.path.qpoints), 5
+    spectra = PathSpectra(
+        np.linspace(0.0, 20.0, F), np.array([300.0]), bands.path.qpoints, bands.path.distance, bands.path.segment,
+        np.array([bands.path.distance[bands.path.segment == k][[0, -1]] for k in range(len(bands.path.labels))]),
+        bands.path.labels, bands.frequencies, *[np.ones((1, K, 6, F))] * 3, *[np.ones((K, F))] * 2,
+        *[np.ones((1, K, F))] * 2,
+    )  # fmt: skip
+    write_datasets(path, kappa_datasets(solution, bands, spectra))
 
 
 def _read_kappa(path: Path) -> None:

@@ -13,7 +13,7 @@ from reference_materials import load
 from solved_problems import analytic, strained, symmetric_direction
 
 import wigner_jax as wj
-from wigner_jax._core.tiling import tiling_for
+from wigner_jax._core.tiling import ACCELERATOR, CPU, tiling_for
 from wigner_jax._solve import make_plan, solve
 from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.errors import AccuracyWarning, InputError
@@ -166,6 +166,26 @@ def test_a_dense_matrix(silicon_carbide, broadening):
         assert lowest - 1e-9 <= reduced.full.lowest[index] < 1.0
         asymmetry = np.linalg.norm(matrices[index] - matrices[index].T) / np.linalg.norm(matrices[index])
         assert reduced.full.asymmetry[index] == pytest.approx(asymmetry, rel=1e-6, abs=1e-7)
+
+
+def test_detailed_balance(silicon_carbide):
+    """With one width for all, what one mode gives another it gets back: the operator is symmetric before it is made so."""
+    cells, fc = silicon_carbide
+    plan = make_plan(cells, (4, 4, 4))
+    exact = solve(plan, fc, (300.0,), broadening=wj.Gaussian(0.5), transport="lbte")
+    assert exact.full.asymmetry[0] < 1e-10
+    assert solve(plan, fc, (300.0,), transport="lbte").full.asymmetry[0] > 0.01
+
+
+@pytest.mark.parametrize("broadening", ["tetrahedra", "gaussian"])
+def test_side_by_side_as_on_an_accelerator(silicon_carbide, broadening):
+    cells, fc = silicon_carbide
+    plan = make_plan(cells, (3, 3, 3))
+    one, other = (
+        solve(plan, fc, T, broadening=BROADENINGS[broadening](), transport="lbte", tiling=tiling)
+        for tiling in (CPU, ACCELERATOR)
+    )
+    np.testing.assert_allclose(other.full.kappa_P, one.full.kappa_P, rtol=1e-9, atol=1e-9)
 
 
 def test_rows_made_anew_are_those_that_are_kept(silicon_carbide):

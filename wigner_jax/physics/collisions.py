@@ -254,8 +254,8 @@ def _conjugate_gradients(apply: Any, b: Array, diagonal: Array, tolerance: float
 
 @program()
 def bilinear_of(
-    bucket: TripletBucket, state: State, plan: Plan, variances: Array | None, broadening: Broadening, share: Array,
-    fields: Array, own: Array,
+    bucket: TripletBucket, state: State, plan: Plan, variances: Array | None, broadening: Broadening, fields: Array,
+    own: Array,
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
     """Of all members of a bucket: γ by three phonons (B, T, m) and isotopes (B, m), F·E_r O F (B, T, r), overflow (B,).
 
@@ -277,7 +277,8 @@ def bilinear_of(
         def some_modes(items: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             e0, f0, own = items
             strength = interaction(member, e0, cells, state, plan, triplets)
-            return broadening.bilinear(state.broadening, pairs, f0, strength, Deviations(share, fields, own))
+            products = jax.lax.stop_gradient(jnp.einsum("sTrc,QmTc->sQmTr", own, fields))
+            return broadening.bilinear(state.broadening, pairs, f0, strength, Deviations(products))
 
         e0 = leg.rotation.reshape(2, m, 2 * m)[:, :, :m].reshape(2, m // S, S, m).swapaxes(0, 1)
         mine = own[member.members].reshape(m // S, S, *own.shape[2:])

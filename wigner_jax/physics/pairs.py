@@ -51,17 +51,20 @@ class Pairs:
 
 @pytree()
 class Deviations:
-    """Deviations of the populations, for sums of `bilinear`: see physics/collisions.py.
+    """Products of deviations of the populations, for sums of `bilinear`: see physics/collisions.py. They carry no derivative.
 
     Attributes:
-        share: (Q, m, T) 1/(2 sinh(hf/2kT)).
-        fields: (Q, m, T, 3) F of all modes.
-        own: (s, T, r, 3) of the leg-0 modes, F_s contracted with r symmetric tensors E_r.
+        products: (s, Q, m, T, r) F_s · E_r F(q', t) of the leg-0 modes s with all others, E_r symmetric tensors.
     """
 
-    share: Array
-    fields: Array
-    own: Array
+    products: Array
+
+
+def inverse_sinh_of(occupation: Array) -> Array:
+    """1/(2 sinh(x/2)) = √(n(n + 1)), 0 where n is."""
+    some = occupation > 0
+    n = jnp.where(some, occupation, 1.0)
+    return jnp.where(some, jnp.sqrt(n * (n + 1)), 0.0)
 
 
 class Strength(NamedTuple):

@@ -40,7 +40,7 @@ from ..plan.normal_processes import normal_processes
 from ..units import INTERACTION, LINEWIDTH
 from .dealt_buckets import linewidths_of, pieces
 from .degeneracy import degenerate_averages
-from .domain import temperature_array
+from .domain import is_concrete, temperature_array
 from .linewidths import interaction, legs, rods_at_once, state_for
 from .matrix_elements import contract_over_R2
 from .taking_part import takes_part
@@ -127,7 +127,8 @@ def self_energy(
     rows, at = _points(solution, points), _frequencies(solution, frequencies)
     if real_part == "kramers-kronig":
         _require_equidistant(at)
-        _say_if_short(at, float(np.max(solution.phonons.frequencies)))
+        if is_concrete(at, solution.phonons.frequencies):
+            _say_if_short(np.asarray(at), float(np.max(solution.phonons.frequencies)))
     state = _state(solution, temperatures)
     plan, broadening = solution.plan, solution.broadening
     parts = [_at_point(_member(plan, row), state, plan, at, broadening, jnp.asarray(epsilon)) for row in rows]
@@ -422,11 +423,8 @@ def _frequencies(solution: Any, frequencies: Sequence[float] | None) -> Array:
     return jnp.asarray(at)
 
 
-def _say_if_short(at: Array, highest: float) -> None:
+def _say_if_short(x: np.ndarray, highest: float) -> None:
     """Warns where the real part by Kramers and Kronig means little."""
-    if isinstance(at, jax.core.Tracer):
-        return
-    x = np.asarray(at)
     if not x[-1] >= 1.9 * highest:
         say(f"the frequencies end at {x[-1]:.3g} THz, and Γ at {2 * highest:.3g}: the real part lacks what is beyond")
     elif not x[1] <= highest / 15:

@@ -69,9 +69,9 @@ def full_populations(
     mesh, crystal = plan.mesh, plan.crystal
     at = jnp.asarray(mesh.irreducible)
     frequencies = waves.frequencies[at]
-    share = inverse_sinh(waves.frequencies, temperatures)
     Z = root_heat(frequencies, waves.velocity_operator, temperatures)
     if deviations is None:
+        share = inverse_sinh(waves.frequencies, temperatures)
         frozen = jax.lax.stop_gradient((plan, state, boundary, Z, frequencies, variances, broadening, share))
         deviations = deviations_of(*frozen, stars, tolerance, most)
     F = jax.lax.stop_gradient(jnp.asarray(deviations))
@@ -81,7 +81,7 @@ def full_populations(
     fields = everywhere.reshape(-1, *everywhere.shape[2:])[jnp.asarray(stars.slot)]
     own = jnp.einsum("rab,tpma->pmtrb", tensors, F)
     parts = [
-        (bucket.members, bilinear_of(bucket, state, plan, variances, broadening.for_bucket(number), share, fields, own))
+        (bucket.members, bilinear_of(bucket, state, plan, variances, broadening.for_bucket(number), fields, own))
         for number, bucket in enumerate(plan.triplets)
     ]
     order = jnp.argsort(jnp.concatenate([jnp.asarray(members) for members, _ in parts]))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ..._core.chunking import map_nonempty
 from ..._core.pytree import pytree
-from ..pairs import coupling_signs
+from ..pairs import coupling_signs, inverse_sinh_of
 from ..taking_part import takes_part
 
 if TYPE_CHECKING:
@@ -92,7 +92,6 @@ class _Smooth:
         self, tables: GaussianTables, pairs: Pairs, f0: Array, strength: Strength, deviations: Deviations
     ) -> tuple[Array, Array, Array]:
         """See physics/pairs.py."""
-        share, fields, own = deviations.share, deviations.fields, deviations.own
 
         def chunk(items: tuple[Array, ...], weight: Array, first: Array, second: Array) -> tuple[Array, Array]:
             power = strength.power(*items) * weight[:, None, None, None]  # i u t s
@@ -101,9 +100,9 @@ class _Smooth:
             gamma = jnp.einsum("iuts,iutT->Ts", power * decay, nt + nu + 1)
             gamma += jnp.einsum("iuts,iutT->Ts", power * (absorb - emit), nt - nu)
             on_shell = power * (decay + absorb + emit)
-            one = jnp.einsum("iuts,iuT,itTc->sTc", on_shell, share[second], fields[first])
-            one += jnp.einsum("iuts,itT,iuTc->sTc", on_shell, share[first], fields[second])
-            return gamma, jnp.einsum("sTrc,sTc->Tr", own, one)
+            one, two = (deviations.products[:, q] for q in (first, second))  # s i m T r
+            sums = jnp.einsum("iuts,sitTr,iuT->Tr", on_shell, one, inverse_sinh_of(nu[:, :, 0]))
+            return gamma, sums + jnp.einsum("iuts,siuTr,itT->Tr", on_shell, two, inverse_sinh_of(nt[:, 0]))
 
         items = (strength.items, *(strength.split(x) for x in (pairs.weight, pairs.first, pairs.second)))
         gamma, sums = map_nonempty(chunk, strength.live, items, vectorised=strength.vectorised)

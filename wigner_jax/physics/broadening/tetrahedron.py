@@ -26,7 +26,7 @@ from ...plan.tetrahedra import make_tetrahedra
 from ..degeneracy import degenerate_averages
 from ..linewidths import group_size, legs, state_of
 from ..mesh_index import neighbours
-from ..pairs import Deviations, Pairs, State, Strength, coupling_signs, in_chunks
+from ..pairs import Deviations, Pairs, State, Strength, coupling_signs, in_chunks, inverse_sinh_of
 from ..taking_part import takes_part
 from .capacity import SHARED, measured
 from .elastic import TIE, ElasticParts, elastic_item_by_item, elastic_table_by_table
@@ -387,10 +387,10 @@ def _look_up(parts: Parts, items: tuple[Any, ...]) -> tuple[Array, ...]:
     balance = jnp.where(channel == 1, 1.0, -1.0)[:, None] * (nt - nu)
     amplitude = jnp.where((channel == 0)[:, None], nt + nu + 1, balance) * strength[:, None]
     if deviations is not None:
-        share, fields = deviations.share.reshape(-1, T), deviations.fields.reshape(-1, T, 3)
-        others = fields[first * m + t] * share[second * m + u][..., None]
-        others += fields[second * m + u] * share[first * m + t][..., None]
-        sums = jnp.einsum("xTrc,xTc->xTr", deviations.own[mode], others) * strength[:, None, None]
+        products = deviations.products.reshape(S, -1, *deviations.products.shape[3:])
+        sums = products[mode, first * m + t] * inverse_sinh_of(nu)[..., None]
+        sums += products[mode, second * m + u] * inverse_sinh_of(nt)[..., None]
+        sums *= strength[:, None, None]
         amplitude = jnp.concatenate([amplitude, sums.reshape(len(i), -1)], axis=1)
     sign_t, sign_u = jnp.asarray(SIGN_T)[channel], jnp.asarray(SIGN_U)[channel]
     return amplitude, f0[mode], mode, first, t, second, u, sign_t, sign_u, i
