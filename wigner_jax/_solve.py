@@ -5,6 +5,8 @@
 
 `solve` is the entry for numbers: it checks its input, measures the capacity that tetrahedra need, and reports progress.
 `kappa` is the pure function for jit and grad.
+
+More than 350 lines: both entries share one chain, and half of it is what their arguments mean.
 """
 
 from __future__ import annotations

@@ -37,6 +37,14 @@ assert "matplotlib" not in __import__("sys").modules, "matplotlib is optional"
 """
 
 
+def test_a_long_module_says_why() -> None:
+    for path in (ROOT / "wigner_jax").rglob("*.py"):
+        lines = path.read_text().splitlines()
+        if len(lines) > 350:
+            first = " ".join(lines[:30]).split('"""')[1]
+            assert re.search(r"More than 350 lines|[Ll]ong\b|this file long", first), f"{path} has {len(lines)} lines"
+
+
 def test_importing_every_module_has_no_effects() -> None:
     run = subprocess.run([sys.executable, "-c", IMPORT_EVERYTHING], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -1,4 +1,7 @@
-"""The result file: phono3py's kappa-mXXYYZZ.hdf5 schema with the Wigner terms, written atomically."""
+"""The result file: phono3py's kappa-mXXYYZZ.hdf5 schema with the Wigner terms, written atomically.
+
+More than 350 lines: one name of the file after the other, each with what it means.
+"""
 
 from __future__ import annotations
 

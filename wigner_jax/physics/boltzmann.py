@@ -9,6 +9,8 @@ off the diagonal of degenerate blocks the velocity operator relaxes with γ alon
 is taken, as in phono3py, in the scalar product of the full mesh. Conjugate gradients with γ as preconditioner.
 
 Ω is assembled where it fits into a limit of bytes; else it is recomputed, row by row, in every iteration.
+
+More than 350 lines: the right-hand side, both forms of Ω and the sums over the mesh share one layout.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ span an interval; the leg-0 modes inside it are consecutive, so that a *window* 
 are expanded into a list whose length is a static number: measured beforehand (`Tetrahedron.with_capacity`), checked here,
 reported as an overflow. The selection is integer data and carries no derivative; it does not have to, since the weights
 vanish at its border.
+
+More than 350 lines: selection, expansion and weights of one list, of no use without each other.
 """
 
 from __future__ import annotations
