@@ -188,29 +188,16 @@ class Tetrahedron:
         self, tables: TetrahedronTables, pairs: Pairs, f0: Array, strength: Strength
     ) -> tuple[Array, Array]:
         """γ of the leg-0 modes `f0` (s,) from |V|². (T, s), and whether the capacity was too small."""
-        assert self.capacity is not None
-        length, most_degenerate, _ = self.capacity[0]
-        start, count = self.windows(tables, pairs, f0)
-        needed = self.count_of(count, tables, pairs)
-        power = self._averaged(tables, pairs, strength.all(), most_degenerate)
-        parts = Parts(power, pairs, f0, tables, self.tetrahedra)
-        items = expand(start, count, parts.fields, length, tables.tiling)
-        gamma = with_derivative_of(_item_by_item, _table_by_table, parts, items)
-        return gamma, (needed[0] > length) | (needed[1] > most_degenerate)
+        parts, items, overflow = self._on_shell(tables, pairs, f0, strength)
+        return with_derivative_of(_item_by_item, _table_by_table, parts, items), overflow
 
     def bilinear(
         self, tables: TetrahedronTables, pairs: Pairs, f0: Array, strength: Strength, deviations: Deviations
     ) -> tuple[Array, Array, Array]:
         """See physics/pairs.py."""
-        assert self.capacity is not None
-        length, most_degenerate, _ = self.capacity[0]
-        start, count = self.windows(tables, pairs, f0)
-        needed = self.count_of(count, tables, pairs)
-        power = self._averaged(tables, pairs, strength.all(), most_degenerate)
-        parts = Parts(power, pairs, f0, tables, self.tetrahedra, deviations)
-        items = expand(start, count, parts.fields, length, tables.tiling)
+        parts, items, overflow = self._on_shell(tables, pairs, f0, strength, deviations)
         gamma, sums = with_derivative_of(_item_by_item, _table_by_table, parts, items)
-        return gamma, sums, (needed[0] > length) | (needed[1] > most_degenerate)
+        return gamma, sums, overflow
 
     def couplings(
         self,
@@ -224,15 +211,26 @@ class Tetrahedron:
         even: bool,
     ) -> tuple[Array, Array, Array]:
         """See physics/pairs.py."""
+        parts, items, overflow = self._on_shell(tables, pairs, f0, strength)
+        return *_coupled(parts, items, share, slots, count, even), overflow
+
+    def _on_shell(
+        self,
+        tables: TetrahedronTables,
+        pairs: Pairs,
+        f0: Array,
+        strength: Strength,
+        deviations: Deviations | None = None,
+    ) -> tuple[Parts, Items, Array]:
+        """What the sums over processes are made of, the list of those on shell, and whether the capacity was too small."""
         assert self.capacity is not None
         length, most_degenerate, _ = self.capacity[0]
-        start, counted = self.windows(tables, pairs, f0)
-        needed = self.count_of(counted, tables, pairs)
+        start, count = self.windows(tables, pairs, f0)
+        needed = self.count_of(count, tables, pairs)
         power = self._averaged(tables, pairs, strength.all(), most_degenerate)
-        parts = Parts(power, pairs, f0, tables, self.tetrahedra)
-        items = expand(start, counted, parts.fields, length, tables.tiling)
-        gamma, couplings = _coupled(parts, items, share, slots, count, even)
-        return gamma, couplings, (needed[0] > length) | (needed[1] > most_degenerate)
+        parts = Parts(power, pairs, f0, tables, self.tetrahedra, deviations)
+        items = expand(start, count, parts.fields, length, tables.tiling)
+        return parts, items, (needed[0] > length) | (needed[1] > most_degenerate)
 
     def count_of(self, count: Array, tables: TetrahedronTables, pairs: Pairs) -> tuple[Array, Array]:
         return jnp.sum(count), jnp.sum(self._degenerate(tables, pairs))
