@@ -334,11 +334,7 @@ def _solution(
     """`solve` with one size of pieces."""
     broadening = Tetrahedron.for_plan(plan) if broadening is None else broadening
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
-    require_finite(waves.frequencies, "frequencies of the phonons")
-    second = None if plan.supercells is None else plan.supercells.fc2_supercell
-    residuals = residuals._replace(stars=star_residual(plan.crystal, plan.mesh, waves, second))
-    if not allow_imaginary:
-        refuse_imaginary(plan.mesh, waves.frequencies)
+    residuals = _judged_phonons(plan, waves, residuals, allow_imaginary)
     state = widths.state_for(plan, fc, waves, T, broadening, nac, tiling, precision)
     if not broadening.has_capacity:
         broadening = broadening.sized(plan, state, CAPACITY_MARGIN, CAPACITY_SAMPLE)
@@ -376,6 +372,16 @@ def _collisions(
     boundary = _boundary(plan, waves, scattering.boundary_mfp, np)
     three = np.where(overflow, np.nan, three)
     return Linewidths(three, isotope, boundary, np.array(overflow)), operator, matrices
+
+
+def _judged_phonons(plan: Plan, waves: Phonons, residuals: Residuals, allow_imaginary: bool) -> Residuals:
+    """The residuals with that of equivalent q-points; raises where phonons are not finite, or imaginary and not allowed."""
+    require_finite(waves.frequencies, "frequencies of the phonons")
+    second = None if plan.supercells is None else plan.supercells.fc2_supercell
+    residuals = residuals._replace(stars=star_residual(plan.crystal, plan.mesh, waves, second))
+    if not allow_imaginary:
+        refuse_imaginary(plan.mesh, waves.frequencies)
+    return residuals
 
 
 def _judged_conductivity(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +85,7 @@ def test_what_cannot_be_side_by_side(several):
     for changed, others in (
         ({"relax": True}, models), ({"derivatives": "finite-displacement"}, models),
         ({}, [models[0], wj.load_potential("stillinger-weber-si")]), ({"processes": 1}, models),
+        ({}, [models[0], dataclasses.replace(models[1], cutoff=1.1 * potential.cutoff)]),
     ):  # fmt: skip
         with pytest.raises(InputError, match="cannot be computed side by side"):
             committee("Si", others, side_by_side=True, **OPTIONS | changed)

@@ -161,9 +161,15 @@ def _side_by_side(structure: Any, models: Sequence[Model], options: dict[str, An
         return None
     potentials = [x for x in models if isinstance(x, Potential)]
     first = potentials[0]
-    shapes = [jax.tree.map(jnp.shape, x.params) for x in potentials]
-    alike = all(x.energy == first.energy and s == shapes[0] for x, s in zip(potentials, shapes, strict=True))
-    if not alike or derivatives_of(first, rest.pop("derivatives", None)) != "ad":
+
+    def architecture(x: Potential) -> tuple[Any, ...]:
+        """What one plan of the force constants serves: neighbour lists as well."""
+        return jax.tree.map(jnp.shape, x.params), x.energy, x.species, x.cutoff, x.pair_cutoffs
+
+    if (
+        any(architecture(x) != architecture(first) for x in potentials)
+        or derivatives_of(first, rest.pop("derivatives", None)) != "ad"
+    ):
         return None
     mesh, temperatures = rest.pop("mesh", None), rest.pop("temperatures", (300.0,))
     cells = {name: rest.pop(name, None) for name in ("fc2_supercell", "fc3_supercell")}

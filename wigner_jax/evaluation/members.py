@@ -16,15 +16,16 @@ from .._solve import (
     SCATTERING,
     _check_constants,
     _judged_conductivity,
+    _judged_phonons,
     _linewidths,
     phonons,
     solve,
 )
-from ..checks import check_precision, refuse_imaginary, require_finite
-from ..ifc.residuals import star_residual
+from ..checks import check_precision
 from ..physics import linewidths as widths
 from ..physics.broadening.tetrahedron import Tetrahedron
 from ..physics.conductivity import wigner_heat_capacity
+from ..physics.diagnostics import say_if_width_is_off
 from ..physics.domain import check_problem, temperature_array
 from ..solution import Solution
 from ..types import Scattering
@@ -76,12 +77,9 @@ def solve_members(
             found.append(alone(plan, fc, temperatures, broadening=asked, allow_imaginary=allow_imaginary))
             continue
         own, widths_of_member = jax.tree.map(lambda x, k=k: x[k], (waves, gamma))
-        require_finite(own.frequencies, "frequencies of the phonons")
-        if not allow_imaginary:
-            refuse_imaginary(plan.mesh, own.frequencies)
-        second = None if plan.supercells is None else plan.supercells.fc2_supercell
-        measured = residuals[k]._replace(stars=star_residual(plan.crystal, plan.mesh, own, second))
+        measured = _judged_phonons(plan, own, residuals[k], allow_imaginary)
         conductivity = _judged_conductivity(plan, own, widths_of_member, T, wigner_heat_capacity)
+        say_if_width_is_off(broadening, own, plan.mesh)
         solution = Solution(own, widths_of_member, conductivity, plan, fc, scattering, broadening, nac)
         found.append(dataclasses.replace(solution, residuals=measured, precision=precision))
     return found
