@@ -230,7 +230,7 @@ def kappa(
         raise InputError(
             "the full collision operator needs a plan that is known", "close over it instead of tracing it"
         )
-    stars = make_stars(plan.crystal, plan.mesh, symmetry=len(plan.mesh.rotations) > 1)
+    stars = make_stars(plan.crystal, plan.mesh)
     waves = phonons(plan, fc.fc2, nac, tiling=tiling)
     more, gamma = beyond_rta(plan, fc, waves, T, broadening, scattering, nac, stars, deviations, tiling, precision)
     if deviations is not None and is_concrete(more, gamma) and np.isnan(more).any() and not np.isnan(gamma.total).any():

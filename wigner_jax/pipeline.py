@@ -311,8 +311,9 @@ def prepare(
     charges = None if born is None else read_born(born, supercells.crystal)
     name = found.name if isinstance(found, Potential) else name_of_calculator(model)
     reach = found.reach if isinstance(found, Potential) else float("nan")
-    report = Report(atoms.get_chemical_formula("metal", empirical=True), name, route, relaxation, how, reach, left)
-    report = dataclasses.replace(report, constraints=imposed)
+    report = Report(
+        atoms.get_chemical_formula("metal", empirical=True), name, route, relaxation, how, reach, left, imposed
+    )
     return Problem(low_dimensional(supercells, layer, wire), fc, charges, mesh, report)
 
 

@@ -82,8 +82,8 @@ def write_kappa_hdf5(path: str | Path, solution: Solved, bands: Bands | None = N
             (segments, 2), the names of the ends of each segment.
 
     `kappa` and `mode_kappa` are populations, as phono3py's tools take them: beyond the relaxation-time approximation where that was
-    asked for, with kappa_P_exact, kappa_TOT_exact, kappa_RTA and mode_kappa_RTA beside (phono3py's names) and the group lbte. The total is `kappa_TOT_RTA`; `mode_kappa_TOT` adds
-    up to it (over modes, by the number of mesh points): populations plus each mode's share of its coherences,
+    asked for, with kappa_P_exact, kappa_TOT_exact, kappa_RTA and mode_kappa_RTA beside (phono3py's names) and the group lbte.
+    The total is `kappa_TOT_RTA`; `mode_kappa_TOT` adds up to it (over modes, by the number of mesh points): populations plus each mode's share of its coherences,
     2 Σ_s' C_s/(C_s + C_s') κ_C(s, s'). The attribute `occupied` is the share of the cell that κ is normalised to.
 
     The file appears complete or not at all: it is written beside its destination and renamed.

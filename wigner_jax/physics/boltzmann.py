@@ -92,7 +92,7 @@ class Operator:
     ) -> None:
         self.plan, self.state, self.variances, self.broadening, self.limit = plan, state, variances, broadening, limit
         # a mesh that uses symmetry has time reversal at least
-        self.stars: Stars = make_stars(plan.crystal, plan.mesh, symmetry=len(plan.mesh.rotations) > 1)
+        self.stars: Stars = make_stars(plan.crystal, plan.mesh)
         self.share, self.even = inverse_sinh(state.frequencies, temperatures), False
         P, m = len(plan.mesh.irreducible), state.frequencies.shape[1]
         there = np.linalg.norm(np.asarray(self.stars.basis), axis=1) > 0.5  # (P, 3)

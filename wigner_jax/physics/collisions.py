@@ -63,10 +63,10 @@ class Stars:
     width: int
 
 
-def make_stars(crystal: Crystal, mesh: Mesh, symmetry: bool = True) -> Stars:
-    """Host. `symmetry`: as of the mesh."""
+def make_stars(crystal: Crystal, mesh: Mesh) -> Stars:
+    """On the host, with symmetry if the mesh has it."""
     dims = mesh.dims
-    operations = mesh_operations(crystal, dims, symmetry)
+    operations = mesh_operations(crystal, dims, len(mesh.rotations) > 1)
     lattice = np.asarray(crystal.lattice)
     rotations = cartesian(operations, lattice)
     to = images(addresses(dims), operations, dims)  # (R, Q)

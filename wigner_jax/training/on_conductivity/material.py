@@ -90,10 +90,11 @@ def solution_of(
     waves = phonons(plan, fc.fc2, nac)
     if stars is None:
         gamma = linewidths(plan, fc, waves, T, broadening=broadening, scattering=conditions.scattering, nac=nac)
-        found = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
+        more = None
     else:
         more, gamma = beyond_rta(plan, fc, waves, T, broadening, conditions.scattering, nac, stars)
-        found = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
+    found = conductivity(waves, gamma.total, plan.mesh, plan.crystal, T)
+    if more is not None:
         found = dataclasses.replace(found, kappa_P=found.kappa_P + more)
     return Solution(waves, gamma, found, plan, fc, conditions.scattering, broadening, nac)
 
