@@ -272,6 +272,36 @@ def test_potential_is_a_pytree_of_its_parameters():
     assert float(swapped.energy(swapped.params, graph)) != float(value)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "nearby"),
+    [  # factors of parameters; the second neighbours of silicon are at 3.84 Å
+        ("tersoff-1989", {"S": 1.4}, {"S": 1.15}),
+        ("stillinger-weber-si", {"a": 1.1}, {"a": 1.01}),
+        ("stillinger-weber-si", {"sigma": 1.1}, {"sigma": 1.01}),
+    ],
+)
+def test_neighbour_lists_follow_the_parameters_that_are_cutoffs(name, changes, nearby):
+    """Pairs between the old cutoff and the new one were cut without a word."""
+    atoms = bulk("Si", "diamond", a=5.43, cubic=True)
+    potential = load_potential(name)
+    graph, _ = build_graph(atoms, potential)
+    forces = jax.jit(lambda p, g: jax.grad(lambda x: potential.energy(p, g.at(x)))(g.positions))
+    for factors, complete in ((changes, False), (nearby, True)):
+        params = dict(potential.params) | {k: potential.params[k] * f for k, f in factors.items()}
+        changed = potential.with_params(params)
+        assert changed.cutoff == pytest.approx(potential.cutoff * next(iter(factors.values())), rel=1e-12)
+        whole = dataclasses.replace(potential, params=params, cutoff=5.5, pair_cutoffs=None, distances=None)
+        expected = energy(atoms, whole)
+        assert abs(energy(atoms, changed) - expected) < 1e-12 * abs(expected)
+        # parameters that only a transformation knows meet the list that is there
+        found = evaluate(dataclasses.replace(potential, params=params), graph)
+        assert np.isnan(found) != complete
+        assert np.isnan(forces(params, graph)).all() != complete
+        if complete:
+            assert abs(found - expected) < 1e-12 * abs(expected)
+    assert jax.jit(lambda p: jnp.asarray(potential.with_params(p).cutoff))(potential.params) == potential.cutoff
+
+
 def test_the_compiler_multiplies_out_no_table_for_all_edges() -> None:
     """A product of constants as long as the edges takes XLA seconds while it compiles, and then it complains on stderr."""
     units = jnp.ones((4000, 3)) / np.sqrt(3)

@@ -15,7 +15,7 @@ from small_models import FAMILIES
 
 from wigner_jax.errors import InputError
 from wigner_jax.potentials import check_potential, load_potential
-from wigner_jax.potentials.base import Potential
+from wigner_jax.potentials.base import Distances, Potential
 
 CUTOFF = 5.0  # Å
 CRYSTALS = {
@@ -225,6 +225,11 @@ BROKEN = [
     (sound(pair_cutoffs=((5.0,),)), "static fields", r"shape \(1, 1\) for 2 species"),
     (sound(pair_cutoffs=((5.0, 4.0), (4.5, 5.0))), "static fields", "not symmetric"),
     (sound(pair_cutoffs=((5.0, 6.0), (6.0, 5.0))), "static fields", "reaches 6 Å, beyond cutoff = 5 Å"),
+    (
+        sound(distances=lambda params: Distances(6.0)),
+        "static fields",
+        r"distances\(params\) gives Distances\(cutoff=6.0",
+    ),
     (sound(nonsmooth_distances=((0, 2, 4.0),)), "static fields", "names species 2, but they are numbered 0 to 1"),
     (sound(nonsmooth_distances=((0, 1, 5.5),)), "static fields", r"5\.5 Å, beyond the cutoff"),
     (sound(species=(11, 17, 500)), "static fields", "500, which is no atomic number"),

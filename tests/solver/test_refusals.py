@@ -162,12 +162,14 @@ def test_tersoff_parameters_of_a_file(tmp_path):
     for change, message in ((1.1, "R must be below S"), (-1.0, "R and S must be above 0"), (0.9, None)):
         path = tmp_path / "changed.json"
         changed = params | {"R": params["S"] * change}
-        wj.save_potential(potential.with_params(changed), path)
+        wj.save_potential(dataclasses.replace(potential, params=changed), path)
         if message is None:
             assert wj.load_potential(path).cutoff == potential.cutoff
-        else:
-            with pytest.raises(InputError, match=message):
-                wj.load_potential(path)
+            continue
+        with pytest.raises(InputError, match=message):
+            wj.load_potential(path)
+        with pytest.raises(InputError, match=message):
+            potential.with_params(changed)
 
 
 def test_models_of_a_file(tmp_path, capsys):

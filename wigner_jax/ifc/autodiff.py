@@ -81,8 +81,14 @@ def _fitted_backward(energy: Energy, saved: tuple, W: Array) -> tuple:
         return directional_energy(energy, parameters, moved, weight, pattern, fit.basis.order)
 
     total = summed_gradient(contracted, floats, pattern_weights(fit, W), fit.patterns)
-    bars = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), jax.dtypes.float0), graph)
+    bars = jax.tree.map(_no_cotangent, graph)
     return total[0], dataclasses.replace(bars, positions=total[1], cell=total[2]), None
+
+
+def _no_cotangent(leaf: Any) -> Any:
+    """Zero of the type that JAX asks for: float0 where there is no derivative."""
+    kind = jnp.result_type(leaf)
+    return np.zeros(np.shape(leaf), kind if jnp.issubdtype(kind, jnp.floating) else jax.dtypes.float0)
 
 
 fitted.defvjp(_fitted_forward, _fitted_backward)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from ..crystal.elements import SYMBOLS
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from .graph import Graph
@@ -36,6 +36,14 @@ class Energy(Protocol):
     def __call__(self, params: Params, graph: Graph, /) -> Array: ...
 
 
+class Distances(NamedTuple):
+    """What neighbour lists go by: `Potential`'s entries of the same names."""
+
+    cutoff: float
+    pair_cutoffs: tuple[tuple[float, ...], ...] | None = None
+    nonsmooth_distances: tuple[tuple[int, int, float], ...] = ()
+
+
 @pytree(
     "energy",
     "name",
@@ -46,6 +54,7 @@ class Energy(Protocol):
     "needs_angles",
     "bond_cutoff",
     "parity",
+    "distances",
 )
 class Potential:
     """An interatomic potential: E = energy(params, graph). A pytree whose leaves are the parameters.
@@ -65,6 +74,9 @@ class Potential:
         needs_angles: whether the graph lists angles.
         bond_cutoff: Å; the graph also lists, atom by atom, the edges shorter than this (`Graph.bonds`).
         parity: whether E is the same for mirror images; if not, force constants are averages over both.
+        distances: params → `Distances`, where the cutoffs are parameters themselves. `with_params` then takes them from the
+            new ones, and graphs say how far their lists are complete (`Graph.complete`), so that the energy can be NaN
+            where traced parameters reach further.
     """
 
     #: pytree of float64 arrays
@@ -87,6 +99,8 @@ class Potential:
     bond_cutoff: float | None = None
     #: whether E is the same for mirror images; else force constants are made of both
     parity: bool = True
+    #: params → `Distances`, where the cutoffs are parameters themselves
+    distances: Callable[[Params], Distances] | None = None
 
     def __repr__(self) -> str:
         numbers = sum(np.size(x) for x in jax.tree.leaves(self.params))
@@ -105,8 +119,18 @@ class Potential:
         return self.cutoff if self.pair_cutoffs is None else self.pair_cutoffs[first][second]
 
     def with_params(self, params: Params) -> Potential:
-        """The same model with other parameters (a fine-tuned one, say)."""
-        return dataclasses.replace(self, params=params)
+        """The same model with other parameters (a fine-tuned one, say).
+
+        Cutoffs that are functions of the parameters follow them (`distances`), unless a transformation such as jit or grad
+        traces them: then neighbour lists stay as they are.
+
+        Raises:
+            InputError: parameters from which no cutoffs can be made.
+        """
+        changed = dataclasses.replace(self, params=params)
+        if self.distances is None or any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(params)):
+            return changed
+        return dataclasses.replace(changed, **self.distances(params)._asdict())
 
     def species_of(self, numbers: Sequence[int] | np.ndarray) -> list[int]:
         """Indices into `species` of atomic numbers; InputError for an element the potential does not know."""

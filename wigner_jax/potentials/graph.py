@@ -58,6 +58,8 @@ class Graph:
         bonds: the short edges, atom by atom; None unless the potential has a `bond_cutoff`.
         chunk_bytes: static; how many bytes of temporaries one chunk of a layer of message passing takes at least: 0 on
             a CPU, where a layer's own limit keeps a chunk in the cache.
+        complete: per pair of species, how far at least all pairs are listed; None unless the potential's cutoffs are
+            parameters (`Potential.distances`).
     """
 
     #: (N, 3) Å
@@ -84,6 +86,8 @@ class Graph:
     bonds: Bonds | None = None
     #: bytes of temporaries that one chunk of a layer takes at least; keys compilation
     chunk_bytes: int = 0
+    #: (S, S) Å, the shortest pair of these species that is not listed; None unless `Potential.distances` is given
+    complete: Array | None = None
 
     @property
     def n_atoms(self) -> int:

@@ -126,8 +126,19 @@ def graph_of(
         angle_mask=np.ones(len(angles), bool),
         bonds=bonds,
         chunk_bytes=0 if jax.default_backend() == "cpu" else ACCELERATOR_CHUNK,
+        complete=None if potential.distances is None else _complete(kinds, i, j, distance, cutoffs),
     )
     return graph.padded(padded_size(len(keep)), padded_size(len(angles)) if potential.needs_angles else 0), margin
+
+
+def _complete(kinds: np.ndarray, i: np.ndarray, j: np.ndarray, distance: np.ndarray, cutoffs: np.ndarray) -> np.ndarray:
+    """The shortest pair of each two species that is not listed, Å; where none was found, how far they were looked for."""
+    there = np.isin(np.arange(len(cutoffs)), kinds)
+    nearest = np.where(there[:, None] & there, cutoffs.max() + MARGIN_REACH, np.inf)
+    first, second = kinds[i], kinds[j]
+    beyond = distance >= cutoffs[first, second]
+    np.minimum.at(nearest, (first[beyond], second[beyond]), distance[beyond])
+    return nearest
 
 
 def supercell_graph(crystal: Crystal, supercell: Supercell, potential: Potential) -> tuple[Graph, float]:

@@ -24,7 +24,7 @@ from .._core.programs import Effort, program
 from ..checks import require_double_precision
 from ..crystal.elements import SYMBOLS
 from ..errors import InputError
-from .base import Potential
+from .base import Distances, Potential
 from .neighbor_list import build_graph, padded_size
 
 if TYPE_CHECKING:
@@ -152,6 +152,10 @@ def _fields(potential: Potential) -> list[Finding]:
             wrong.append(f"nonsmooth_distances names species {max(s, t)}, but they are numbered 0 to {size - 1}")
         elif distance > potential.cutoff:
             wrong.append(f"nonsmooth_distances names {distance:g} Å, beyond the cutoff: no edge is so long")
+    if potential.distances is not None:
+        mine = Distances(potential.cutoff, potential.pair_cutoffs, potential.nonsmooth_distances)
+        if (found := potential.distances(potential.params)) != mine:
+            wrong.append(f"distances(params) gives {found}, but the potential's own are {mine}")
     if unknown := [z for z in potential.species if z not in SYMBOLS]:
         wrong.append(f"species holds {unknown[0]}, which is no atomic number")
     if wrong:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from ..._core.reading import read_json, reading
@@ -43,22 +41,4 @@ def load_analytic(path: str | Path) -> Potential:
         require_same_shapes(potential, params, path)
         for key, value in params.items():
             require_finite(value, f"weight {key!r}")
-        return _reach(potential.with_params(params))
-
-
-def _reach(potential: Potential) -> Potential:
-    """The same potential with neighbour lists as long as its parameters say."""
-    params = jax.tree.map(np.asarray, potential.params)
-    lengths = ("a", "sigma") if "a" in params else ("R", "S")
-    if not all(np.all(params[k] > 0) for k in lengths):
-        raise InputError(f"{' and '.join(lengths)} must be above 0", "they are distances")
-    if "a" in params:
-        return dataclasses.replace(potential, cutoff=float(params["a"] * params["sigma"]))
-    R, S = (np.sqrt(np.outer(params[k], params[k])) for k in ("R", "S"))
-    if not np.all(R < S):
-        raise InputError("R must be below S", "the cut-off falls from 1 at R to 0 at S")
-    count = len(potential.species)
-    return dataclasses.replace(
-        potential, cutoff=float(S.max()), pair_cutoffs=tuple(tuple(float(x) for x in row) for row in S),
-        nonsmooth_distances=tuple((s, t, float(R[s, t])) for s in range(count) for t in range(s, count)),
-    )  # fmt: skip
+        return potential.with_params(params)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..base import Potential
+from ...errors import InputError
+from ..base import Distances, Potential
 
 if TYPE_CHECKING:
     from ..._core.pytree import Array
@@ -72,7 +73,8 @@ def tersoff_energy(params: dict[str, Array], graph: Graph) -> Array:
     order = params["chi"][i, j] * (1 + power) ** (-0.5 / n)
     repulsion = geometric("A") * jnp.exp(-mean("lam") * r)
     attraction = geometric("B") * jnp.exp(-mean("mu") * r)
-    return 0.5 * jnp.sum(cutoff * (repulsion - order * attraction))
+    reach = jnp.sqrt(params["S"][:, None] * params["S"][None, :])
+    return 0.5 * jnp.sum(cutoff * (repulsion - order * attraction)) * _within(reach, graph)
 
 
 #       A (eV)   B (eV)  λ (1/Å)  μ (1/Å)  β          n        c         d       h         R    S (Å)
@@ -104,18 +106,47 @@ def tersoff(name: str = "tersoff-1989") -> Potential:
         zip(("A", "B", "lam", "mu", "beta", "n", "c", "d", "h", "R", "S"), columns, strict=True)
     )
     params["chi"] = np.array([[_CHI.get((min(s, t), max(s, t)), 1.0) for t in species] for s in species])
-    R, S = (np.sqrt(np.outer(params[key], params[key])) for key in ("R", "S"))
-    count = len(species)
     return Potential(
         params={key: np.asarray(value) for key, value in params.items()},
         energy=tersoff_energy,
         name=name,
         species=species,
+        needs_angles=True,
+        distances=tersoff_distances,
+        **tersoff_distances(params)._asdict(),
+    )
+
+
+def tersoff_distances(params: dict[str, Any]) -> Distances:
+    """S_ij is the longest edge of a pair of species; R_ij is where f_C begins to fall.
+
+    Raises:
+        InputError: a length that is not above 0, or R not below S.
+    """
+    R, S = (np.sqrt(np.outer(x, x)) for x in _lengths(params, "R", "S"))
+    if not np.all(R < S):
+        raise InputError("R must be below S", "the cut-off falls from 1 at R to 0 at S")
+    count = len(S)
+    return Distances(
         cutoff=float(S.max()),
         pair_cutoffs=tuple(tuple(float(x) for x in row) for row in S),
         nonsmooth_distances=tuple((s, t, float(R[s, t])) for s in range(count) for t in range(s, count)),
-        needs_angles=True,
     )
+
+
+def _lengths(params: dict[str, Any], *names: str) -> list[np.ndarray]:
+    found = [np.asarray(params[name], float) for name in names]
+    if not all(np.all((x > 0) & np.isfinite(x)) for x in found):
+        raise InputError(f"{' and '.join(names)} must be above 0", "the cut-off distance is made of them")
+    return found
+
+
+def _within(reach: Array, graph: Graph) -> Array:
+    """1, or NaN if the energy reaches further than the graph's list of edges is complete. A factor of the energy, so that
+    its derivatives are NaN too."""
+    if graph.complete is None:
+        return jnp.ones(())
+    return jnp.where(jnp.any(reach > graph.complete), jnp.nan, 1.0)
 
 
 def stillinger_weber_energy(params: dict[str, Array], graph: Graph) -> Array:
@@ -145,7 +176,8 @@ def stillinger_weber_energy(params: dict[str, Array], graph: Graph) -> Array:
     angle = (cosines(graph, vectors, x * sigma) + 1 / 3) ** 2
     three = jnp.where(graph.angle_mask, reach[first] * reach[second] * angle, 0.0)
     # every pair appears as two edges, every angle as two ordered pairs of edges
-    return 0.5 * epsilon * (jnp.sum(jnp.where(inside, pair, 0.0)) + params["lam"] * jnp.sum(three))
+    energy = 0.5 * epsilon * (jnp.sum(jnp.where(inside, pair, 0.0)) + params["lam"] * jnp.sum(three))
+    return energy * _within(params["a"] * sigma, graph)
 
 
 def stillinger_weber(name: str = "stillinger-weber-si") -> Potential:
@@ -166,6 +198,17 @@ def stillinger_weber(name: str = "stillinger-weber-si") -> Potential:
         energy=stillinger_weber_energy,
         name=name,
         species=(14,),
-        cutoff=params["a"] * params["sigma"],
         needs_angles=True,
+        distances=stillinger_weber_distances,
+        **stillinger_weber_distances(params)._asdict(),
     )
+
+
+def stillinger_weber_distances(params: dict[str, Any]) -> Distances:
+    """The cutoff is aσ.
+
+    Raises:
+        InputError: a or σ is not above 0.
+    """
+    a, sigma = _lengths(params, "a", "sigma")
+    return Distances(cutoff=float(a * sigma))
