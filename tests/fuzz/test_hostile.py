@@ -158,6 +158,31 @@ def npy(shape: object, descr: str = "<f8", data: bytes = bytes(8)) -> bytes:
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text + data
 
 
+def test_a_member_that_says_to_take_more_than_the_file(tmp_path: Path) -> None:
+    """Python's zipfile makes room for it at once: a gigabyte of a file of some kilobytes."""
+
+    def arrays(path: Path) -> dict[str, np.ndarray]:
+        with reading.reading(path, "arrays"):
+            return read_npz(path)
+
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.arange(3.0))
+    assert arrays(path)["a"].tolist() == [0, 1, 2]
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02")  # the directory's entry: its compressed size stands 20 bytes behind
+    data[at + 20 : at + 24] = struct.pack("<I", 2**31)
+    path.write_bytes(data)
+    assert "its members would take 2.1 GB" in refused(arrays, path)
+    path = tmp_path / "a.model"
+    path.write_bytes(MACE.read_bytes())
+    read_archive(path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02")
+    data[at + 20 : at + 24] = struct.pack("<I", 2**30)
+    path.write_bytes(data)
+    assert "its members would take 1.1 GB" in refused(read_archive, path)
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [

@@ -32,7 +32,11 @@ def open_zip(path: str | Path) -> zipfile.ZipFile:
     """A zip file whose members together are not larger than its size can mean; to be closed by the caller."""
     archive = zipfile.ZipFile(path)
     try:
-        require_size(sum(info.file_size for info in archive.infolist()), Path(path).stat().st_size, *ZIP)
+        members, stored = archive.infolist(), Path(path).stat().st_size
+        # Python takes room for what a member says to take in the file, before it reads it
+        if (said := sum(info.compress_size for info in members)) > stored:
+            raise InputError(f"its members would take {in_words(said)} of its {in_words(stored)}")
+        require_size(sum(info.file_size for info in members), stored, *ZIP)
     except BaseException:
         archive.close()
         raise

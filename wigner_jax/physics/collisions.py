@@ -21,7 +21,7 @@ gauge of eigenvectors nor the mode that a program calls first matters.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -186,28 +186,50 @@ def _collisions(
 # κ = ½ Z·Ω⁻¹Z is the maximum of L(F) = ½ (2 F·Z - F·ΩF) at F = Ω⁻¹Z. So ∂κ/∂θ = ∂L/∂θ at fixed F: no derivative of F is needed,
 # none goes through the iteration, and an error ε of F changes κ by ε². For two directions a and b, F^a·Z^b + Z^a·F^b -
 # F^a·ΩF^b in the place of 2 F·Z - F·ΩF. What is differentiated is one pass over the triplets, as for γ.
+#
+# The search for F has the values of that pass in hand: γ, and F·OF from the rows. `values_of` takes them from there and the
+# derivative from the pass, whose own values nobody uses then: a compiler leaves their computation out.
+
+
+@jax.custom_jvp
+def values_of(values: Any, source: Any) -> Any:
+    """`values`, with the derivative of `source`, which is the same computed another way."""
+    return values
+
+
+@values_of.defjvp
+def _values_of_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    return primals[0], tangents[1]
+
+
+class Found(NamedTuple):
+    """What the search for the deviations gives."""
+
+    deviations: Array  #: (T, P, m, 3), 0 for modes that nothing scatters
+    three: Array  #: (P, T, m) γ by three phonons
+    isotope: Array  #: (P, m)
+    sums: Array  #: (P, T, r) F·E_r O F
+    overflow: Array
 
 
 def deviations_of(
     plan: Plan, state: State, boundary: Array, Z: Array, frequencies: Array, variances: Array | None,
-    broadening: Broadening, share: Array, stars: Stars, tolerance: float, most: int,
-) -> Array:  # fmt: skip
+    broadening: Broadening, share: Array, stars: Stars, tensors: Array, tolerance: float, most: int,
+) -> Found:  # fmt: skip
     """F of Ω F = Z at every temperature, by conjugate gradients on the assembled operator; for use inside transformations.
 
     Args:
         boundary: (P, m) THz, half widths by boundaries.
         Z: (T, P, m, 3), 0 for modes that take no part.
         frequencies: (P, m) THz.
-
-    Returns:
-        (T, P, m, 3); 0 for modes that nothing scatters.
+        tensors: (r, 3, 3) E_r, invariant under the point group.
     """
     parts = []
     for number, bucket in enumerate(plan.triplets):
         found = collisions_of(bucket, state, plan, variances, broadening.for_bucket(number), share, stars)
         parts.append((bucket.members, found))
     order = jnp.argsort(jnp.concatenate([jnp.asarray(members) for members, _ in parts]))
-    three, isotope, _, rows = (
+    three, isotope, overflow, rows = (
         jnp.concatenate([x[k] for _, x in parts])[order] for k in range(4)
     )  # rows: P T m 3 P m 3
     P, m = frequencies.shape
@@ -226,7 +248,11 @@ def deviations_of(
         y = _conjugate_gradients(lambda x: diagonal * x + O @ x, b, diagonal, tolerance, most)
         return jnp.einsum("pai,psi->psa", basis, y.reshape(P, m, 3) / root[:, None, None])
 
-    return jax.lax.map(at, (jnp.moveaxis(rows, 1, 0), gamma, Z, alive))
+    F = jax.lax.map(at, (jnp.moveaxis(rows, 1, 0), gamma, Z, alive))
+    y = jnp.einsum("pai,Tpsa->Tpsi", basis, F)
+    OF = jnp.einsum("pai,pTsi->pTsa", basis, jnp.einsum("pTsiqtj,Tqtj->pTsi", rows, y))
+    sums = jnp.einsum("rab,Tpsa,pTsb->pTr", tensors, F, OF)
+    return Found(F, three, isotope, sums, overflow)
 
 
 def _conjugate_gradients(apply: Any, b: Array, diagonal: Array, tolerance: float, most: int) -> Array:
@@ -304,4 +330,14 @@ def bilinear_of(
     return grouped(group, bucket, state, plan)
 
 
-__all__ = ["Stars", "bilinear_of", "collisions_of", "deviations_of", "inverse_sinh", "make_stars", "scalar_stars"]
+__all__ = [
+    "Found",
+    "Stars",
+    "bilinear_of",
+    "collisions_of",
+    "deviations_of",
+    "inverse_sinh",
+    "make_stars",
+    "scalar_stars",
+    "values_of",
+]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..types import Linewidths
 from ..units import K_B, KAPPA, THZ_TO_EV
-from .collisions import bilinear_of, deviations_of, inverse_sinh
+from .collisions import bilinear_of, deviations_of, inverse_sinh, values_of
 from .conductivity import VOIGT, star_average
 from .degeneracy import degenerate_averages
 from .taking_part import is_scattered, takes_part
@@ -70,12 +70,13 @@ def full_populations(
     at = jnp.asarray(mesh.irreducible)
     frequencies = waves.frequencies[at]
     Z = root_heat(frequencies, waves.velocity_operator, temperatures)
+    tensors, found = invariant_tensors(mesh.rotations), None
     if deviations is None:
         share = inverse_sinh(waves.frequencies, temperatures)
         frozen = jax.lax.stop_gradient((plan, state, boundary, Z, frequencies, variances, broadening, share))
-        deviations = deviations_of(*frozen, stars, tolerance, most)
+        found = jax.lax.stop_gradient(deviations_of(*frozen, stars, tensors, tolerance, most))
+        deviations = found.deviations
     F = jax.lax.stop_gradient(jnp.asarray(deviations))
-    tensors = invariant_tensors(mesh.rotations)
     y = jnp.einsum("pai,tpma->tpmi", jnp.asarray(stars.basis), F)
     everywhere = jnp.einsum("pkai,tpmi->pkmta", jnp.asarray(stars.turned), y)
     fields = everywhere.reshape(-1, *everywhere.shape[2:])[jnp.asarray(stars.slot)]
@@ -86,6 +87,9 @@ def full_populations(
     ]
     order = jnp.argsort(jnp.concatenate([jnp.asarray(members) for members, _ in parts]))
     three, isotope, sums, overflow = (jnp.concatenate([x[k] for _, x in parts])[order] for k in range(4))
+    if found is not None:
+        three, isotope, sums = values_of((found.three, found.isotope, found.sums), (three, isotope, sums))
+        overflow = found.overflow
     gamma = jnp.moveaxis(three, 1, 0) + isotope + boundary
     live = takes_part(frequencies) & is_scattered(gamma)
     width = jnp.where(live, gamma, 1.0)[..., None, None]
