@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .physics.conductivity import HeatCapacityMatrix
     from .physics.pairs import Broadening, State
     from .physics.phonons import LongRange
+    from .physics.symmetric_matrix import SymmetricMatrix
     from .types import Conductivity, ForceConstants, Phonons, Precision, Supercells, Transport
 
     Progress = Callable[[int, int], None]
@@ -339,7 +340,7 @@ def _solution(
     if not broadening.has_capacity:
         broadening = broadening.sized(plan, state, CAPACITY_MARGIN, CAPACITY_SAMPLE)
 
-    def rates(broadening: Broadening) -> tuple[Linewidths, boltzmann.Operator | None, np.ndarray | None]:
+    def rates(broadening: Broadening) -> tuple[Linewidths, boltzmann.Operator | None, list[SymmetricMatrix] | None]:
         if transport == "lbte":
             return _collisions(plan, state, waves, T, broadening, scattering, progress, memory)
         return _linewidths(plan, state, waves, broadening, scattering, progress), None, None
@@ -363,7 +364,7 @@ def _solution(
 def _collisions(
     plan: Plan, state: State, waves: Phonons, T: Array, broadening: Broadening, scattering: Scattering,
     progress: Progress | None, memory: float,
-) -> tuple[Linewidths, boltzmann.Operator, np.ndarray | None]:  # fmt: skip
+) -> tuple[Linewidths, boltzmann.Operator, list[SymmetricMatrix] | None]:  # fmt: skip
     """Linewidths and the collision operator of the same processes, assembled where it fits."""
     operator = boltzmann.Operator(plan, state, T, scattering.variances(plan), broadening, memory)
     if not operator.fits:

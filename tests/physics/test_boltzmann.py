@@ -17,11 +17,13 @@ from wigner_jax._core.tiling import ACCELERATOR, CPU, tiling_for
 from wigner_jax._solve import make_plan, solve
 from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.errors import AccuracyWarning, InputError
-from wigner_jax.physics.boltzmann import Operator, averaged_velocities, energy_residual, solve_full, symmetrise
+from wigner_jax.physics import symmetric_matrix
+from wigner_jax.physics.boltzmann import Operator, averaged_velocities, energy_residual, solve_full
 from wigner_jax.physics.conductivity import VOIGT, star_average
 from wigner_jax.physics.krylov import CONVERGED, NEGATIVE, conjugate_gradients
 from wigner_jax.physics.linewidths import state_for
 from wigner_jax.physics.self_energy import normal_share
+from wigner_jax.physics.symmetric_matrix import SymmetricMatrix
 from wigner_jax.physics.variational import TENSORS, invariant_tensors
 from wigner_jax.units import KAPPA
 
@@ -55,6 +57,16 @@ def operator_of(solution) -> Operator:
     temperatures = np.asarray(solution.conductivity.temperatures)
     variances = solution.scattering.variances(solution.plan)
     return Operator(solution.plan, state_of(solution), temperatures, variances, solution.broadening)
+
+
+def raw_rows(operator, index: int) -> np.ndarray:
+    """O as its rows come, not symmetrised, in the scalar product of the full mesh."""
+    P, m, _ = operator.shape
+    full = np.zeros((P, m * 3, P * m * 3))
+    for members, _, _, _, rows in operator.rows():
+        full[members] = np.asarray(rows)[:, index].reshape(len(members), m * 3, -1)
+    raw = full.reshape(P * m * 3, -1)[np.ix_(operator.live, operator.live)]
+    return raw * operator.root[:, None] / operator.root
 
 
 def with_velocities(solution, velocities, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +164,9 @@ def test_a_dense_matrix(silicon_carbide, broadening):
         alive = total > 0
         Z = np.where(alive, np.sqrt(reduced.conductivity.heat_capacity[index]), 0.0)[..., None] * velocities
         b, D = operator.packed(Z), operator.repeated(np.where(alive, total, 1.0))
-        full = np.diag(D) + 0.5 * (matrices[index] + matrices[index].T)
+        raw = raw_rows(operator, index)
+        np.testing.assert_allclose(matrices[index].dense(), 0.5 * (raw + raw.T), rtol=1e-14, atol=1e-14)
+        full = np.diag(D) + 0.5 * (raw + raw.T)
         F = operator.unpacked(np.linalg.solve(full, b))
         np.testing.assert_allclose(reduced.full.deviations[index], F, rtol=0, atol=1e-7 * np.abs(F).max())
         y = np.random.default_rng(index).standard_normal(operator.size)
@@ -164,7 +178,7 @@ def test_a_dense_matrix(silicon_carbide, broadening):
         np.testing.assert_allclose(operator.unpacked(x), F, rtol=0, atol=1e-9 * np.abs(F).max())
         lowest = np.linalg.eigvalsh(full / np.sqrt(D[:, None] * D))[0]
         assert lowest - 1e-9 <= reduced.full.lowest[index] < 1.0
-        asymmetry = np.linalg.norm(matrices[index] - matrices[index].T) / np.linalg.norm(matrices[index])
+        asymmetry = np.linalg.norm(raw - raw.T) / np.linalg.norm(raw)
         assert reduced.full.asymmetry[index] == pytest.approx(asymmetry, rel=1e-6, abs=1e-7)
 
 
@@ -191,7 +205,7 @@ def test_side_by_side_as_on_an_accelerator(silicon_carbide, broadening):
 def test_rows_made_anew_are_those_that_are_kept(silicon_carbide):
     cells, fc = silicon_carbide
     plan = make_plan(cells, (3, 3, 3))
-    kept, one_by_one, anew = (solve(plan, fc, T, transport="lbte", memory=m) for m in (1e9, 2.5 * 8 * 18**2, 0))
+    kept, one_by_one, anew = (solve(plan, fc, T, transport="lbte", memory=m) for m in (1e9, 1.5 * 4 * 18**2, 0))
     assert kept.full.size == 18
     assert kept.full.assembled
     assert one_by_one.full.assembled
@@ -243,7 +257,7 @@ def test_nothing_coupled_is_the_relaxation_time_approximation(silicon_carbide):
     at = np.asarray(solution.mesh.irreducible)
     velocities = averaged_velocities(np.asarray(solution.phonons.frequencies)[at], solution.phonons.velocity_operator)
     change, end, _, asymmetry = solve_full(
-        operator, np.zeros((operator.size, operator.size)), gamma, capacity, velocities
+        operator, SymmetricMatrix.of(np.zeros((operator.size, operator.size))), gamma, capacity, velocities
     )
     assert np.abs(change).max() < 1e-12 * np.abs(solution.conductivity.mode_kappa_P).max()
     assert end.iterations == 1
@@ -328,19 +342,32 @@ def test_conjugate_gradients():
     assert np.isfinite(found.x).all()
 
 
-def test_symmetrise():
-    matrix = np.random.default_rng(0).standard_normal((70, 70))
+@pytest.mark.parametrize("block", [1, 7, 16, 512])
+def test_rows_in_any_order(block, monkeypatch):
+    monkeypatch.setattr(symmetric_matrix, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    counts = [3, 0, 9, 1, 18, 0, 6, 18, 15]
+    matrix, x = rng.standard_normal((70, 70)), rng.standard_normal(70)
+    first, found = np.cumsum([0, *counts]), SymmetricMatrix(counts)
+    for k in rng.permutation(len(counts)):
+        found.put(first[k], matrix[first[k] : first[k + 1]])
     expected = 0.5 * (matrix + matrix.T)
-    asymmetry = np.linalg.norm(matrix - matrix.T) / np.linalg.norm(matrix)
-    assert symmetrise(matrix, 16) == pytest.approx(asymmetry, rel=1e-12)
-    np.testing.assert_allclose(matrix, expected, rtol=1e-15)
+    assert found.asymmetry == pytest.approx(np.linalg.norm(matrix - matrix.T) / np.linalg.norm(matrix), rel=1e-12)
+    np.testing.assert_allclose(found.dense(), expected, rtol=1e-15)
+    np.testing.assert_allclose(found @ x, expected @ x, rtol=0, atol=1e-13)
+    assert sum(b.size for b in found._blocks) <= (70 * 71 + 70 * (block + 18)) / 2
 
 
 def test_a_negative_operator_is_said(silicon_carbide, monkeypatch):
     cells, fc = silicon_carbide
     plan = make_plan(cells, (3, 3, 3))
     plain = Operator.assembled
-    monkeypatch.setattr(Operator, "assembled", lambda self, *a: (plain(self, *a)[0], -50 * np.abs(plain(self)[1])))
+
+    def negative(self, *arguments):
+        widths, matrices = plain(self, *arguments)
+        return widths, [SymmetricMatrix.of(-50 * np.abs(x.dense())) for x in matrices]
+
+    monkeypatch.setattr(Operator, "assembled", negative)
     with pytest.warns(AccuracyWarning, match="negative curvature"):
         solution = solve(plan, fc, (300.0,), transport="lbte")
     assert solution.full.status == (NEGATIVE,)

@@ -31,6 +31,7 @@ from .conductivity import VOIGT, star_average
 from .dealt_buckets import pieces
 from .degeneracy import degenerate_averages
 from .krylov import CONVERGED, Solved, conjugate_gradients
+from .symmetric_matrix import SymmetricMatrix
 from .taking_part import is_scattered, takes_part
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ class Operator:
 
     @property
     def fits(self) -> bool:
-        """Whether the matrices of all temperatures, and one more, stay within the limit of bytes."""
-        return (self.share.shape[-1] + 1) * self.size**2 * 8 <= self.limit
+        """Whether the matrices of all temperatures stay within the limit of bytes."""
+        return self.share.shape[-1] * self.size**2 * 4 <= self.limit
 
     def at(self, index: int) -> Operator:
         """The same at one of the temperatures."""
@@ -152,24 +153,25 @@ class Operator:
     def _of(self, piece: TripletBucket, chosen: Broadening) -> tuple[Array, ...]:
         return collisions_of(piece, self.state, self.plan, self.variances, chosen, self.share, self.stars, self.even)
 
-    def assembled(self, progress: Callable[[int, int], None] | None = None) -> tuple[Any, np.ndarray]:
-        """((γ (T, P, m), γ by isotopes (P, m), overflow), O √w-scaled and not yet symmetrised (T, n, n))."""
+    def assembled(self, progress: Callable[[int, int], None] | None = None) -> tuple[Any, list[SymmetricMatrix]]:
+        """((γ (T, P, m), γ by isotopes (P, m), overflow), O √w-scaled and symmetrised of every temperature)."""
         P, m, _ = self.shape
         T = self.share.shape[-1]
-        matrix = np.empty((T, self.size, self.size))
         gamma, disorder, overflow = np.empty((T, P, m)), np.empty((P, m)), False
-        place = np.full(P * m * 3, -1)
-        place[self.live] = np.arange(self.size)
-        place = place.reshape(self.shape)
+        points = self.live // (3 * m)
+        counts, first = np.bincount(points, minlength=P), np.searchsorted(points, np.arange(P))
+        matrices = [SymmetricMatrix(counts.tolist()) for _ in range(T)]
         for members, three, isotope, many, rows in self.rows(progress):
             gamma[:, members], disorder[members] = np.moveaxis(np.asarray(three), 1, 0), np.asarray(isotope)
             overflow |= bool(np.any(np.asarray(many)))
             block = np.asarray(rows).reshape(len(members), T, m * 3, -1)
             for k, p in enumerate(members):
-                to = place[p].ravel()
-                matrix[:, to[to >= 0]] = block[k][:, to >= 0][:, :, self.live]
-        matrix *= self.root[:, None] / self.root
-        return (gamma, disorder, overflow), matrix
+                mine = slice(first[p], first[p] + counts[p])
+                kept = block[k][:, self.live[mine] - p * m * 3][:, :, self.live]
+                kept *= self.root[mine, None] / self.root
+                for matrix, part in zip(matrices, kept, strict=True):
+                    matrix.put(first[p], part)
+        return (gamma, disorder, overflow), matrices
 
     def apply(self, y: np.ndarray) -> np.ndarray:
         """(O + Oᵀ)/2 y of the first temperature, every row computed anew."""
@@ -229,13 +231,13 @@ def averaged_velocities(frequencies: np.ndarray, velocity_operator: np.ndarray) 
 
 
 def solve_full(
-    operator: Operator, matrix: np.ndarray | None, gamma: np.ndarray, capacity: np.ndarray, velocities: np.ndarray,
+    operator: Operator, matrix: SymmetricMatrix | None, gamma: np.ndarray, capacity: np.ndarray, velocities: np.ndarray,
     tolerance: float = TOLERANCE,
 ) -> tuple[np.ndarray, Solved, np.ndarray, float]:  # fmt: skip
     """The increment of κ_P of every mode over the relaxation-time approximation, at one temperature.
 
     Args:
-        matrix: (n, n) of `Operator.assembled`, symmetrised in place; None to apply the operator row by row.
+        matrix: of `Operator.assembled`; None to apply the operator row by row.
         gamma: (P, m) THz, total half widths.
         capacity: (P, m) eV/K.
         velocities: (P, m, 3) THz Å.
@@ -253,7 +255,7 @@ def solve_full(
     mask = operator.repeated(alive.astype(float))
     asymmetry = np.nan
     if matrix is not None:
-        asymmetry = symmetrise(matrix)
+        asymmetry = matrix.asymmetry
 
         def coupled(y: np.ndarray) -> np.ndarray:
             return matrix @ y
@@ -276,14 +278,14 @@ def solve_full(
 
 
 def full_solution(
-    operator: Operator, matrices: np.ndarray | None, temperatures: Array, velocity_operator: Any, linewidths: Any,
+    operator: Operator, matrices: list[SymmetricMatrix] | None, temperatures: Array, velocity_operator: Any, linewidths: Any,
     conductivity: Any, tolerance: float = TOLERANCE,
 ) -> FullSolution:  # fmt: skip
     """The solution at all temperatures, of linewidths and κ in the relaxation-time approximation that are there.
 
     Args:
         operator: of all temperatures.
-        matrices: of `Operator.assembled`, changed in place; None to make them anew: one temperature at a time where one fits
+        matrices: of `Operator.assembled`; None to make them anew: one temperature at a time where one fits
             into the operator's limit, else every row in every iteration.
         linewidths: total, (T, P, m) THz.
         conductivity: `Conductivity` of these.
@@ -315,21 +317,6 @@ def full_solution(
         np.array([e.iterations for e in ends]), tuple(e.status for e in ends), np.array(asymmetry),
         np.array([e.lowest for e in ends]), np.stack(fields), assembled, operator.size,
     )  # fmt: skip
-
-
-def symmetrise(matrix: np.ndarray, rows: int = 512) -> float:
-    """(O + Oᵀ)/2 in place, in blocks of rows; ‖O - Oᵀ‖/‖O‖ as it was."""
-    n, squares, total = len(matrix), 0.0, float(np.einsum("ij,ij->", matrix, matrix))
-    for start in range(0, n, rows):
-        part = slice(start, min(start + rows, n))
-        for begin in range(start, n, rows):
-            other = slice(begin, min(begin + rows, n))
-            upper, lower = matrix[part, other], matrix[other, part].T
-            difference = upper - lower
-            squares += (2.0 if begin > start else 1.0) * float(np.einsum("ij,ij->", difference, difference))
-            mean = 0.5 * (upper + lower)
-            matrix[part, other], matrix[other, part] = mean, mean.T
-    return float(np.sqrt(squares / total)) if total else 0.0
 
 
 def say_how_it_ended(found: FullSolution) -> None:

@@ -20,7 +20,7 @@ from ..checks import check_transport
 from ..crystal.low_dimensional import directions
 from ..errors import InputError
 from ..units import KAPPA
-from .boltzmann import LIMIT, Operator, averaged_velocities, symmetrise
+from .boltzmann import LIMIT, Operator, averaged_velocities
 from .linewidths import state_for
 from .taking_part import is_scattered, takes_part
 
@@ -80,12 +80,11 @@ def relaxons(solution: Any, temperatures: Sequence[float] | None = None, memory:
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for index in indices:
         one = operator.at(index)
-        if not one.fits:
+        if 16 * one.size**2 > memory:
             raise InputError(
                 f"the collision operator of {one.size} unknowns takes {16 * one.size**2:.2g} bytes", "give more memory"
             )
-        matrix = one.assembled()[1][0]
-        symmetrise(matrix)
+        matrix = one.assembled()[1][0].dense()
         gamma = np.asarray(solution.linewidths.total)[index]
         capacity = np.asarray(solution.conductivity.heat_capacity)[index]
         alive = np.asarray(takes_part(frequencies)) & np.asarray(is_scattered(gamma))
