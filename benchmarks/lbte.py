@@ -8,6 +8,9 @@ Then the gradient of κ by Φ2 and Φ3, likewise by turns: in the relaxation-tim
 the solution at hand, and with their search. phono3py (`--peer-most` limits the mesh): `run_thermal_conductivity(is_LBTE=True)`,
 which assembles the collision matrix and diagonalises it, with its gauge-invariant flags. Agreement: κ by both operators with
 phono3py's group velocities, which lack components in degenerate blocks.
+
+`--once` solves one case a single time, beyond the relaxation-time approximation alone and compilation included, on meshes
+that take long: peak memory, and beside it the bytes of phono3py's collision matrix, (points × bands × 3)² doubles.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from common import (
 
 PACKAGES = ("wigner-jax", "jax", "jaxlib", "numpy", "phono3py", "phonopy", "phonors")
 GRADIENT_MOST = 11  # points along each vector, above which gradients are left out
+MOST_MEMORY = 16e9  # bytes of the assembled operator with --once
 
 
 def peer_worker(job: dict[str, Any]) -> dict[str, Any]:
@@ -71,29 +75,41 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
 
     cells, fc, _ = read_phono3py(job["yaml"])
     plan = wj.make_plan(cells, job["mesh"])
+    n = 3 * len(plan.mesh.irreducible) * 3 * plan.crystal.n_atoms
+    sizes = {"points": len(plan.mesh.irreducible), "peer_matrix_gb": 8e-9 * n**2}
 
     def run(transport: Any) -> Any:
-        return jax.block_until_ready(wj.solve(plan, fc, [TEMPERATURE], transport=transport))
+        options = {"memory": MOST_MEMORY} if job["once"] else {}
+        return jax.block_until_ready(wj.solve(plan, fc, [TEMPERATURE], transport=transport, **options))
 
+    if job["once"]:
+        seconds, solution = seconds_of(partial(run, "lbte"))
+        return {"once_s": seconds, **described(solution), **sizes, **device_facts()}
     first = {t: seconds_of(partial(run, t))[0] for t in ("rta", "lbte")}
     times: dict[str, list[float]] = {"rta": [], "lbte": []}
     for _ in range(job["repeats"]):
         for transport, seconds in times.items():
             took, solution = seconds_of(partial(run, transport))
             seconds.append(took)
-    full = solution.full
     result = {
-        "first": first, "times": times, "rta_s": median(times["rta"]), "lbte_s": median(times["lbte"]),
-        "rss_mb": peak_rss_mb(), "unknowns": full.size, "operator_mb": full.size**2 * 8 / 2**20,
-        "iterations": int(full.iterations[0]), "residual": float(full.residual[0]), "status": full.status[0],
-        "asymmetry": float(full.asymmetry[0]), "kappa_P_RTA": full.kappa_P_RTA[0].tolist(),
-        "kappa_P": full.kappa_P[0].tolist(), "kappa_C": np.asarray(solution.conductivity.kappa_C)[0].tolist(), **device_facts(),
+        "first": first, "times": times, "rta_s": median(times["rta"]), "lbte_s": median(times["lbte"]), **described(solution), **sizes,
+        **device_facts(),
     }  # fmt: skip
     if job["velocities"] is not None:
         result["with_peer_velocities"] = _with(solution, np.array(job["velocities"]), np.array(job["isotope"]))
     if job["gradient"]:
         result["gradient"] = _gradients(plan, fc, solution, job["repeats"])
     return result
+
+
+def described(solution: Any) -> dict[str, Any]:
+    full = solution.full
+    return {
+        "rss_mb": peak_rss_mb(), "unknowns": full.size, "operator_mb": full.size**2 * 4 / 2**20, "assembled": full.assembled,
+        "iterations": int(full.iterations[0]), "residual": float(full.residual[0]), "status": full.status[0],
+        "asymmetry": float(full.asymmetry[0]), "kappa_P_RTA": full.kappa_P_RTA[0].tolist(), "kappa_P": full.kappa_P[0].tolist(),
+        "kappa_C": solution.conductivity.kappa_C[0].tolist(),
+    }  # fmt: skip
 
 
 def _with(solution: Any, velocities: Any, isotope: Any) -> list[float]:
@@ -151,8 +167,21 @@ def main() -> None:
     parser.add_argument(
         "--peer-most", type=int, default=19, help="points along a vector, above which phono3py is left out"
     )
+    parser.add_argument("--once", metavar="NAME-N", help="this case alone, solved once")
     add_output(parser)
     arguments = parser.parse_args()
+    if arguments.once is not None:
+        case = find_case(arguments.once)
+        job = {"yaml": case.yaml, "mesh": case.mesh, "code": "ours", "once": True}
+        found = {
+            "case": arguments.once,
+            "mesh": case.mesh,
+            "threads": arguments.threads,
+            **run_worker(__file__, job, arguments.threads),
+        }
+        print({k: v for k, v in found.items() if k != "device"})
+        write_json(arguments.out, {"benchmark": "lbte", **environment(PACKAGES), "once": found})
+        return
     rows = []
     for name in arguments.cases:
         case, points = find_case(name), int(re.split("-", name)[1])
@@ -164,7 +193,7 @@ def main() -> None:
         ours = run_worker(
             __file__,
             {
-                **job, "code": "ours", "repeats": arguments.repeats, "gradient": points <= GRADIENT_MOST,
+                **job, "code": "ours", "once": False, "repeats": arguments.repeats, "gradient": points <= GRADIENT_MOST,
                 "velocities": peer and peer["velocities"], "isotope": peer and peer["isotope"],
             },
             arguments.threads,
