@@ -172,7 +172,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.once is not None:
         case = find_case(arguments.once)
-        job = {"yaml": case.yaml, "mesh": case.mesh, "code": "ours", "once": True}
+        once = {"yaml": case.yaml, "mesh": case.mesh, "code": "ours", "once": True}
         found = {
             "case": arguments.once,
             "mesh": case.mesh,

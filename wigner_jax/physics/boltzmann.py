@@ -227,7 +227,7 @@ def energy_residual(plan: Plan, state: State, temperatures: Array, broadening: B
 def averaged_velocities(frequencies: np.ndarray, velocity_operator: np.ndarray) -> np.ndarray:
     """Group velocities averaged over degenerate blocks. (P, m, 3) THz Å"""
     diagonal = np.einsum("pssa->psa", np.asarray(velocity_operator)).real
-    return np.einsum("pst,pta->psa", np.asarray(degenerate_averages(jnp.asarray(frequencies))), diagonal)
+    return np.einsum("pst,pta->psa", degenerate_averages(np.asarray(frequencies)), diagonal)
 
 
 def solve_full(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from ..units import DEGENERACY
 from .taking_part import takes_part
@@ -26,8 +27,9 @@ def same_degenerate_set(frequencies: Array, tolerance: float = DEGENERACY) -> Ar
     Returns:
         (..., m, m) bool.
     """
-    gap = jnp.diff(frequencies, axis=-1) >= tolerance
-    label = jnp.cumsum(jnp.pad(gap, [(0, 0)] * (gap.ndim - 1) + [(1, 0)]), axis=-1)
+    xp = _module_of(frequencies)
+    gap = xp.diff(frequencies, axis=-1) >= tolerance
+    label = xp.cumsum(xp.pad(gap, [(0, 0)] * (gap.ndim - 1) + [(1, 0)]), axis=-1)
     return label[..., :, None] == label[..., None, :]
 
 
@@ -44,7 +46,12 @@ def degenerate_averages(frequencies: Array, tolerance: float = DEGENERACY) -> Ar
         (..., m, m), symmetric, rows sum to 1.
     """
     same = same_degenerate_set(frequencies, tolerance).astype(jnp.result_type(frequencies))
-    return same / jnp.sum(same, axis=-1, keepdims=True)
+    return same / same.sum(axis=-1, keepdims=True)
+
+
+def _module_of(array: Array) -> Any:
+    """NumPy for its own arrays, on the host: each operation of JAX there is a program."""
+    return np if isinstance(array, np.ndarray) else jnp
 
 
 def levels(frequencies: Array, mesh: Mesh) -> Array:
