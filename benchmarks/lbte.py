@@ -79,12 +79,12 @@ def our_worker(job: dict[str, Any]) -> dict[str, Any]:
     sizes = {"points": len(plan.mesh.irreducible), "peer_matrix_gb": 8e-9 * n**2}
 
     def run(transport: Any) -> Any:
-        options = {"memory": MOST_MEMORY} if job["once"] else {}
+        options: dict[str, Any] = {"memory": MOST_MEMORY} if job["once"] else {}
         return jax.block_until_ready(wj.solve(plan, fc, [TEMPERATURE], transport=transport, **options))
 
     if job["once"]:
-        seconds, solution = seconds_of(partial(run, "lbte"))
-        return {"once_s": seconds, **described(solution), **sizes, **device_facts()}
+        alone, solution = seconds_of(partial(run, "lbte"))
+        return {"once_s": alone, **described(solution), **sizes, **device_facts()}
     first = {t: seconds_of(partial(run, t))[0] for t in ("rta", "lbte")}
     times: dict[str, list[float]] = {"rta": [], "lbte": []}
     for _ in range(job["repeats"]):
@@ -173,14 +173,10 @@ def main() -> None:
     if arguments.once is not None:
         case = find_case(arguments.once)
         once = {"yaml": case.yaml, "mesh": case.mesh, "code": "ours", "once": True}
-        found = {
-            "case": arguments.once,
-            "mesh": case.mesh,
-            "threads": arguments.threads,
-            **run_worker(__file__, job, arguments.threads),
-        }
-        print({k: v for k, v in found.items() if k != "device"})
-        write_json(arguments.out, {"benchmark": "lbte", **environment(PACKAGES), "once": found})
+        measured = run_worker(__file__, once, arguments.threads)
+        about = {"case": arguments.once, "mesh": case.mesh, "threads": arguments.threads}
+        print(about | measured)
+        write_json(arguments.out, {"benchmark": "lbte", **environment(PACKAGES), "once": about | measured})
         return
     rows = []
     for name in arguments.cases:

@@ -364,7 +364,9 @@ def test_a_pickle_that_runs_something_is_not_opened(tmp_path):
     data.write_bytes(pickle.dumps({"fc_dict": Evil(), "fcs_type": "SortedForceConstants"}))
     with tarfile.open(tmp_path / "evil.fcs", "w") as archive:
         archive.add(data, "fc_dict")
-    with pytest.raises(InputError, match="which no array needs"):
+        (tmp_path / "supercell").write_text("{}")
+        archive.add(tmp_path / "supercell", "supercell")
+    with pytest.raises(InputError, match="which is no data"):
         read_force_constants(tmp_path / "evil.fcs")
     assert not marker.exists()
 

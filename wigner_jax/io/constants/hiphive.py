@@ -1,15 +1,14 @@
-"""hiPhive's file of force constants (.fcs), through hiPhive: those of both orders in one supercell.
+"""hiPhive's file of force constants (.fcs): those of both orders in one supercell. Written through hiPhive.
 
-The file is a tar archive with a pickle, and a pickle can run programs: before hiPhive opens it, it is loaded with nothing
-allowed but what arrays of numbers need.
+The file is a tar archive with the supercell as ASE's JSON (``supercell``) and a pickle (``fc_dict``): a dictionary with
+``fc_dict``, blocks of eV/Å^n by tuples of atoms, in ascending order or in all orders. A pickle can run programs, and damaged
+ones of arrays crash NumPy, so that hiPhive, which loads it as it is, does not see it: it is read without running it.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import pickletools
 import tarfile
+import tempfile
 from itertools import combinations_with_replacement, permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,25 +16,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._core.atomic_write import replacing
-from ..._core.reading import reading
+from ..._core.reading import reading, require_size
+from ...checks import require_finite
 from ...crystal.supercells import primitive_matrix_of, reduce_to_primitive
 from ...crystal.symmetry import SYMPREC, space_group, symmetrized
+from ...crystal.validity import require_structure
 from ...errors import InputError
 from ...ifc.images import atom_at, enough, refolded, unfolded
 from ...ifc.residuals import check_force_constants, require_some
+from ...potentials.readers.inert_pickle import Reader
+from ...potentials.readers.stubs import Array
 from ...types import ForceConstants, Supercell, Supercells
+from ..ase_files import read_frames
 from .given import GivenConstants
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    import ase
+
 MOST = 2_000_000  # groups of atoms that are written or read, each an object of its own
 NAME = "force_constants.fcs"
-_HARMLESS = {
-    "numpy ndarray", "numpy dtype", "numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct",
-    "numpy.core.multiarray scalar", "numpy._core.multiarray scalar", "numpy._core.numeric _frombuffer",
-    "numpy.core.numeric _frombuffer",
-}  # fmt: skip
+ROOM = 2**28, 300  # bytes of the whole arrays, and times the size of the file: pairs beyond a cutoff have no blocks
 
 
 def _library() -> ModuleType:
@@ -105,26 +107,22 @@ def read_hiphive(path: str | Path, symprec: float = SYMPREC) -> GivenConstants:
     """What hiPhive's `ForceConstants.write` wrote; the primitive cell is that of its supercell.
 
     Raises:
-        InputError: hiPhive is not installed, another file, or an order is missing.
+        InputError: another file, a damaged one, or an order is missing.
     """
-    hiphive = _library()
     path = Path(path)
     with reading(path, "force constants of hiPhive"):
-        _require_harmless(path)
-        fcs = hiphive.ForceConstants.read(str(path))
-        missing = [str(order) for order in (2, 3) if order not in fcs.orders]
-        if missing:
-            raise InputError(f"it has no force constants of order {' and '.join(missing)}", "fit both")
-        atoms = fcs.supercell
+        atoms, blocks = _contents(path)
         lattice, scaled = atoms.cell.array, atoms.get_scaled_positions(wrap=False)
         matrix = primitive_matrix_of(lattice, scaled, atoms.numbers, symprec)
         crystal, kinds, vectors = reduce_to_primitive(lattice, scaled, atoms.numbers, atoms.get_masses(), matrix)
         n, N = crystal.n_atoms, len(kinds)
+        blocks = _checked(blocks, N)
+        require_size(72 * n * N * (1 + 3 * N), path.stat().st_size, *ROOM)
         home = np.array([int(np.flatnonzero(kinds == i)[0]) for i in range(n)])
         supercell = Supercell(np.rint(np.linalg.inv(matrix.T)).astype(int), kinds, vectors, home)
         fc2, fc3 = np.zeros((n, N, 3, 3)), np.zeros((n, N, N, 3, 3, 3))
         rows = {int(J): i for i, J in enumerate(home)}
-        for cluster, block in fcs.get_fc_dict().items():
+        for cluster, block in blocks.items():
             array = {2: fc2, 3: fc3}.get(len(cluster))
             if array is None:
                 continue  # higher orders
@@ -138,29 +136,50 @@ def read_hiphive(path: str | Path, symprec: float = SYMPREC) -> GivenConstants:
     return GivenConstants(cells, fc, origin=str(path))
 
 
-class _Arrays(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if f"{module} {name}" not in _HARMLESS:
-            asked = f"{module}.{name}"[:60]
-            raise InputError(
-                f"its pickle asks for {asked!r}, which no array needs", "it may be hostile: do not open it"
-            )
-        return super().find_class(module, name)
-
-
-def _require_harmless(path: Path) -> None:
-    """InputError unless the pickle of a file makes nothing but arrays, numbers and texts."""
+def _contents(path: Path) -> tuple[ase.Atoms, Any]:
+    """The supercell, and what the pickle holds as ``fc_dict``."""
     with tarfile.open(path, "r:") as archive:
         if not all(0 <= member.size <= min(path.stat().st_size, 2**31) for member in archive.getmembers()):
             raise InputError("it is not complete, or too large")
-        file = archive.extractfile("fc_dict")
-        if file is None:
+        members = [archive.extractfile(name) for name in ("fc_dict", "supercell")]
+        if members[0] is None or members[1] is None:
             raise InputError("it holds no force constants")
-        data = file.read()
-    for code, argument, _ in pickletools.genops(data):  # which compares lengths with what is there
-        if code.name in ("PUT", "BINPUT", "LONG_BINPUT", "FRAME") and (argument or 0) > len(data):
-            raise InputError("it is damaged: its pickle counts more objects than it has bytes")
-    _Arrays(io.BytesIO(data)).load()
+        data, cell = members[0].read(), members[1].read()
+    found = Reader(data, _no_storage).load()
+    if not isinstance(found, dict) or not isinstance(found.get("fc_dict"), dict):
+        raise InputError("it holds no force constants")
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        Path(file.name).write_bytes(cell)
+        try:
+            (atoms,) = read_frames(file.name, "json")
+        except InputError as error:
+            raise InputError(f"its supercell: {error.found.replace(file.name, 'JSON')}") from error
+    return require_structure(atoms), found["fc_dict"]
+
+
+def _no_storage(key: str) -> bytes:
+    raise InputError("its pickle asks for tensors, which no force constants need")
+
+
+def _checked(blocks: dict[Any, Any], N: int) -> dict[tuple[int, ...], np.ndarray]:
+    """Blocks of two and three atoms by their numbers."""
+    if len(blocks) > 6 * MOST:
+        raise InputError(f"it has {len(blocks)} blocks, and at most {6 * MOST} are read")
+    found = {}
+    for cluster, block in blocks.items():
+        if not isinstance(cluster, tuple) or not all(isinstance(k, (int, np.integer)) and 0 <= k < N for k in cluster):
+            raise InputError(f"{str(cluster)[:60]!r} names no atoms of its supercell, which has {N}")
+        if len(cluster) not in (2, 3):
+            continue  # other orders
+        array = block.array if isinstance(block, Array) else None
+        if array is None or array.shape != (3,) * len(cluster) or array.dtype.kind not in "fiu":
+            raise InputError(f"the force constants of atoms {cluster} are no {'×'.join('3' * len(cluster))} numbers")
+        require_finite(array, f"the force constants of atoms {cluster}")
+        found[cluster] = array.astype(float)
+    missing = [str(order) for order in (2, 3) if order not in {len(cluster) for cluster in found}]
+    if missing:
+        raise InputError(f"it has no force constants of order {' and '.join(missing)}", "fit both")
+    return found
 
 
 __all__ = ["read_hiphive", "write_hiphive"]

@@ -55,7 +55,7 @@ class Reader(pickle._Unpickler):
         if full in PLAIN:
             return PLAIN[full]
         if module.partition(".")[0] not in STUBBED:
-            raise InputError(f"refused, the file asks to import {full!r}, which no model needs; it may be hostile")
+            raise InputError(f"refused, the file asks to import {full!r}, which is no data; it may be hostile")
         if full not in self._stubs:
             self._stubs[full] = type(name.rpartition(".")[2], (Stub,), {"path": full})
         return self._stubs[full]

@@ -140,6 +140,13 @@ class Array:
         self.array = np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if fortran else "C")
 
 
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
+    """An array as pickles of protocol 5 have it."""
+    made = Array()
+    made.__setstate__((1, shape, dtype, order == "F", bytes(data) if isinstance(data, bytearray) else data))
+    return made
+
+
 def _scalar(dtype: Dtype, data: bytes | str) -> Any:
     return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype.dtype)[0]
 
@@ -163,5 +170,7 @@ PLAIN: dict[str, Any] = {
 }
 for _module in ("__builtin__", "builtins"):
     PLAIN |= {f"{_module}.{t.__name__}": t for t in (set, frozenset, list, tuple, dict, slice, complex)}
+for _module in ("numpy.core.numeric", "numpy._core.numeric"):
+    PLAIN[f"{_module}._frombuffer"] = _from_buffer
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     PLAIN |= {f"{_module}._reconstruct": Array, f"{_module}.scalar": _scalar}
