@@ -36,7 +36,7 @@ from .physics.collisions import make_stars
 from .physics.conductivity import wigner_heat_capacity
 from .physics.dealt_buckets import linewidths_of, pieces
 from .physics.diagnostics import judge_unlimited, require_scattering, say_if_width_is_off
-from .physics.domain import check_problem, check_ways, is_concrete, temperature_array
+from .physics.domain import check_harmonic, check_problem, check_ways, is_concrete, temperature_array
 from .physics.variational import full_populations
 from .plan.fc2_table import make_fc2_table
 from .plan.fc3_table import make_fc3_table
@@ -98,7 +98,11 @@ def phonons(plan: Plan, fc2: Array, nac: LongRange | None = None, *, tiling: Til
         fc2: (n, N2, 3, 3) eV/Å², compact.
         nac: GonzeLee(…) or Wang(…).
         tiling: sizes of pieces; those of JAX's default device unless given.
+
+    Raises:
+        InputError: arrays that do not fit the plan or are outside their domain; ValueError: double precision is off.
     """
+    check_harmonic(plan, fc2, nac)
     tiling = tiling_for() if tiling is None else tiling
     return harmonic.compiled_phonons(plan, fc2, nac, max(BYTES, tiling.least_bytes))
 
@@ -209,6 +213,11 @@ def kappa(
         InputError: arrays do not fit the plan, or numbers are outside their domain; concrete force constants that `solve`
             refuses; deviations of another equation (NaN inside transformations); ValueError: double precision is off.
     """
+    if broadening is None:
+        raise InputError(
+            "broadening is None",
+            "name it, since it decides the number: AdaptiveGaussian(), or Tetrahedron.for_plan(plan).with_capacity(plan, fc)",
+        )
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
     check_ways(tiling, heat_capacity_matrix)
     check_precision(precision)
@@ -317,6 +326,8 @@ def solve(
     check_transport(transport, memory)
     check_problem(plan, fc, temperatures, broadening, scattering, nac)
     check_ways(tiling, heat_capacity_matrix)
+    if progress is not None and not callable(progress):
+        raise InputError(f"progress is {progress!r}", "give a function of (q-points done, q-points in all)")
     check_precision(precision)
     T = temperature_array(temperatures)
     residuals = _check_constants(plan, fc)

@@ -56,12 +56,17 @@ def positive_integers(values: Sequence, name: str) -> tuple[int, ...]:
     return tuple(int(v) for v in array)
 
 
+COLDEST = 1e-3  # K: below, occupations of all modes of any mesh underflow
+
+
 def temperatures_above_zero(values: Sequence[float]) -> tuple[float, ...]:
     """Temperatures in K; raises InputError unless all are finite and positive."""
     if bad := [v for v in values if not (np.isfinite(v) and v > 0)]:
         raise InputError(
             f"temperatures must be above 0 K, got {bad[0]:g}: the conductivity diverges or is undefined there"
         )
+    if bad := [v for v in values if v < COLDEST]:
+        raise InputError(f"temperatures must be at least {COLDEST:g} K, got {bad[0]:g}")
     if len(values) == 0:
         raise InputError("no temperature was given", "name at least one, in K")
     return tuple(float(v) for v in values)

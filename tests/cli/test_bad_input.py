@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import lzma
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +17,9 @@ import ase.build
 import jax
 import numpy as np
 import pytest
+import yaml
 
+import wigner_jax as wj
 from wigner_jax._solve import make_plan, solve
 from wigner_jax.checks import imaginary_modes, positive_integers, refuse_imaginary
 from wigner_jax.cli.app import main
@@ -64,6 +70,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["-T", 0], "temperatures must be above 0 K, got 0"),
         (["-T", 300, -10], "temperatures must be above 0 K, got -10"),
         (["-T", "nan"], "temperatures must be above 0 K, got nan"),
+        (["-T", 1e-300], "temperatures must be at least 0.001 K, got 1e-300"),
         (["-T", "warm"], "invalid float value: 'warm'"),
         (["--boundary-mfp", 0], "--boundary-mfp must be above zero"),
         (["--broadening", "gaussian", "--sigma", -1], "--sigma must be above zero"),
@@ -79,6 +86,13 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (
             ["-o", "missing/kappa.hdf5"],
             "cannot write missing/kappa.hdf5: there is no folder missing: make it, or choose another place with -o",
+        ),
+        (["--symprec", "nan"], "--symprec must be above zero"),
+        (["--isotopes", "Si=28:1,1e300:0"], "masses of isotopes must be above 0 and below 1e+06 amu"),
+        (["--potential", "ase:ase.calculators.emt:EMT"], "the calculator EMT fails (No EMT-potential for Si): check"),
+        (
+            ["--potential", "ase:ase.calculators.emt:EMT", "--no-relax"],
+            "the calculator EMT fails (No EMT-potential for Si)",
         ),
         (["--threads", 0], "--threads must be a positive number, got 0: leave it out to use all cores"),
         (["--threads", 10**6], "--threads is 1000000, and this machine has"),
@@ -203,6 +217,73 @@ def test_force_constant_files(capsys, calculation: Path) -> None:
     assert "fc3.hdf5: not a complete HDF5 file" in refused(capsys, "kappa", source)
     (calculation / "fc3.hdf5").unlink()
     assert "holds no forces, and fc3.hdf5 and FORCES_FC3 are not beside it" in refused(capsys, "kappa", source)
+
+
+def test_a_structure_beside_force_constants(capsys, calculation: Path) -> None:
+    """phono3py writes phono3py_unitcell.yaml beside phono3py.yaml, fc2.hdf5 and fc3.hdf5: those are not its own."""
+    data = yaml.safe_load((calculation / "phono3py.yaml").read_text())
+    cell = calculation / "phono3py_unitcell.yaml"
+    cell.write_text(json.dumps({key: data[key] for key in ("unit_cell",)}))
+    line = refused(capsys, "kappa", cell, "--potential", "nonsense", "--mesh", 3, 3, 3)
+    assert "unknown potential 'nonsense'" in line
+    assert main(["kappa", str(cell), "--potential", "tersoff-1989", "--mesh", "3", "3", "3", "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("Si: 2 atoms")
+    (calculation / "foo.yaml").write_text("foo: bar\n")
+    line = refused(capsys, "kappa", calculation / "foo.yaml", "--potential", "tersoff-1989")
+    assert "foo.yaml is not a phono3py yaml" in line
+
+
+def test_letters_and_devices_that_are_not_there(in_an_empty_folder: Path) -> None:
+    """A terminal without Greek letters loses these, not the result; a device that is not there is bad input."""
+
+    def run(**variables: str) -> subprocess.CompletedProcess[bytes]:
+        command = [
+            sys.executable,
+            "-m",
+            "wigner_jax",
+            "kappa",
+            "Si",
+            "--potential",
+            "tersoff-1989",
+            "--mesh",
+            "1",
+            "1",
+            "1",
+        ]
+        return subprocess.run([*command, "--dry-run"], env=os.environ | variables, capture_output=True, check=False)
+
+    ascii_only = run(PYTHONIOENCODING="ascii")
+    assert ascii_only.returncode == 0
+    missing = run(JAX_PLATFORMS="nonsense")
+    assert missing.returncode == 2
+    assert b"JAX finds no device: JAX_PLATFORMS is 'nonsense': unset it" in missing.stderr
+    code = "import sys; from wigner_jax.cli.app import main; main(['prototypes']); print('\u03ba')"
+    given = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=False
+    )
+    assert given.returncode == 0
+    assert given.stdout.endswith(b"?\n")
+
+
+def test_displacements_are_counted_beforehand(capsys) -> None:
+    """--dry-run named the derivatives, whatever way was asked for."""
+    base = ["kappa", "SiC", "--potential", "tersoff-1989", "--mesh", "3", "3", "3", "--fc2-supercell", "1", "1", "1"]
+    base += ["--fc3-supercell", "1", "1", "1", "--dry-run"]
+    counts = []
+    for more in (
+        [],
+        ["--derivatives", "finite-displacement"],
+        ["--derivatives", "finite-displacement", "--pair-cutoff", "2"],
+    ):
+        assert main([*base, *more]) == 0
+        counts.append(re.search(r"evaluations (\d+)/(\d+)", capsys.readouterr().out).groups())
+    assert counts[0] != counts[1]
+    atoms, calculator = wj.prototype("SiC"), wj.WignerCalculator(wj.load_potential("tersoff-1989"))
+    cells = {"fc2_supercell": (1, 1, 1), "fc3_supercell": (1, 1, 1)}
+    _, report = wj.finite_displacements(atoms, calculator, **cells)
+    assert counts[1] == tuple(map(str, report.calls))
+    _, report = wj.finite_displacements(atoms, calculator, **cells, pair_cutoff=2.0)
+    assert counts[2] == tuple(map(str, report.calls))
 
 
 def test_options_that_do_not_go_with_a_yaml(capsys, calculation: Path) -> None:

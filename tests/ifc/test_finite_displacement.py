@@ -1,6 +1,7 @@
 """Finite displacements of any ASE calculator: they converge to automatic differentiation."""
 
 import sys
+import warnings
 from types import ModuleType
 
 import numpy as np
@@ -10,7 +11,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from wigner_jax import WignerCalculator, default_supercells, force_constants, load_potential
-from wigner_jax.errors import InputError
+from wigner_jax.errors import AccuracyWarning, InputError
 from wigner_jax.ifc.calculator_factory import calculator_of
 from wigner_jax.ifc.constraints import pair_distances
 from wigner_jax.ifc.finite_displacement import finite_displacements
@@ -45,6 +46,19 @@ def test_they_converge_to_automatic_differentiation():
     assert calls[0] == calls[1]
     assert calls[0][0] == 1
     assert calls[0][1] > 10
+
+
+def test_a_cutoff_within_the_displacements_is_said():
+    """Silicon atoms 3.055 Å apart, moved by 0.03 Å towards each other, meet Tersoff's cutoff: κ was 11 instead of 428."""
+    atoms, calculator = bulk("SiC", "zincblende", a=4.32035), WignerCalculator(load_potential("tersoff-1989"))
+    cells = {"fc2_supercell": (2, 2, 2), "fc3_supercell": (2, 2, 2)}
+    with pytest.warns(AccuracyWarning, match=r"0.03 Å break the symmetry of Φ3 by 1\d\d %: the forces jump"):
+        _, report = finite_displacements(atoms, calculator, **cells)
+    assert report.asymmetry[1] > 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AccuracyWarning)
+        _, near = finite_displacements(atoms, calculator, **cells, distance=0.025)
+    assert near.asymmetry[1] < 0.02
 
 
 def test_a_cutoff_of_pairs():

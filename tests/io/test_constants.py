@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import re
 import tarfile
+import warnings
 from typing import TYPE_CHECKING
 
 import h5py
@@ -319,6 +322,48 @@ def test_other_ways_of_writing_control(tmp_path):
     ]
     path.write_text("\n".join("&end" if line == "/" else line for line in lines) + "\n")
     np.testing.assert_allclose(kappa(read_force_constants(path)), kappa(made("diagonal")), rtol=1e-9)
+
+
+def test_fortran_lists(tmp_path):
+    """Commas between quoted names, repeats, values on several lines."""
+    path = shengbte(tmp_path) / "CONTROL"
+    text, given = path.read_text(), made("diagonal")
+    (elements,) = [line for line in text.splitlines() if line.strip().startswith("elements")]
+    kinds = re.findall(r'"(\w+)"', elements)
+    for names in (",".join(f"'{k}'" for k in kinds), " ".join(f'"{k} "' for k in kinds)):
+        changed = text.replace(elements, f" elements = {names}").replace("scell(:)=3 3 3", "scell(:)=3*3")
+        path.write_text(re.sub(r"ngrid\(:\)=(\d+) (\d+) (\d+)", r"ngrid(:)=\1,\n  \2,\n \3", changed))
+        found = read_force_constants(path)
+        assert found.mesh == given.mesh or given.mesh is None
+        assert found.supercells.crystal.numbers == given.supercells.crystal.numbers
+    path.write_text(text.replace("scell(:)=3 3 3", "scell(:)=" + 10 * "9999*1 "))
+    with pytest.raises(InputError, match="scell has more than 10240 values"):
+        read_force_constants(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("autoisotopes=.false.", "autoisotopes=.false.\n  isotopes=F", "says isotopes=.false., and isotopes scatter"),
+        (r"gfactors=\S+", "gfactors=0.05", r"says gfactors=\S+ 0.05 for its atoms where nature has 0"),
+        (r"gfactors=(\S+)", r"gfactors=\1 ", None),
+        ("autoisotopes=.false.", "autoisotopes=.true.", None),
+        ("autoisotopes=.false.", "autoisotopes=x", "autoisotopes is 'x'"),
+    ],
+)
+def test_isotopes_of_control_are_said(old, new, message, tmp_path):
+    """They were passed over without a word: κ of SiC at 3×3×3 points was 464 instead of 680."""
+    path = shengbte(tmp_path) / "CONTROL"
+    text = path.read_text()
+    assert re.search(old, text)
+    path.write_text(re.sub(old, new, text))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with contextlib.nullcontext() if new[-1] != "x" else pytest.raises(InputError, match=message):
+            read_force_constants(path)
+    words = [str(w.message) for w in said if "CONTROL says" in str(w.message)]
+    assert len(words) == (message is not None and new[-1] != "x")
+    assert all(re.search(message, w) for w in words), words
 
 
 def test_missing_files_are_named(tmp_path):

@@ -40,6 +40,15 @@ def test_rotational_invariance(carbide):
     assert np.isnan(third_over_second(cells, zero))
 
 
+@pytest.mark.parametrize("factor", [92.0, 1 / 48.0, 1.0])
+def test_units_where_rotations_say_nothing(factor):
+    """In a supercell within the range of the forces: Φ3 in Ry/Bohr³ gave κ of 0.1 instead of 464 without a word."""
+    cells, fc = analytic(wj.prototype("SiC"), (1, 1, 1), (1, 1, 1))
+    words = said(say_implausible, cells, dataclasses.replace(fc, fc3=factor * np.asarray(fc.fc3)))
+    assert len(words) == (factor != 1.0)
+    assert all("check the units of both" in w for w in words)
+
+
 @pytest.mark.parametrize("name", ["si-tersoff", "nacl-mace"])
 def test_honest_force_constants_are_not_questioned(name):
     material = load(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 
+import ase.build
 import jax
 import numpy as np
 import pytest
@@ -278,3 +279,83 @@ def test_frequencies_beyond_nature(problem):
     noisy = dataclasses.replace(fc, fc2=fc.fc2 - 1e-6)
     with pytest.raises(InputError, match="check the units of masses"):
         wj.solve(dataclasses.replace(plan, crystal=crystal), noisy, (300.0,), broadening=wj.AdaptiveGaussian())
+
+
+def test_objects_of_another_kind(problem):
+    """They left as AttributeErrors from the depths."""
+    plan, fc = problem
+    smooth = wj.AdaptiveGaussian()
+    for call in (wj.solve, wj.kappa):
+        for arguments, message in (
+            ((plan, (fc.fc2, fc.fc3)), "there is no Φ2"), ((plan, None), "there is no Φ2"), ((None, fc), "the plan is None"),
+        ):  # fmt: skip
+            with pytest.raises(InputError, match=message):
+                call(*arguments, broadening=smooth)
+    with pytest.raises(InputError, match="broadening is None: name it"):
+        wj.kappa(plan, fc, broadening=None)
+    with pytest.raises(InputError, match="progress is 3"):
+        wj.solve(plan, fc, progress=3)
+    with pytest.raises(InputError, match="the mesh is traced"):
+        jax.jit(lambda n: wj.make_plan(plan.supercells, n).mesh.qpoints)(np.array([3, 3, 3]))
+
+
+def test_phonons_look_at_what_they_are_given(problem):
+    """Φ2 of other shapes gave other frequencies, or the right ones of a tiled array; NaN gave NaN."""
+    plan, fc = problem
+    fc2 = np.asarray(fc.fc2)
+    bad = {
+        "Φ2: shape": (fc2[:, :4], fc2[:1], np.concatenate([fc2] * 4)), "Φ2 holds 144 non-finite": (fc2 * np.nan,),
+        "numbers of the type complex128": (fc2 * 1j,),
+    }  # fmt: skip
+    for call in (wj.phonons, wj.phonon_bands):
+        assert call(plan, fc2) is not None
+        for message, arrays in bad.items():
+            for array in arrays:
+                with pytest.raises(InputError, match=message):
+                    call(plan, array)
+        crystal = dataclasses.replace(plan.crystal, masses=-np.asarray(plan.crystal.masses))
+        with pytest.raises(InputError, match="a mass is not above 0"):
+            call(dataclasses.replace(plan, crystal=crystal), fc2)
+        jax.config.update("jax_enable_x64", False)
+        try:
+            with pytest.raises(ValueError, match="double precision is off"):
+                call(plan, fc2)
+        finally:
+            jax.config.update("jax_enable_x64", True)
+
+
+@pytest.mark.parametrize("method", ["gonze", "wang"])
+def test_charges_that_only_a_transformation_knows(problem, method):
+    """A negative dielectric constant or factor gave a number under jit, where nothing can be refused."""
+    plan, fc = problem
+    charges = np.stack([np.eye(3) * 2.7, np.eye(3) * -2.7])
+    made = wj.make_nac(plan.supercells, wj.BornCharges(charges, 6.5 * np.eye(3), np.array(14.4)), method=method)
+
+    @jax.jit
+    def kappa(dielectric, factor):
+        nac = dataclasses.replace(made, born=wj.BornCharges(charges, dielectric, factor))
+        return wj.kappa(plan, fc, broadening=wj.AdaptiveGaussian(), nac=nac).kappa_P[0, 0]
+
+    skew = np.eye(3) + 0.1 * np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]])
+    assert np.isfinite(kappa(6.5 * np.eye(3), 14.4))
+    assert np.isfinite(kappa(6.5 * skew, 14.4))
+    for dielectric, factor in (
+        (-6.5 * np.eye(3), 14.4), (0 * np.eye(3), 14.4), (np.diag([6.5, 6.5, -6.5]), 14.4), (6.5 * np.eye(3), -14.4),
+        (6.5 * np.eye(3), 0.0), (np.nan * np.eye(3), 14.4), (6.5 * np.array([[1, 2, 0], [2, 1, 0], [0, 0, 1]]), 14.4),
+    ):  # fmt: skip
+        assert np.isnan(kappa(dielectric, factor))
+
+
+def test_long_primitive_vectors_are_said(problem):
+    """Tetrahedra follow them: κ of SiC moved by a quarter on the same points."""
+    plan, _ = problem
+    for change, said in (([[0, 1, 0], [0, 0, 1], [1, 0, 0]], False), ([[1, 3, -2], [0, 1, 5], [0, 0, 1]], True)):
+        atoms = bulk("SiC", "zincblende", a=4.36)
+        atoms = ase.build.make_supercell(atoms, change)
+        plan = wj.make_plan(wj.supercells_from_atoms(atoms, (1, 1, 1), (1, 1, 1)), (3, 3, 3))
+        for symmetrized in (False, True):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                wj.Tetrahedron.for_plan(plan, symmetrized)
+            words = [str(w.message) for w in caught if "primitive vectors are long" in str(w.message)]
+            assert bool(words) == (said and not symmetrized)

@@ -175,6 +175,14 @@ def configure_jax(threads: int | None) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # the backend runs already if a program calls main(): it keeps its devices
         jax.config.update("jax_num_cpu_devices", threads or cores)
+    if "JAX_PLATFORMS" in os.environ:
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(
+                f"JAX finds no device: JAX_PLATFORMS is {os.environ['JAX_PLATFORMS'][:60]!r}",
+                "unset it, or install JAX for that device",
+            ) from error
     enable_compilation_cache()
     trim_malloc_after_compilation()
 
@@ -196,6 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         and isinstance(sys.stdout, io.TextIOWrapper)
     ):
         sys.stdout.reconfigure(line_buffering=True)  # what was printed is not lost
+    for stream in (sys.stdout, sys.stderr):  # a terminal that has no Greek letters loses them, not the result
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     code = _run(arguments)
     wait_if_ending()
     return code

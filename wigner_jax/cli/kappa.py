@@ -384,8 +384,8 @@ def _ahead(
     crystal = cells.crystal
     chosen = _mesh_of(wanted, crystal) or (None if "q_mesh" in atoms.info else mesh_for(crystal))
     chosen = generalized_mesh(cells, wanted or MESH_LENGTH)[1] if arguments.grg else chosen
-    settings = ScreenSettings(mesh=chosen, fc2_supercell=fc2, fc3_supercell=fc3)
-    return f"{formula(crystal)}: {estimate(atoms, found, settings).line().strip()}"
+    settings = ScreenSettings(mesh=chosen, fc2_supercell=fc2, fc3_supercell=fc3, derivatives=arguments.derivatives)
+    return f"{formula(crystal)}: {estimate(atoms, found, settings, arguments.pair_cutoff).line().strip()}"
 
 
 def _broadening(arguments: argparse.Namespace, plan: Plan) -> Broadening:

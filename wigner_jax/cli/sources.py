@@ -125,6 +125,7 @@ def source_of(arguments: argparse.Namespace) -> tuple[str | ase.Atoms, str | Non
     Raises:
         InputError: no source or two, or options that do not go with it.
     """
+    positive(arguments.symprec, "--symprec")
     if (arguments.source is None) == (arguments.fc is None):
         what = "there is neither SOURCE nor --fc" if arguments.fc is None else "--fc stands instead of SOURCE"
         raise InputError(what, f"give one of them, see wigner-jax {arguments.command} --help")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..types import Crystal
 
 COMPLETE = 0.01  # abundances must sum to 1 within this; they are divided by their sum
+HEAVIEST = 1e6  # amu
 EXAMPLE = "give for example Si=27.9769:0.95,28.9765:0.05, or C=12 for one isotope"
 
 
@@ -36,8 +37,8 @@ def isotope_mixture(masses: Sequence[float], abundances: Sequence[float]) -> tup
     m, c = (np.atleast_1d(as_numbers(x)).astype(float) for x in (masses, abundances))
     if m.shape != c.shape or m.ndim != 1 or not len(m):
         raise InputError(f"{m.size} masses and {c.size} abundances", "give one abundance for every mass")
-    if not np.all(np.isfinite(m) & (m > 0)):
-        raise InputError("masses of isotopes must be above 0 amu", EXAMPLE)
+    if not np.all((m > 0) & (m < HEAVIEST)):
+        raise InputError(f"masses of isotopes must be above 0 and below {HEAVIEST:g} amu", EXAMPLE)
     if not np.all(np.isfinite(c) & (c >= 0)) or not abs(c.sum() - 1) <= COMPLETE:
         raise InputError(f"abundances sum to {c.sum():g}", "they must not be negative, and sum to 1")
     c = c / c.sum()

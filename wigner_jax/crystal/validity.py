@@ -136,7 +136,7 @@ def _require_full_sites(atoms: ase.Atoms, where: str) -> None:
     if isinstance(sites, dict):
         for site, species in sites.items():
             shares = species if isinstance(species, dict) else {str(site): species}
-            values = [_share(x) for x in shares.values()]
+            values = [1.0 if x == "?" else _share(x) for x in shares.values()]  # of cif: not given, which means full
             if not (abs(sum(values) - 1) < OCCUPANCY and abs(max(values) - 1) < OCCUPANCY):
                 words = ", ".join(f"{name} {value:g}" for name, value in zip(shares, values, strict=True))
                 raise InputError(f"site {site} of {where} is partly occupied ({words})", remedy)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from .._core.reading import reason
 from ..errors import InputError
 from .calculator_factory import as_calculator, is_factory, is_torch_sim, make_calculator, name_of_factory
 from .calculator_pool import CalculatorPool, require_processes
@@ -33,6 +34,20 @@ class BatchedForces(Protocol):
         ...
 
 
+@contextlib.contextmanager
+def speaking_for(calculator: Any) -> Iterator[None]:
+    """What a calculator raises becomes an `InputError` that names it: an element that it does not know, say."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the calculator {name_of_calculator(calculator)} fails ({reason(error)})",
+            "check that it knows the elements and the cell (--debug shows where)",
+        ) from error
+
+
 def one_by_one(calculator: Calculator, structures: Iterable[ase.Atoms]) -> Iterator[tuple[int, np.ndarray]]:
     """(index, forces (N, 3) eV/Å), one structure after the other."""
     for index, atoms in enumerate(structures):
@@ -47,7 +62,8 @@ def forces_as_they_come(
 
     def pairs() -> Generator[tuple[int, np.ndarray], None, None]:
         batched = getattr(calculator, "batched_forces", None)
-        yield from one_by_one(calculator, structures) if batched is None else batched(structures)
+        with speaking_for(calculator):
+            yield from one_by_one(calculator, structures) if batched is None else batched(structures)
 
     return contextlib.closing(pairs())
 
@@ -99,4 +115,5 @@ __all__ = [
     "name_of_calculator",
     "one_by_one",
     "own_processes_end",
+    "speaking_for",
 ]

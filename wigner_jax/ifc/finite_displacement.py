@@ -19,7 +19,7 @@ from ..crystal.low_dimensional import one_number
 from ..crystal.supercells import integer_matrix, nine_numbers, primitive_matrix_of
 from ..crystal.symmetry import SYMPREC, symmetrized
 from ..crystal.validity import require_structure
-from ..errors import InputError
+from ..errors import InputError, say
 from ..types import Crystal, Supercells
 from .batched_forces import calculator_for, forces_as_they_come, own_processes_end
 from .phono3py_bridge import make_supercell_map, peer_constants
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 DISTANCE = 0.03  # Å: that of κ_SRME and of phono3py
+ASYMMETRY = 0.1  # of the norm of force constants: more than this is said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +45,13 @@ class DisplacementReport:
     Attributes:
         calls: evaluations of the forces.
         distance: Å.
+        asymmetry: how much of the norm the projection onto the symmetries changed: some 1e-4 and 0.01 at 0.03 Å for smooth
+            forces, and less for smaller displacements; NaN without the projection.
     """
 
     calls: tuple[int, int]  #: evaluations of the forces
     distance: float  #: Å
+    asymmetry: tuple[float, float] = (float("nan"), float("nan"))  #: of the norm, taken out by the projection
 
 
 def finite_displacements(
@@ -87,12 +91,74 @@ def finite_displacements(
     Raises:
         InputError: phono3py is missing; no supercell is given, or one so small that symmetry leaves nothing of its force
             constants; forces that are not finite or of the wrong shape; processes for what cannot be made in them.
+
+    Warns:
+        AccuracyWarning: the displacements break the symmetry of the force constants by more than 10 %.
     """
+    peer = _displaced(atoms, fc2_supercell, fc3_supercell, distance, pair_cutoff, symprec)
+    found = calculator_for(calculator, processes)
+    displaced = {"fc2": peer.phonon_supercells_with_displacements, "fc3": peer.supercells_with_displacements}
+    with own_processes_end(found, calculator):
+        forces = {name: _forces(name, cells, found, progress) for name, cells in displaced.items()}
+    peer.phonon_forces, peer.forces = forces["fc2"], forces["fc3"]
+    peer.produce_fc2()
+    peer.produce_fc3()
+    asymmetry = (float("nan"), float("nan"))
+    if symmetrize:
+        before = [np.array(x) for x in (peer.fc2, peer.fc3)]
+        try:
+            peer.symmetrize_fc2(use_symfc_projector=True)
+            peer.symmetrize_fc3(use_symfc_projector=True)
+            after = (np.asarray(peer.fc2), np.asarray(peer.fc3))
+            parts = [_change(a, b) for a, b in zip(before, after, strict=True)]
+            asymmetry = (parts[0], parts[1])
+            _say_asymmetry(asymmetry, distance, pair_cutoff)
+        except AssertionError:  # symfc's, of an empty basis
+            raise InputError(
+                "symmetry leaves no force constants in one of the supercells", "take a larger one"
+            ) from None
+    calls = [sum(cell is not None for cell in cells) for cells in displaced.values()]
+    return peer_constants(peer), DisplacementReport((calls[0], calls[1]), distance, asymmetry)
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> float:
+    return float(np.linalg.norm(before - after) / np.linalg.norm(after)) if np.any(after) else float("nan")
+
+
+def _say_asymmetry(asymmetry: tuple[float, float], distance: float, pair_cutoff: float | None) -> None:
+    """Warns where symmetry had to change force constants by more than displacements of smooth forces need: some 1 % of Φ3."""
+    broken = [f"{name} by {100 * x:.0f} %" for name, x in zip(("Φ2", "Φ3"), asymmetry, strict=True) if x > ASYMMETRY]
+    if broken and pair_cutoff is None:
+        say(
+            f"finite displacements of {distance:g} Å break the symmetry of {' and of '.join(broken)}: the forces jump within that"
+            " distance (a pair crosses the cutoff of the potential, say) or are noise; compare another displacement"
+        )
+
+
+def count_displacements(
+    atoms: ase.Atoms,
+    *,
+    fc2_supercell: Sequence | None = None,
+    fc3_supercell: Sequence | None = None,
+    distance: float = DISTANCE,
+    pair_cutoff: float | None = None,
+    symprec: float = SYMPREC,
+) -> tuple[int, int]:
+    """Evaluations of the forces that `finite_displacements` will take, in the supercells of Φ2 and Φ3; nothing is computed."""
+    peer = _displaced(atoms, fc2_supercell, fc3_supercell, distance, pair_cutoff, symprec)
+    second, third = peer.phonon_supercells_with_displacements, peer.supercells_with_displacements
+    return len(second), sum(cell is not None for cell in third)
+
+
+def _displaced(
+    atoms: ase.Atoms, fc2_supercell: Sequence | None, fc3_supercell: Sequence | None, distance: float,
+    pair_cutoff: float | None, symprec: float,
+) -> Any:  # fmt: skip
+    """phono3py's object with its displacements."""
     unit, primitive = _unit_cell(atoms, distance, symprec)
     pair_cutoff = None if pair_cutoff is None else one_number(pair_cutoff, "the cutoff of pairs")
     if pair_cutoff is not None and not (np.isfinite(pair_cutoff) and pair_cutoff > 0):
         raise InputError(f"the cutoff of pairs is {pair_cutoff:g} Å", "it must be above 0")
-    found = calculator_for(calculator, processes)
     from phono3py import Phono3py
 
     peer = Phono3py(
@@ -105,22 +171,7 @@ def finite_displacements(
     )
     peer.generate_displacements(distance=distance, cutoff_pair_distance=pair_cutoff)
     peer.generate_fc2_displacements(distance=distance)
-    displaced = {"fc2": peer.phonon_supercells_with_displacements, "fc3": peer.supercells_with_displacements}
-    with own_processes_end(found, calculator):
-        forces = {name: _forces(name, cells, found, progress) for name, cells in displaced.items()}
-    peer.phonon_forces, peer.forces = forces["fc2"], forces["fc3"]
-    peer.produce_fc2()
-    peer.produce_fc3()
-    if symmetrize:
-        try:
-            peer.symmetrize_fc2(use_symfc_projector=True)
-            peer.symmetrize_fc3(use_symfc_projector=True)
-        except AssertionError:  # symfc's, of an empty basis
-            raise InputError(
-                "symmetry leaves no force constants in one of the supercells", "take a larger one"
-            ) from None
-    calls = [sum(cell is not None for cell in cells) for cells in displaced.values()]
-    return peer_constants(peer), DisplacementReport((calls[0], calls[1]), distance)
+    return peer
 
 
 def harmonic_displacements(
@@ -219,6 +270,7 @@ def _forces(
 __all__ = [
     "DISTANCE",
     "DisplacementReport",
+    "count_displacements",
     "finite_displacements",
     "harmonic_displacements",
 ]

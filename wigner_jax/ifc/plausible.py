@@ -7,8 +7,8 @@ Physics 12, 275 (1961)):
 
 The left side has the unit of Φ3 times a length. Over the pairs of nearest neighbours it is compared with the right: the factor
 λ = L·R / L·L that Φ3 would need is 1 for short-ranged forces (0.95 for silicon by DFT in 64 atoms, 0.62 for NaCl, whose
-Coulomb forces the supercell cuts), if L and R are parallel; where they are not (their cosine is below 0.8), nothing can be
-said: supercells within the range of the forces, strongly ionic crystals.
+Coulomb forces the supercell cuts), if L and R are parallel; where they are not (their cosine is below 0.8), λ says
+nothing: supercells within the range of the forces, strongly ionic crystals. Then the sizes alone are compared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..crystal.distances import nearest_share
+from ..crystal.distances import nearest_share, shortest_distance
 from ..crystal.elements import ELEMENTS, SYMBOLS
 from ..crystal.snapping import say_lost
 from ..errors import say
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NEIGHBOURS = 1.15  # times the shortest distance of an atom: its nearest neighbours
 PARALLEL = 0.8  # cosine from which λ means something
 FACTOR = 4.0  # λ outside 1/4 to 4 is said
+SIZES = (0.3, 60.0)  # of max |Φ3| d / max |Φ2|, where λ is not known: 4.3 (LiBr) to 5.9 (silicon) by DFT
 NEAREST = (0.6, 1.7)  # of the sum of covalent radii: crystals but those of noble gases have 0.7 to 1.5
 MASSES = (0.5, 3.1)  # of the natural mass: tritium has 3.0
 NOBLE = (2, 10, 18, 36, 54, 86)
@@ -52,11 +53,23 @@ def say_implausible(supercells: Supercells, fc: ForceConstants) -> None:
     if not NEAREST[0] < share < NEAREST[1] and not set(crystal.numbers) & set(NOBLE):
         say(f"the nearest atoms are {share:.2g} times the sum of their covalent radii apart: check the unit of length")
     factor = third_over_second(supercells, fc)
+    size = _size_of_third(crystal, fc) if np.isnan(factor) else np.nan
+    if size < SIZES[0] or size > SIZES[1]:
+        say(
+            f"the largest Φ3 times the shortest distance is {size:.2g} times the largest Φ2, where crystals have about 5: check the"
+            " units of both"
+        )
     if factor < 1 / FACTOR or factor > FACTOR:
         say(
             f"Φ3 is {1 / factor:.2g} times what rotational invariance demands of it beside Φ2: check the units of both, and"
             " whether they are of one crystal"
         )
+
+
+def _size_of_third(crystal: Crystal, fc: ForceConstants) -> float:
+    """max |Φ3| d / max |Φ2| with the shortest distance d; NaN without Φ2."""
+    largest = float(np.abs(fc.fc2).max())
+    return float(np.abs(fc.fc3).max()) * shortest_distance(crystal) / largest if largest > 0 else np.nan
 
 
 def third_over_second(supercells: Supercells, fc: ForceConstants) -> float:

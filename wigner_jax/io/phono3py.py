@@ -231,6 +231,7 @@ def _from_forces(
         copies = abs(float(np.linalg.det(np.array(data.get(name, np.eye(3)), float).reshape(3, 3))))
         if not copies * len(cell_of(data, "unit_cell", path, units).positions) <= MOST_ATOMS:
             raise InputError(f"{name} of {path} makes more than {MOST_ATOMS} atoms", "check it")
+    _require_forces(data, path)
     try:
         # units are read here: the peer refuses those that are not its calculator's
         parsed = load_phono3py_yaml({key: value for key, value in data.items() if key != "physical_unit"})
@@ -252,9 +253,10 @@ def _from_forces(
             peer, fc_calculator=calculator, use_symfc_projector=True, is_compact_fc=not _is_reducible(peer)
         )
     except Exception as error:  # the peer's parsers raise whatever they meet
-        reason = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split())[:160] if isinstance(error, (RuntimeError, FileNotFoundError)) else ""
         raise InputError(
-            f"phono3py cannot make force constants from {path} ({reason[:160]})", "check its forces"
+            f"phono3py cannot make force constants from {path} ({said or 'displacements and forces do not fit together'})",
+            "check its forces",
         ) from error
     if peer.fc2 is None or peer.fc3 is None:
         raise InputError(
@@ -262,6 +264,36 @@ def _from_forces(
         )
     cells, fc = peer_constants(peer, units.length, symprec)
     return cells, ForceConstants(fc.fc2 * units.fc2, fc.fc3 * units.fc3)
+
+
+def _require_forces(data: dict[str, Any], path: Path) -> None:
+    """InputError unless all forces in a yaml are finite, three for each atom, of one number of atoms in a dataset."""
+    for key in ("displacement_pairs", "displacements", "phonon_displacements", "dataset", "phonon_dataset"):
+        first: int | None = None
+        left, count = [data.get(key)], 0
+        while left:
+            item = left.pop()
+            if isinstance(item, dict):
+                if "forces" in item:
+                    count += 1
+                    what = f"the forces of displacement {count} in {key} of {path}"
+                    try:
+                        forces = np.array(item["forces"], float)
+                    except (TypeError, ValueError):
+                        raise InputError(f"{what} are not three numbers for each atom", "check the file") from None
+                    if forces.ndim not in (2, 3) or forces.shape[-1] != 3:
+                        raise InputError(f"{what} are not three numbers for each atom", "check the file")
+                    if not np.isfinite(forces).all():
+                        raise InputError(f"{what} are not finite", "repeat that calculation")
+                    first = forces.shape[-2] if first is None else first
+                    if forces.shape[-2] != first:
+                        raise InputError(
+                            f"{what} are of {forces.shape[-2]} atoms, others of {first}",
+                            "it is truncated: make it anew",
+                        )
+                left += [value for name, value in item.items() if name != "forces"]
+            elif isinstance(item, list) and item and isinstance(item[0], (dict, list)):
+                left += reversed(item)
 
 
 def _is_reducible(peer: Any) -> bool:

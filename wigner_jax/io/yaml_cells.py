@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._core.reading import OPENERS, reading
+from .._core.reading import OPENERS, read_bytes, reading
 from .._core.reading import read_yaml as load_yaml
 from ..crystal.elements import ELEMENTS, NATURAL_MASS, SYMBOLS, masses_of
 from ..crystal.validity import require_cell, right_handed
@@ -77,10 +78,21 @@ def has_forces(data: dict[str, Any]) -> bool:
 def holds_force_constants(path: str | Path) -> bool:
     """Whether a yaml has forces or force constants, inside or beside it; else it is a mere structure."""
     path = Path(path)
-    if any(beside(path, name) is not None for name in FILES_OF_CONSTANTS):
+    if any(beside(path, name) is not None for name in FILES_OF_CONSTANTS) and _has_supercell(path):
         return True
     data = read_yaml(path)
     return has_forces(data) or "force_constants" in data
+
+
+def _has_supercell(path: Path) -> bool:
+    """Whether force constants beside a yaml can be its own: phono3py_unitcell.yaml lies beside those of phono3py.yaml."""
+    with reading(path, "a complete yaml file"):
+        return (
+            re.search(
+                rb"^[\"']?(phonon_)?supercell[\"']?\s*:|[{,]\s*\"(phonon_)?supercell\"\s*:", read_bytes(path), re.M
+            )
+            is not None
+        )
 
 
 def has_constants(structure: Any, model: Any = None) -> bool:
@@ -115,8 +127,14 @@ def cell_of(data: dict[str, Any], name: str, path: Path, units: Units) -> YamlCe
         moments = _moments(points, f"the {name} of {path}")
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} has no usable {name} ({error}): it is truncated or too old; write it anew") from error
+    except KeyError as error:
+        raise InputError(
+            f"{path} has no {name}, or one without {error}", "it is truncated, or of another kind: write it anew"
+        ) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"the {name} of {path} has a lattice or coordinates that are not three numbers each", "check the file"
+        ) from error
     require_cell(lattice, positions, numbers, masses, f"the {name} of {path}")
     return YamlCell(*right_handed(lattice, positions), numbers, masses, moments)
 

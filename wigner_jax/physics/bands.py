@@ -10,6 +10,7 @@ from .._core.programs import Effort, program
 from .._core.pytree import host_data
 from ..plan.band_path import BandPath, high_symmetry_path, off_centre
 from ..plan.mesh import first_zone
+from .domain import check_harmonic
 from .phonons import frequencies_and_eigenvectors
 
 if TYPE_CHECKING:
@@ -43,7 +44,11 @@ def phonon_bands(plan: Plan, second: Array, nac: LongRange | None = None) -> Ban
 
     Args:
         second: (n, N2, 3, 3) eV/Å².
+
+    Raises:
+        InputError: arrays that do not fit the plan or are outside their domain; ValueError: double precision is off.
     """
+    check_harmonic(plan, second, nac)
     path = high_symmetry_path(plan.crystal)
     if path is None:
         return None

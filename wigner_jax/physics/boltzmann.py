@@ -24,7 +24,7 @@ import numpy as np
 
 from .._core.programs import program
 from .._core.pytree import host_data
-from ..errors import say
+from ..errors import InputError, say
 from ..units import KAPPA
 from .collisions import Stars, collisions_of, inverse_sinh, make_stars, scalar_stars
 from .conductivity import VOIGT, star_average
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 LIMIT = 4 * 2**30  # bytes of assembled operators
 TOLERANCE = 1e-8  # of the residual; κ is off by about its square
 MOST_ITERATIONS = 200
+WORST = 0.1  # residual of what is still taken as a solution, with a warning
 
 
 @host_data
@@ -324,8 +325,16 @@ def say_how_it_ended(found: FullSolution) -> None:
 
     Warns:
         AccuracyWarning: with the residual.
+
+    Raises:
+        InputError: a residual above `WORST`: the iterate is no solution.
     """
     for T, status, residual, lowest in zip(found.temperatures, found.status, found.residual, found.lowest, strict=True):
+        if status != CONVERGED and not residual < WORST:
+            raise InputError(
+                f"the linearised equation has no solution at {T:g} K: {status} (residual {residual:.1e}, lowest Ritz value {lowest:.2g})",
+                "take a finer mesh or a wider broadening",
+            )
         if status != CONVERGED:
             say(
                 f"the linearised equation at {T:g} K: {status} (residual {residual:.1e}, lowest Ritz value {lowest:.2g}); κ is that of"

@@ -121,6 +121,48 @@ def _check_correction(plan: Plan, nac: LongRange | None) -> None:
         )
 
 
+CELL = "check which supercell they are for"
+
+
+def _require_array(name: str, array: Any, shape: tuple[int, ...], remedy: str) -> None:
+    """Raises InputError unless it has this shape and holds real, finite numbers in the machine's order of bytes."""
+    if np.shape(array) != shape:
+        raise InputError(f"{name}: shape {np.shape(array)} where the plan has {shape}", remedy)
+    dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
+    if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)) or not dtype.isnative:
+        order = "" if dtype.isnative else " in another order of bytes"
+        raise InputError(f"{name}: numbers of the type {dtype.name}{order}", "give real ones: np.asarray(x, float)")
+    if is_concrete(array):
+        require_finite(array, name)
+
+
+def check_harmonic(plan: Plan, fc2: Any, nac: LongRange | None) -> None:
+    """The part of `check_problem` that phonons need.
+
+    Raises:
+        InputError: a plan, Φ2 or charges that are none, of other shapes or outside their domain; ValueError: double precision
+            is off.
+    """
+    require_double_precision()
+    if not hasattr(plan, "fc2_table"):
+        raise InputError(f"the plan is {_in_short(plan)}", "make one with make_plan(supercells, mesh)")
+    if fc2 is None:
+        raise InputError("there is no Φ2", "give ForceConstants(fc2, fc3)")
+    check_options(None, Scattering(), nac)
+    n = plan.crystal.n_atoms
+    _require_array("Φ2", fc2, (n, plan.fc2_table.supercell_atoms, 3, 3), CELL)
+    born = getattr(nac, "born", None)
+    if born:
+        remedy = "give the charges of the atoms of the primitive cell"
+        _require_array("Born charges", born.charges, (n, 3, 3), remedy)
+        _require_array("the dielectric tensor", born.dielectric, (3, 3), remedy)
+    _check_correction(plan, nac)
+    if is_concrete(plan.crystal.masses) and not np.all(real_numbers(plan.crystal.masses, "the masses") > 0):
+        raise InputError("a mass is not above 0", "check the masses of the crystal")
+    if born and is_concrete(born):
+        require_charges(born)
+
+
 def check_problem(
     plan: Plan,
     fc: ForceConstants,
@@ -137,34 +179,15 @@ def check_problem(
     Raises:
         InputError: see above; ValueError: double precision is off.
     """
-    require_double_precision()
+    check_harmonic(plan, getattr(fc, "fc2", None), nac)
     check_options(broadening, scattering, nac)
     temperature_array(temperatures)
-    n, N2, N3 = plan.crystal.n_atoms, plan.fc2_table.supercell_atoms, plan.fc3_table.supercell_atoms
-    expected: list[tuple[str, Any, tuple[int, ...], str]] = [
-        ("Φ2", fc.fc2, (n, N2, 3, 3), "check which supercell they are for"),
-        ("Φ3", fc.fc3, (n, N3, N3, 3, 3, 3), "check which supercell they are for"),
-    ]
+    if not hasattr(fc, "fc3"):
+        raise InputError(f"the force constants are {_in_short(fc)}", "give ForceConstants(fc2, fc3)")
+    n, N3 = plan.crystal.n_atoms, plan.fc3_table.supercell_atoms
+    _require_array("Φ3", fc.fc3, (n, N3, N3, 3, 3, 3), CELL)
     variances = scattering.variances(plan)
     if variances is not None:
-        expected.append(("Scattering.isotope", variances, (n,), "give one mass variance for each atom"))
-    if born := getattr(nac, "born", None):
-        remedy = "give the charges of the atoms of the primitive cell"
-        expected.append(("Born charges", born.charges, (n, 3, 3), remedy))
-        expected.append(("the dielectric tensor", born.dielectric, (3, 3), remedy))
-    for name, array, shape, remedy in expected:
-        if np.shape(array) != shape:
-            raise InputError(f"{name}: shape {np.shape(array)} where the plan has {shape}", remedy)
-        dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
-        if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)) or not dtype.isnative:
-            order = "" if dtype.isnative else " in another order of bytes"
-            raise InputError(f"{name}: numbers of the type {dtype.name}{order}", "give real ones: np.asarray(x, float)")
-        if is_concrete(array):
-            require_finite(array, name)
-    _check_correction(plan, nac)
-    if is_concrete(plan.crystal.masses) and not np.all(real_numbers(plan.crystal.masses, "the masses") > 0):
-        raise InputError("a mass is not above 0", "check the masses of the crystal")
-    if born and is_concrete(born):
-        require_charges(born)
+        _require_array("Scattering.isotope", variances, (n,), "give one mass variance for each atom")
     if is_concrete(variances) and variances is not None and not np.all(np.asarray(variances) >= 0):
         raise InputError("Scattering.isotope holds negative mass variances", "give variances of the relative masses")

@@ -40,8 +40,13 @@ def _volume(crystal: Crystal) -> Array:
 
 
 def _prefactor(born: BornCharges, crystal: Crystal) -> Array:
-    """P = factor 4π/V, eV/Å²."""
-    return jnp.asarray(born.factor) * 4 * pi / _volume(crystal)
+    """P = factor 4π/V, eV/Å²; NaN outside the domain, where a transformation alone knows the values: the factor must be above
+    0, and so must all leading minors of the symmetric part of ε."""
+    factor, e = jnp.asarray(born.factor), jnp.asarray(born.dielectric)
+    e = 0.5 * (e + e.T)
+    minors = (e[0, 0], e[0, 0] * e[1, 1] - e[0, 1] ** 2, jnp.linalg.det(e))
+    inside = (factor > 0) & (minors[0] > 0) & (minors[1] > 0) & (minors[2] > 0)
+    return factor * jnp.where(inside, 4 * pi, jnp.nan) / _volume(crystal)
 
 
 def _to_cartesian(qpoint: Array, crystal: Crystal) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 import spglib
 
@@ -86,6 +87,11 @@ def first_zone(qpoints: np.ndarray, lattice: np.ndarray) -> np.ndarray:
 
 def mesh_dims(dims: Sequence[int]) -> tuple[int, int, int]:
     """Three positive integers whose product numbers the points; raises InputError."""
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(dims)):
+        raise InputError(
+            "the mesh is traced by a transformation, and shapes depend on it",
+            "make the plan outside, and close over it",
+        )
     try:
         array = np.empty(0) if isinstance(dims, str) else as_numbers(dims)
     except ValueError:

@@ -11,6 +11,7 @@ from ..crystal.elements import masses_of
 from ..crystal.symmetry import SYMPREC, space_group
 from ..crystal.validity import require_structure
 from ..errors import InputError, say
+from ..ifc.batched_forces import speaking_for
 from ..potentials.base import Potential
 from ..potentials.calculator import WignerCalculator
 from ..types import Crystal
@@ -75,7 +76,8 @@ def relax_k_srme(
     calculator: Any = WignerCalculator(potential) if isinstance(potential, Potential) else potential
     current = require_structure(atoms).copy()
     current.calc = calculator
-    stages = _stages(current, (True, False) if free else (True,), fmax, max_steps, symprec)
+    with speaking_for(calculator):
+        stages = _stages(current, (True, False) if free else (True,), fmax, max_steps, symprec)
     converged, steps, groups = stages.converged, stages.steps, stages.groups
     report = ProtocolReport(
         converged=(converged[0], converged[1] if free else True),

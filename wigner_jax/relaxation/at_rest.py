@@ -9,6 +9,7 @@ from ase import units
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 
 from ..errors import say
+from ..ifc.batched_forces import speaking_for
 from ..potentials.base import Potential
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def forces_left(atoms: ase.Atoms, model: Potential | Any) -> tuple[float, float]
         return float("nan"), float("nan")
     found = atoms.copy()
     found.calc = model
-    force = float(np.abs(found.get_forces()).max())
+    with speaking_for(model):
+        force = float(np.abs(found.get_forces()).max())
     try:
         stress = float(np.abs(found.get_stress()).max()) / units.GPa
     except (NotImplementedError, PropertyNotImplementedError):

@@ -10,11 +10,14 @@ import numpy as np
 
 from ..checks import positive_integers
 from ..crystal.defaults import default_supercells
+from ..crystal.from_ase import in_units_of
 from ..errors import InputError
 from ..ifc.displacement_patterns import DENSE_LIMIT
 from ..ifc.evaluations import devices_for
+from ..ifc.finite_displacement import count_displacements
 from ..ifc.symmetry_basis import operations_on, symmetric_basis
 from ..io.ase_files import MOST_ATOMS
+from ..pipeline import derivatives_of
 from ..plan.memory import bytes_of_mesh, physical_memory
 from ..potentials.base import Potential
 
@@ -37,7 +40,7 @@ class Estimate:
 
     atoms: tuple[int, int, int]  #: of the primitive cell and the supercells of Φ2 and Φ3
     mesh: tuple[int, int, int]
-    evaluations: tuple[int, int]  #: derivatives of the potential in the two supercells
+    evaluations: tuple[int, int]  #: derivatives of the potential, or displaced supercells, for Φ2 and Φ3
     memory: float  #: bytes at the peak
 
     def line(self) -> str:
@@ -48,8 +51,13 @@ class Estimate:
         )
 
 
-def estimate(atoms: ase.Atoms, model: Potential | Calculator, settings: ScreenSettings) -> Estimate:
-    """From cell, supercells, mesh and potential.
+def estimate(
+    atoms: ase.Atoms, model: Potential | Calculator, settings: ScreenSettings, pair_cutoff: float | None = None
+) -> Estimate:
+    """From cell, supercells, mesh and potential; displacements are counted by phono3py.
+
+    Args:
+        pair_cutoff: Å, of finite displacements.
 
     Raises:
         InputError: the structure cannot be used.
@@ -65,11 +73,14 @@ def estimate(atoms: ase.Atoms, model: Potential | Calculator, settings: ScreenSe
     constants = 8.0 * n * (9 * N2 + 27 * N3**2)
     dense = 8.0 * max(p for p, _ in found if p <= DENSE_LIMIT) ** 2 if any(p <= DENSE_LIMIT for p, _ in found) else 0.0
     layers = max(
-        _bytes_of_potential(model, N) * devices_for(evaluations, N)
-        for N, (_, evaluations) in zip((N2, N3), found, strict=True)
+        _bytes_of_potential(model, N) * devices_for(count, N) for N, (_, count) in zip((N2, N3), found, strict=True)
     )
+    evaluations = (found[0][1], found[1][1])
+    if derivatives_of(model, settings.derivatives) == "finite-displacement":
+        second, third = in_units_of(atoms, cells)
+        evaluations = count_displacements(atoms, fc2_supercell=second, fc3_supercell=third, pair_cutoff=pair_cutoff)
     return Estimate(
-        (n, N2, N3), mesh, (found[0][1], found[1][1]),
+        (n, N2, N3), mesh, evaluations,
         max(memory_of_solver(cells.crystal, mesh, 4 * constants), memory_of_solver(cells.crystal, None, dense + 12 * constants + layers)),
     )  # fmt: skip
 
@@ -110,7 +121,7 @@ def too_much(found: Estimate, settings: ScreenSettings) -> str:
         return f"it needs about {found.memory / 1e9:.1f} GB, of {limit / 1e9:.1f} GB"
     if sum(found.evaluations) > settings.max_evaluations:
         return (
-            f"its force constants need about {sum(found.evaluations)} derivatives of the potential,"
+            f"its force constants need about {sum(found.evaluations)} evaluations of the potential,"
             f" more than {settings.max_evaluations}"
         )
     return ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
+import numpy as np
 
 from ..._core.atomic_write import check_folder, check_output
 from ...errors import InputError, say
@@ -96,6 +98,8 @@ def read_force_constants(
         InputError: none of these, or what is missing, unreadable or inconsistent in it.
     """
     path = Path(path)
+    if symprec is not None and not 0 < symprec < np.inf:
+        raise InputError(f"symprec is {symprec:g} Å", "it must be above 0")
     kind = _kind(path) if path.exists() else None
     if kind == "phono3py" or (kind is None and is_yaml(path)):
         yaml = _yaml_in(path) if path.is_dir() else path
@@ -110,6 +114,10 @@ def read_force_constants(
 
         given = read_hiphive(path, **tolerance)
     elif kind == "wigner-jax":
+        if symprec is not None:
+            raise InputError(
+                f"{path} holds a crystal that is snapped onto its space group already", "leave symprec out"
+            )
         given = read_own(path / OWN if path.is_dir() else path)
     else:
         if path.is_file() and path.suffix in HDF5 and path.name not in BARE and not h5py.is_hdf5(path):
@@ -171,17 +179,27 @@ def write_force_constants(
     if format != "wigner-jax" and given.supercells.crystal.occupied is not None:
         say(f"files of {format} do not say that the crystal is a layer or a wire: say so again where they are read")
     folder = check_places(folder, format)
+    made = not folder.is_dir()
     folder.mkdir(parents=True, exist_ok=True)
-    if format == "wigner-jax":
-        write_own(folder / OWN, given)
-        return [folder / OWN]
     writers: dict[str, Callable[[], list[Path]]] = {
+        "wigner-jax": lambda: _write_own(folder, given),
         "phono3py": lambda: write_phono3py(folder, given, full),
         "phonopy": lambda: write_phonopy(folder, given, full),
         "shengbte": lambda: write_shengbte(folder, given),
         "hiphive": lambda: _write_hiphive(folder, given),
     }
-    return writers[format]()
+    try:
+        return writers[format]()
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):  # it holds something by now
+                folder.rmdir()
+        raise
+
+
+def _write_own(folder: Path, given: GivenConstants) -> list[Path]:
+    write_own(folder / OWN, given)
+    return [folder / OWN]
 
 
 def _write_hiphive(folder: Path, given: GivenConstants) -> list[Path]:

@@ -19,11 +19,12 @@ import numpy as np
 
 from ..._core.atomic_write import write_text
 from ..._core.reading import read_text, reading
+from ...checks import require_finite
 from ...crystal.defaults import default_mesh
 from ...crystal.elements import ELEMENTS, SYMBOLS, has_natural_mass, masses_of, natural_isotopes
 from ...crystal.symmetry import SYMPREC, space_group, symmetrized
 from ...crystal.validity import require_cell
-from ...errors import InputError
+from ...errors import InputError, say
 from ...ifc.images import Images, diagonal_supercell, enough, unfolded
 from ...ifc.residuals import check_force_constants, require_some
 from ...types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
@@ -58,16 +59,13 @@ def read_shengbte(folder: str | Path, symprec: float = SYMPREC) -> GivenConstant
     folder = Path(folder)
     with reading(folder / CONTROL, "a CONTROL file of ShengBTE"):
         control = _namelists(folder / CONTROL)
-        crystal, scell, mesh, born = (
-            _crystal(control),
-            control.integers("scell"),
-            control.integers("ngrid"),
-            _born(control),
-        )
+        crystal, scell, mesh = _crystal(control), control.integers("scell"), control.integers("ngrid")
+        born, isotopes = _born(control), _other_isotopes(control, crystal)
     if (folder / SECOND).is_file():
         with reading(folder / SECOND, "force constants of second order as ShengBTE has them"):
             second = diagonal_supercell(crystal, scell)
             fc2 = _read_second(read_text(folder / SECOND), second)
+            require_finite(fc2, "Φ2")
     elif (folder / ESPRESSO).is_file():
         with reading(folder / ESPRESSO, "force constants of q2r.x"):
             second, fc2 = _read_espresso(folder / ESPRESSO, crystal)
@@ -80,6 +78,11 @@ def read_shengbte(folder: str | Path, symprec: float = SYMPREC) -> GivenConstant
         check_force_constants(cells, fc)
     snapped = symmetrized(crystal, space_group(crystal, symprec))
     cells = Supercells(snapped, second, third)
+    if isotopes is not None:
+        say(
+            f"{folder / CONTROL} says {isotopes}, and isotopes scatter as in nature unless you say otherwise: see --isotopes and --no-isotope"
+            " (in Python, Scattering)"
+        )
     return GivenConstants(cells, fc, born, (mesh[0], mesh[1], mesh[2]), f"{folder / CONTROL}")
 
 
@@ -109,9 +112,21 @@ class _Control:
         self.values = values
 
     def words(self, name: str) -> list[str]:
+        """All words of a list, whole or element by element."""
         if name not in self.values:
             raise InputError(f"it has no {name}")
-        return next(iter(self.values[name].values()))
+        parts = self.values[name]
+        return [word for _, words in sorted(parts.items(), key=lambda x: tuple(i or 0 for i in x[0])) for word in words]
+
+    def flag(self, name: str, default: bool) -> bool:
+        """A logical value: T, .true. and the like."""
+        if name not in self.values:
+            return default
+        words = self.words(name)
+        said = words[0].strip(".").lower()[:1] if words else ""
+        if said not in ("t", "f"):
+            raise InputError(f"{name} is {' '.join(words)[:40]!r}", "it must be .true. or .false.")
+        return said == "t"
 
     def integers(self, name: str) -> tuple[int, ...]:
         found = self.numbers(name, (3,))
@@ -142,28 +157,43 @@ class _Control:
         return array
 
 
-def _namelists(path: Path) -> _Control:
-    from ase.io.espresso import read_fortran_namelist
+_QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
+_HIDDEN = re.compile(r"\x00(\d+)\x00")
 
-    sections, _ = read_fortran_namelist(io.StringIO(read_text(path)))
-    if "crystal" not in sections:
+
+def _namelists(path: Path) -> _Control:
+    """Fortran's namelists: quoted texts, comments, lists with commas or blanks, repeats such as ``3*5``."""
+    texts: list[str] = []
+
+    def hidden(match: re.Match[str]) -> str:
+        texts.append(match.group()[1:-1])
+        return f" \0{len(texts) - 1}\0 "
+
+    content = _QUOTED.sub(hidden, read_text(path).replace("\0", " "))
+    content = "\n".join(line.partition("!")[0] for line in content.splitlines())
+    sections = re.findall(r"&(\w+)([^/&]*)", content)
+    if "crystal" not in {name.lower() for name, _ in sections}:
         raise InputError("it has no namelist &crystal")
     values: dict[str, dict[tuple[int | None, ...], list[str]]] = {}
-    for section in sections.values():
-        for key, value in section.items():
-            if (match := re.fullmatch(r"(\w+)(?:\(([\d:,\s]*)\))?", key.strip().lower())) is None:
-                continue
+    for _, body in sections:
+        found = list(re.finditer(r"(\w+)\s*(?:\(([\d:,\s]*)\))?\s*=", body))
+        ends = [m.start() for m in found[1:]] + [len(body)] * bool(found)
+        for match, end in zip(found, ends, strict=True):
             name, index = match.groups()
             place = tuple(None if i.strip() == ":" else int(i) for i in index.split(",")) if index else ()
-            text = str(value)
-            quoted = re.findall(r"\"([^\"]*)\"|'([^']*)'", text)
-            words = [a or b for a, b in quoted] or text.replace(",", " ").split()
-            values.setdefault(name, {})[place] = words
+            words: list[str] = []
+            for word in body[match.end() : end].replace(",", " ").split():
+                repeated = re.fullmatch(r"(\d{1,4})\*(.+)", word)
+                words += [word] if repeated is None else int(repeated.group(1)) * [repeated.group(2)]
+                if len(words) > 20 * MOST:
+                    raise InputError(f"{name} has more than {20 * MOST} values")
+            words = [_HIDDEN.sub(lambda m: texts[int(m.group(1))], word) for word in words]
+            values.setdefault(name.lower(), {})[place] = words
     return _Control(values)
 
 
 def _crystal(control: _Control) -> Crystal:
-    kinds, n = control.words("elements"), control.numbers("natoms", ())
+    kinds, n = [k.strip() for k in control.words("elements")], control.numbers("natoms", ())
     if not (n == np.rint(n) and 1 <= n <= MOST):
         raise InputError(f"natoms is {n}")
     atoms = int(n)
@@ -186,10 +216,24 @@ def _crystal(control: _Control) -> Crystal:
     return Crystal(lattice, positions, masses, tuple(int(z) for z in numbers))
 
 
+def _other_isotopes(control: _Control, crystal: Crystal) -> str | None:
+    """What CONTROL says of scattering by isotopes where that is not nature's, in its words."""
+    if not control.flag("isotopes", True):
+        return "isotopes=.false."
+    if control.flag("autoisotopes", True):
+        return None
+    count = len(control.words("elements"))
+    given = control.numbers("gfactors", (count,), 0.0)[control.numbers("types", (crystal.n_atoms,)).astype(int) - 1]
+    natural = np.where(has_natural_mass(crystal), np.asarray(natural_isotopes(crystal)), 0.0)
+    if np.allclose(given, natural, rtol=0.02, atol=1e-7):
+        return None
+    return f"gfactors={' '.join(f'{g:.3g}' for g in given)} for its atoms where nature has {' '.join(f'{g:.3g}' for g in natural)}"
+
+
 def _born(control: _Control) -> BornCharges | None:
     if "epsilon" not in control.values or "born" not in control.values:
         return None
-    if "nonanalytic" in control.values and control.words("nonanalytic")[0].strip(". ").lower() in ("false", "f"):
+    if not control.flag("nonanalytic", True):
         return None
     n = int(control.numbers("natoms", ()))
     charges = np.moveaxis(control.numbers("born", (3, 3, n), 0.0), -1, 0)

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..._core.chunking import map_nonempty, with_derivative_of
 from ..._core.prefix_sum import prefix_sum
 from ..._core.programs import program
 from ..._core.pytree import pytree
-from ...errors import InputError
+from ...crystal.distances import roundness
+from ...errors import InputError, say
 from ...plan.tetrahedra import make_tetrahedra
 from ..degeneracy import degenerate_averages
 from ..linewidths import group_size, legs, state_of
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
 
 # f0 = sign_t f_t + sign_u f_u in the three channels, and the sign of (n_t, n_u, 1) in their occupation factors
 SIGN_T, SIGN_U = (1.0, -1.0, 1.0), (1.0, 1.0, -1.0)
+
+
+LONG = 1.5  # of `roundness`, above which primitive vectors are said to be long
 
 
 @pytree("capacity")
@@ -75,7 +80,17 @@ class Tetrahedron:
             symmetrized: cut the mesh into its Delaunay cells, averaged over the ways to divide those (invariant under the
                 point group and the choice of the primitive cell; one to four times the work), instead of the given
                 micro-cell along its shortest diagonal (phono3py's choice).
+
+        Warns:
+            AccuracyWarning: primitive vectors much longer than they need to be, without `symmetrized`.
         """
+        lattice = np.asarray(plan.crystal.lattice)
+        if not symmetrized and (times := roundness(lattice)) > LONG:
+            say(
+                f"the primitive vectors are long (the product of their lengths is {times:.2g} times that of the shortest ones), and so are"
+                " the tetrahedra: κ may be off by tens of per cent; take a reduced cell, or --symmetrized"
+                " (Tetrahedron.for_plan(plan, symmetrized=True))"
+            )
         return cls(make_tetrahedra(plan.crystal, plan.mesh.dims, symmetrized))
 
     def with_capacity(
