@@ -227,7 +227,7 @@ def test_a_structure_beside_force_constants(capsys, calculation: Path) -> None:
     line = refused(capsys, "kappa", cell, "--potential", "nonsense", "--mesh", 3, 3, 3)
     assert "unknown potential 'nonsense'" in line
     assert main(["kappa", str(cell), "--potential", "tersoff-1989", "--mesh", "3", "3", "3", "--dry-run"]) == 0
-    assert capsys.readouterr().out.startswith("Si: 2 atoms")
+    assert capsys.readouterr().out.startswith("Si2: 2 atoms")
     (calculation / "foo.yaml").write_text("foo: bar\n")
     line = refused(capsys, "kappa", calculation / "foo.yaml", "--potential", "tersoff-1989")
     assert "foo.yaml is not a phono3py yaml" in line

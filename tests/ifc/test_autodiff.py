@@ -270,6 +270,30 @@ def test_a_plan_serves_every_compound_of_a_structure(tersoff, tmp_path, monkeypa
     np.testing.assert_allclose(found.fc3, fresh.fc3, rtol=0, atol=1e-12 * np.abs(fresh.fc3).max())
 
 
+@pytest.mark.parametrize(
+    ("make", "turned"),
+    [
+        (lambda a: bulk("SiC", "zincblende", a=a), False), (lambda a: bulk("Si", cubic=True, a=a), False),
+        (lambda a: bulk("SiC", "wurtzite", a=0.7 * a, c=1.14 * a), False), (lambda a: bulk("Si", a=a), True),
+    ],
+)  # fmt: skip
+def test_the_compound_that_came_first_leaves_no_trace(make, turned, monkeypatch):
+    """Plans of a structure are the same to the last bit, whoever made them: a campaign goes on after a kill as it was."""
+    monkeypatch.setattr(displacement_patterns, "_RECENT", {})
+    plans = []
+    for a in (5.43, 3.57, 5.6613, 4.3207):
+        atoms = make(a)
+        if turned:
+            atoms.rotate(54.735610317245346, "x", rotate_cell=True)  # on a corner of the cube
+        cells = supercells_from_atoms(atoms, (2, 2, 2), (1, 1, 1))
+        displacement_patterns._RECENT.clear()
+        fit, _ = plan_fit(cells.crystal, cells.fc2_supercell, 2)
+        plans.append((fit.patterns, fit.factor, fit.basis.local, fit.basis.rotation))
+    for other in plans[1:]:
+        for mine, theirs in zip(plans[0], other, strict=True):
+            np.testing.assert_array_equal(theirs, mine)
+
+
 def test_plans_in_memory_have_a_limit(tersoff, monkeypatch):
     memory: dict = {}
     monkeypatch.setattr(displacement_patterns, "_RECENT", memory)

@@ -49,7 +49,7 @@ DENSE_LIMIT = 15_000  # parameters; 1.8 GB and about a minute of Cholesky on two
 MAX_CONDITION = 300.0  # of A; the error of the fit is about 1e-16 cond(A), the refinement step included
 COLUMNS_FROM = 2_000  # parameters from which columns are tried
 COLUMNS_EXCESS = 1.15  # ... and taken, if they need at most this many times the evaluations of patterns
-_CACHE_FORMAT = "3"
+_CACHE_FORMAT = "4"
 RECENT_BYTES = 256 * 2**20  # of plans that are kept in memory: two seconds of work for every compound of a structure
 _RECENT: dict[str, dict[str, np.ndarray]] = {}  # by `_key`
 
@@ -183,9 +183,9 @@ def _key(basis: Basis, seed: int, scheme: str) -> str:
     digest = hashlib.sha256(f"{_CACHE_FORMAT} {basis.order} {seed} {scheme}".encode())
     for array in (basis.orbit, basis.legs, basis.translations, basis.p2s_map):
         digest.update(np.ascontiguousarray(array).tobytes())
-    # rounded rotations, with -0 made 0: other lattice constants change the last digits only. A structure of eight decimals
-    # has rotations of its own, and of another plan's basis its fit would be off by as much
-    digest.update((np.round(np.asarray(basis.rotation), 12) + 0.0).tobytes())
+    # the same to the digit for other lattice constants (`operations_on`). A structure of eight decimals has rotations of its
+    # own, and of another plan's basis its fit would be off by as much
+    digest.update(np.ascontiguousarray(basis.rotation).tobytes())
     return digest.hexdigest()[:32]
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..types import Crystal
 
 TOLERANCE = SYMPREC  # Å: two images are equally near (`shortest_vectors`)
-FREE, RATIO = 2**28, 300  # bytes of an array that a list may be folded into, and times its own
+FREE, RATIO = 2**26, 300  # bytes of an array that a list may be folded into, and times its own
 LARGEST_MULTIPLE = 12  # of a primitive vector, in a supercell that is looked for
 SAME = 1e-9  # of the largest force constant: two lists that differ by no more are the same
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from ..types import Crystal, Supercell, Supercells
 
+#: elements of rotations: axes along x, y, z, hexagonal ones, and those of cubes that stand on a corner
+USUAL = np.array([s * x for x in (0.0, 1.0, 1 / 2, 3**0.5 / 2, 1 / 3, 2 / 3, 2**0.5 / 3, 8**0.5 / 3, 1 / 3**0.5, (2 / 3) ** 0.5, 0.5**0.5)
+                  for s in (1, -1)])  # fmt: skip
 MUCH_WORK = 100  # evaluations that are worth a word beforehand
 FEW_TUPLES = 20_000  # more of them than this always leave parameters
 
@@ -93,7 +96,7 @@ def operations_on(crystal: Crystal, supercell: Supercell) -> tuple[np.ndarray, n
     """Space-group operations that keep the supercell's lattice, modulo its lattice translations.
 
     Returns:
-        rotations: (G, 3, 3) Cartesian, orthogonal to machine precision.
+        rotations: (G, 3, 3) Cartesian, orthogonal to 1e-13.
         permutations: (G, N) int, operation g carries atom J onto atom permutations[g, J].
     """
     group = space_group(crystal)
@@ -114,7 +117,19 @@ def operations_on(crystal: Crystal, supercell: Supercell) -> tuple[np.ndarray, n
         )
         left, _, right = np.linalg.svd(lattice.T @ W @ np.linalg.inv(lattice.T))
         rotations.append(left @ right)
-    return np.array(rotations), np.array(images)
+    return _to_the_digit(np.array(rotations)), np.array(images)
+
+
+def _to_the_digit(rotations: np.ndarray) -> np.ndarray:
+    """The same numbers whatever the lattice constant: elements as they are in the usual orientations exactly, others to 13
+    decimals, 0 without a sign.
+
+    Plans of derivatives are shared by the compounds of a structure. With rotations that differ in their last bits it would
+    decide over the last bits of all results which compound came first, and a campaign that was killed would not go on to the
+    same numbers.
+    """
+    nearest = USUAL[np.abs(rotations[..., None] - USUAL).argmin(axis=-1)]
+    return np.where(np.abs(rotations - nearest) < 1e-12, nearest, np.round(rotations, 13)) + 0.0
 
 
 def symmetric_basis(crystal: Crystal, supercell: Supercell, order: int) -> Basis:
