@@ -65,6 +65,11 @@ def require_cell(
         raise InputError(
             f"{where} has {len(numbers)} atoms in {volume:.3g} Å³", "check its unit of length: it must be Å"
         )
+    # first those at one place: ASE lists all pairs of them, which are a million where a thousand are
+    places = np.unique(np.round(positions - np.floor(positions), 6) % 1.0, axis=0, return_inverse=True)[1].ravel()
+    if places.max() + 1 < len(places):
+        i, j = np.flatnonzero(places == np.bincount(places).argmax())[:2]
+        raise InputError(f"atoms {i + 1} and {j + 1} of {where} are at the same place", "check the positions")
     bins = 100 + 10 * len(numbers)  # ASE's million takes a second for a cell that is huge along one direction
     cells = primitive_neighbor_list("ijd", (True,) * 3, lattice, positions @ lattice, CLOSEST, max_nbins=bins)
     if len(cells[2]):
