@@ -40,7 +40,9 @@ def integer_matrix(value: Sequence, name: str) -> np.ndarray:
     if array.size not in (1, 3, 9):
         raise InputError(f"{name} has {array.size} numbers", remedy)
     array = np.diag(array.ravel() * np.ones(3)) if array.size < 9 else array.reshape(3, 3)
-    if not (np.isfinite(array).all() and np.all(np.abs(array) < LARGEST_MULTIPLE) and np.all(array == np.rint(array))):
+    if np.isfinite(array).all() and not np.all(np.abs(array) < LARGEST_MULTIPLE):
+        raise InputError(f"{name} is {array.tolist()}", f"its numbers must be below {LARGEST_MULTIPLE}")
+    if not (np.isfinite(array).all() and np.all(array == np.rint(array))):
         raise InputError(f"{name} is {array.tolist()}", remedy)
     if round(np.linalg.det(array)) <= 0:
         raise InputError(f"{name} is {array.tolist()}, of determinant {np.linalg.det(array):.0f}", remedy)
