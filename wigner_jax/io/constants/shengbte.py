@@ -9,7 +9,6 @@ Format: ShengBTE's documentation (Li, Carrete, Katcho, Mingo, Comput. Phys. Comm
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from itertools import product
 from pathlib import Path
@@ -31,13 +30,13 @@ from ...types import BornCharges, Crystal, ForceConstants, Supercell, Supercells
 from ..born import NAC_FACTOR
 from ..calculator_units import conversion
 from .given import GivenConstants
+from .namelists import MOST, Namelists, read_namelists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 CONTROL, SECOND, THIRD, ESPRESSO = "CONTROL", "FORCE_CONSTANTS_2ND", "FORCE_CONSTANTS_3RD", "espresso.ifc2"
 NANOMETRE = 10.0  # Å
-MOST = 512  # numbers along an index of CONTROL
 ON_LATTICE = 0.02  # of a lattice vector: how far a lattice vector of the list may be from one of the crystal
 ADVICE = "name another folder"
 _TRIPLET = (
@@ -58,7 +57,9 @@ def read_shengbte(folder: str | Path, symprec: float = SYMPREC) -> GivenConstant
     """
     folder = Path(folder)
     with reading(folder / CONTROL, "a CONTROL file of ShengBTE"):
-        control = _namelists(folder / CONTROL)
+        control = read_namelists(folder / CONTROL)
+        if "crystal" not in control.names:
+            raise InputError("it has no namelist &crystal")
         crystal, scell, mesh = _crystal(control), control.integers("scell"), control.integers("ngrid")
         born, isotopes = _born(control), _other_isotopes(control, crystal)
     if (folder / SECOND).is_file():
@@ -105,94 +106,7 @@ def write_shengbte(folder: Path, given: GivenConstants) -> list[Path]:
 # --- CONTROL ----------------------------------------------------------------------------------------------------------
 
 
-class _Control:
-    """Values of all namelists, arrays put together from their parts."""
-
-    def __init__(self, values: dict[str, dict[tuple[int | None, ...], list[str]]]) -> None:
-        self.values = values
-
-    def words(self, name: str) -> list[str]:
-        """All words of a list, whole or element by element."""
-        if name not in self.values:
-            raise InputError(f"it has no {name}")
-        parts = self.values[name]
-        return [word for _, words in sorted(parts.items(), key=lambda x: tuple(i or 0 for i in x[0])) for word in words]
-
-    def flag(self, name: str, default: bool) -> bool:
-        """A logical value: T, .true. and the like."""
-        if name not in self.values:
-            return default
-        words = self.words(name)
-        said = words[0].strip(".").lower()[:1] if words else ""
-        if said not in ("t", "f"):
-            raise InputError(f"{name} is {' '.join(words)[:40]!r}", "it must be .true. or .false.")
-        return said == "t"
-
-    def integers(self, name: str) -> tuple[int, ...]:
-        found = self.numbers(name, (3,))
-        if not (np.all(found == np.rint(found)) and np.all((found >= 1) & (found <= MOST))):
-            raise InputError(f"{name} is {found.tolist()}", "it must be three whole numbers")
-        return tuple(int(x) for x in found)
-
-    def numbers(self, name: str, shape: tuple[int, ...], default: float | None = None) -> np.ndarray:
-        """An array in Fortran's order of indices, as CONTROL gives it: whole, by columns, or element by element."""
-        if name not in self.values and default is None:
-            raise InputError(f"it has no {name}")
-        array = np.full(shape, np.nan if default is None else default)
-        for index, words in self.values.get(name, {}).items():
-            numbers = [float(w.lower().replace("d", "e")) for w in words]
-            places: tuple[Any, ...] = tuple(slice(None) if i is None else i - 1 for i in index) or (slice(None),) * len(
-                shape
-            )
-            if len(places) != len(shape) or any(
-                not isinstance(p, slice) and not 0 <= p < n for p, n in zip(places, shape, strict=True)
-            ):
-                raise InputError(f"{name}{list(index)} is outside of its {'×'.join(map(str, shape))} numbers")
-            part = array[places]
-            if np.size(part) != len(numbers):
-                raise InputError(f"{name} has {len(numbers)} numbers where {np.size(part)} belong")
-            array[places] = np.reshape(numbers, np.shape(part), order="F")
-        if not np.isfinite(array).all():
-            raise InputError(f"{name} is not complete, or not finite")
-        return array
-
-
-_QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
-_HIDDEN = re.compile(r"\x00(\d+)\x00")
-
-
-def _namelists(path: Path) -> _Control:
-    """Fortran's namelists: quoted texts, comments, lists with commas or blanks, repeats such as ``3*5``."""
-    texts: list[str] = []
-
-    def hidden(match: re.Match[str]) -> str:
-        texts.append(match.group()[1:-1])
-        return f" \0{len(texts) - 1}\0 "
-
-    content = _QUOTED.sub(hidden, read_text(path).replace("\0", " "))
-    content = "\n".join(line.partition("!")[0] for line in content.splitlines())
-    sections = re.findall(r"&(\w+)([^/&]*)", content)
-    if "crystal" not in {name.lower() for name, _ in sections}:
-        raise InputError("it has no namelist &crystal")
-    values: dict[str, dict[tuple[int | None, ...], list[str]]] = {}
-    for _, body in sections:
-        found = list(re.finditer(r"(\w+)\s*(?:\(([\d:,\s]*)\))?\s*=", body))
-        ends = [m.start() for m in found[1:]] + [len(body)] * bool(found)
-        for match, end in zip(found, ends, strict=True):
-            name, index = match.groups()
-            place = tuple(None if i.strip() == ":" else int(i) for i in index.split(",")) if index else ()
-            words: list[str] = []
-            for word in body[match.end() : end].replace(",", " ").split():
-                repeated = re.fullmatch(r"(\d{1,4})\*(.+)", word)
-                words += [word] if repeated is None else int(repeated.group(1)) * [repeated.group(2)]
-                if len(words) > 20 * MOST:
-                    raise InputError(f"{name} has more than {20 * MOST} values")
-            words = [_HIDDEN.sub(lambda m: texts[int(m.group(1))], word) for word in words]
-            values.setdefault(name.lower(), {})[place] = words
-    return _Control(values)
-
-
-def _crystal(control: _Control) -> Crystal:
+def _crystal(control: Namelists) -> Crystal:
     kinds, n = [k.strip() for k in control.words("elements")], control.numbers("natoms", ())
     if not (n == np.rint(n) and 1 <= n <= MOST):
         raise InputError(f"natoms is {n}")
@@ -216,7 +130,7 @@ def _crystal(control: _Control) -> Crystal:
     return Crystal(lattice, positions, masses, tuple(int(z) for z in numbers))
 
 
-def _other_isotopes(control: _Control, crystal: Crystal) -> str | None:
+def _other_isotopes(control: Namelists, crystal: Crystal) -> str | None:
     """What CONTROL says of scattering by isotopes where that is not nature's, in its words."""
     if not control.flag("isotopes", True):
         return "isotopes=.false."
@@ -230,7 +144,7 @@ def _other_isotopes(control: _Control, crystal: Crystal) -> str | None:
     return f"gfactors={' '.join(f'{g:.3g}' for g in given)} for its atoms where nature has {' '.join(f'{g:.3g}' for g in natural)}"
 
 
-def _born(control: _Control) -> BornCharges | None:
+def _born(control: Namelists) -> BornCharges | None:
     if "epsilon" not in control.values or "born" not in control.values:
         return None
     if not control.flag("nonanalytic", True):
