@@ -103,6 +103,11 @@ def phonons(plan: Plan, fc2: Array, nac: LongRange | None = None, *, tiling: Til
         InputError: arrays that do not fit the plan or are outside their domain; ValueError: double precision is off.
     """
     check_harmonic(plan, fc2, nac)
+    return phonons_of(plan, fc2, nac, tiling)
+
+
+def phonons_of(plan: Plan, fc2: Array, nac: LongRange | None = None, tiling: Tiling | None = None) -> Phonons:
+    """`phonons` of what is checked, or must not be: NaN where it is undefined."""
     tiling = tiling_for() if tiling is None else tiling
     return harmonic.compiled_phonons(plan, fc2, nac, max(BYTES, tiling.least_bytes))
 
@@ -241,7 +246,7 @@ def kappa(
             "the full collision operator needs a plan that is known", "close over it instead of tracing it"
         )
     stars = make_stars(plan.crystal, plan.mesh)
-    waves = phonons(plan, fc.fc2, nac, tiling=tiling)
+    waves = phonons_of(plan, fc.fc2, nac, tiling)
     more, gamma = beyond_rta(plan, fc, waves, T, broadening, scattering, nac, stars, deviations, tiling, precision)
     if deviations is not None and is_concrete(more, gamma) and np.isnan(more).any() and not np.isnan(gamma.total).any():
         raise InputError(
@@ -259,7 +264,7 @@ def _kappa(
 ) -> KappaTensors:  # fmt: skip
     """`kappa` of what is checked, or must not be: NaN where it is undefined, traced or not."""
     tiling = tiling_for() if tiling is None else tiling
-    waves = phonons(plan, fc.fc2, nac, tiling=tiling)
+    waves = phonons_of(plan, fc.fc2, nac, tiling)
     state = widths.state_for(plan, fc, waves, T, broadening, nac, tiling, precision)
     gamma = _linewidths(plan, state, waves, broadening, scattering, None)
     return KappaTensors(*_kappa_tensors(waves, gamma.total, plan.mesh, plan.crystal, T, heat_capacity_matrix))
@@ -345,7 +350,7 @@ def _solution(
 ) -> Solution:  # fmt: skip
     """`solve` with one size of pieces."""
     broadening = Tetrahedron.for_plan(plan) if broadening is None else broadening
-    waves = phonons(plan, fc.fc2, nac, tiling=tiling)
+    waves = phonons_of(plan, fc.fc2, nac, tiling)
     residuals = _judged_phonons(plan, waves, residuals, allow_imaginary)
     state = widths.state_for(plan, fc, waves, T, broadening, nac, tiling, precision)
     if not broadening.has_capacity:

@@ -100,7 +100,8 @@ def test_force_constants_in_batches():
     model = Model()
     (_, batched), report = finite_displacements(crystal(), model, **SMALL)
     (_, serial), same = finite_displacements(crystal(), calculator, **SMALL)
-    assert report == same
+    assert (report.calls, report.distance) == (same.calls, same.distance)
+    np.testing.assert_allclose(report.asymmetry, same.asymmetry, rtol=1e-9, atol=1e-14)
     assert model.batches == list(report.calls)  # one batch each
     np.testing.assert_allclose(batched.fc2, serial.fc2, atol=1e-12)
     np.testing.assert_allclose(batched.fc3, serial.fc3, atol=1e-10)

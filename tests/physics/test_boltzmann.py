@@ -17,7 +17,7 @@ from wigner_jax._core.tiling import ACCELERATOR, CPU, tiling_for
 from wigner_jax._solve import make_plan, solve
 from wigner_jax.crystal.elements import natural_isotopes
 from wigner_jax.errors import AccuracyWarning, InputError
-from wigner_jax.physics import symmetric_matrix
+from wigner_jax.physics import boltzmann, symmetric_matrix
 from wigner_jax.physics.boltzmann import Operator, averaged_velocities, energy_residual, solve_full
 from wigner_jax.physics.conductivity import VOIGT, star_average
 from wigner_jax.physics.krylov import CONVERGED, NEGATIVE, conjugate_gradients
@@ -368,6 +368,9 @@ def test_a_negative_operator_is_said(silicon_carbide, monkeypatch):
         return widths, [SymmetricMatrix.of(-50 * np.abs(x.dense())) for x in matrices]
 
     monkeypatch.setattr(Operator, "assembled", negative)
+    with pytest.raises(InputError, match="has no solution at 300 K: negative curvature"):
+        solve(plan, fc, (300.0,), transport="lbte")
+    monkeypatch.setattr(boltzmann, "WORST", 10.0)  # of what is taken with a warning
     with pytest.warns(AccuracyWarning, match="negative curvature"):
         solution = solve(plan, fc, (300.0,), transport="lbte")
     assert solution.full.status == (NEGATIVE,)

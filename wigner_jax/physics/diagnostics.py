@@ -178,6 +178,8 @@ def say_if_width_is_off(broadening: Any, phonons: Phonons, mesh: Mesh) -> None:
     """
     f, steps = np.asarray(phonons.frequencies), np.asarray(mesh.steps)
     highest = float(f.max())
+    if not highest > 0:
+        return  # imaginary modes alone
     if hasattr(broadening, "sigma"):
         width, name = float(broadening.sigma), "σ"
     elif hasattr(broadening, "scale"):

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.optimize import least_squares, minimize
 
 from ... import metrics
-from ..._solve import Scattering, linewidths, phonons
+from ..._solve import Scattering, linewidths, phonons_of
 from ...errors import InputError
 from ...ifc.least_squares import apply, design_transpose, expand, normal_solve
 from ...physics.broadening.tetrahedron import Tetrahedron
@@ -171,7 +171,7 @@ def fc3_from_mode_kappa(
     second, start, T = jnp.asarray(second), jnp.asarray(start), jnp.asarray([float(temperature)])
     c0 = parameters(fit, start)
     size = float(jnp.linalg.norm(c0))
-    waves, scattering = phonons(plan, second), Scattering(plan.mass_variances)
+    waves, scattering = phonons_of(plan, second), Scattering(plan.mass_variances)
     if broadening is None:
         broadening = Tetrahedron.for_plan(plan).with_capacity(plan, ForceConstants(second, start), margin=0.5)
     expected = jnp.asarray(reference.mode_kappa[at])

@@ -30,7 +30,7 @@ import numpy as np
 
 from ..._core.programs import program
 from ..._core.pytree import pytree
-from ..._solve import linewidths, phonons
+from ..._solve import linewidths, phonons_of
 from ...errors import InputError
 from ...ifc.autodiff import summed_gradient
 from ...ifc.evaluations import directional_energy
@@ -117,7 +117,7 @@ def value_and_fc_cotangent(
 
     if material.stars is not None:
         raise InputError("q-points cannot be drawn with transport: lbte", "leave sampling.points out")
-    waves = phonons(material.plan, fc.fc2, material.nac)
+    waves = phonons_of(material.plan, fc.fc2, material.nac)
     T, scattering = material.conditions.temperatures, material.conditions.scattering
     gamma = linewidths(
         material.plan, fc, waves, T, broadening=material.broadening, scattering=scattering, nac=material.nac
@@ -150,7 +150,7 @@ def _harmonic(material: Material, fc: ForceConstants, conditions: Conditions, th
     from ...physics.conductivity import boundary_linewidth
 
     plan = conditions.plan(material.plan)
-    waves = phonons(plan, fc.fc2, material.nac)
+    waves = phonons_of(plan, fc.fc2, material.nac)
     boundary = jnp.zeros_like(isotope)
     if conditions.scattering.boundary_mfp is not None:
         f = waves.frequencies[jnp.asarray(plan.mesh.irreducible)]
@@ -168,7 +168,7 @@ def _part(material: Material, inputs: Any, points: np.ndarray, bars: list[Array]
     def projected(inputs: Any) -> Array:
         fc, conditions = inputs
         plan = conditions.plan(some)
-        waves = phonons(plan, fc.fc2, material.nac)
+        waves = phonons_of(plan, fc.fc2, material.nac)
         scattering = Scattering(conditions.scattering.isotope)
         gamma = linewidths(
             plan,

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._core.programs import Effort, program
 from ..._core.pytree import host_data, pytree
-from ..._solve import SCATTERING, beyond_rta, linewidths, make_plan, phonons
+from ..._solve import SCATTERING, beyond_rta, linewidths, make_plan, phonons_of
 from ...checks import check_transport
 from ...errors import InputError
 from ...ifc.autodiff import ForceConstantsPlan, force_constants_at, plan_force_constants
@@ -87,7 +87,7 @@ def solution_of(
 ) -> Solution:  # fmt: skip
     """The solver without its host checks: differentiable in `fc` and `conditions`."""
     plan, T = conditions.plan(plan), conditions.temperatures
-    waves = phonons(plan, fc.fc2, nac)
+    waves = phonons_of(plan, fc.fc2, nac)
     if stars is None:
         gamma = linewidths(plan, fc, waves, T, broadening=broadening, scattering=conditions.scattering, nac=nac)
         more = None
