@@ -109,14 +109,12 @@ def finite_displacements(
         try:
             peer.symmetrize_fc2(use_symfc_projector=True)
             peer.symmetrize_fc3(use_symfc_projector=True)
-            after = (np.asarray(peer.fc2), np.asarray(peer.fc3))
-            parts = [_change(a, b) for a, b in zip(before, after, strict=True)]
-            asymmetry = (parts[0], parts[1])
-            _say_asymmetry(asymmetry, distance, pair_cutoff)
         except AssertionError:  # symfc's, of an empty basis
             raise InputError(
                 "symmetry leaves no force constants in one of the supercells", "take a larger one"
             ) from None
+        asymmetry = (_change(before[0], np.asarray(peer.fc2)), _change(before[1], np.asarray(peer.fc3)))
+        _say_asymmetry(asymmetry, distance, pair_cutoff)
     calls = [sum(cell is not None for cell in cells) for cells in displaced.values()]
     return peer_constants(peer), DisplacementReport((calls[0], calls[1]), distance, asymmetry)
 

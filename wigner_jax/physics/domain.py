@@ -81,12 +81,7 @@ def check_options(
     if not isinstance(scattering, Scattering):
         remedy = "give Scattering(), or Scattering(isotope=None) for three phonons alone"
         raise InputError(f"scattering is {_in_short(scattering)}", remedy)
-    if not charges and isinstance(nac, BornCharges):
-        raise InputError("nac is BornCharges", "make a correction of them: make_nac(supercells, charges)")
-    known = isinstance(nac, BornCharges) or (isinstance(nac, str) and nac == "source") if charges else False
-    if not known and nac is not None and (isinstance(nac, type) or not hasattr(nac, "lattice_term")):
-        more = '"source", BornCharges, ' if charges else ""
-        raise InputError(f"nac is {_in_short(nac)}", f"give {more}a correction that make_nac has made, or None")
+    _check_nac(nac, charges)
     widths = [name for name in ("sigma", "scale", "floor") if hasattr(broadening, name)]
     numbers = [(f"{name} of the broadening", getattr(broadening, name)) for name in widths]
     if scattering.boundary_mfp is not None:
@@ -96,6 +91,16 @@ def check_options(
             number = np.asarray(value)
             if number.dtype.kind not in "iuf" or number.shape != () or not (np.isfinite(number) and number > 0):
                 raise InputError(f"{name} is {_in_short(value)}", "give one positive number")
+
+
+def _check_nac(nac: Any, charges: bool) -> None:
+    """The part of `check_options` on the non-analytic correction."""
+    if not charges and isinstance(nac, BornCharges):
+        raise InputError("nac is BornCharges", "make a correction of them: make_nac(supercells, charges)")
+    known = isinstance(nac, BornCharges) or (isinstance(nac, str) and nac == "source") if charges else False
+    if not known and nac is not None and (isinstance(nac, type) or not hasattr(nac, "lattice_term")):
+        more = '"source", BornCharges, ' if charges else ""
+        raise InputError(f"nac is {_in_short(nac)}", f"give {more}a correction that make_nac has made, or None")
 
 
 def _in_short(value: Any) -> str:
@@ -148,7 +153,7 @@ def check_harmonic(plan: Plan, fc2: Any, nac: LongRange | None) -> None:
         raise InputError(f"the plan is {_in_short(plan)}", "make one with make_plan(supercells, mesh)")
     if fc2 is None:
         raise InputError("there is no Φ2", "give ForceConstants(fc2, fc3)")
-    check_options(None, Scattering(), nac)
+    _check_nac(nac, charges=False)
     n = plan.crystal.n_atoms
     _require_array("Φ2", fc2, (n, plan.fc2_table.supercell_atoms, 3, 3), CELL)
     born = getattr(nac, "born", None)
