@@ -76,8 +76,7 @@ def relax_k_srme(
     calculator: Any = WignerCalculator(potential) if isinstance(potential, Potential) else potential
     current = require_structure(atoms).copy()
     current.calc = calculator
-    with speaking_for(calculator):
-        stages = _stages(current, (True, False) if free else (True,), fmax, max_steps, symprec)
+    stages = _stages(current, (True, False) if free else (True,), fmax, max_steps, symprec)
     converged, steps, groups = stages.converged, stages.steps, stages.groups
     report = ProtocolReport(
         converged=(converged[0], converged[1] if free else True),
@@ -156,7 +155,8 @@ def _stages(
         cell, positions = np.array(atoms.cell), atoms.positions.copy()
         atoms.set_constraint(FixSymmetry(atoms, symprec=symprec) if fix else None)
         optimiser = FIRE(FrechetCellFilter(atoms, constant_volume=constant_volume), logfile=None)
-        converged.append(bool(optimiser.run(fmax=fmax, steps=max_steps)))
+        with speaking_for(atoms.calc):
+            converged.append(bool(optimiser.run(fmax=fmax, steps=max_steps)))
         steps.append(int(optimiser.get_number_of_steps()))
         atoms.set_constraint(None)
         groups.append(_group(atoms, symprec))
